@@ -1,0 +1,201 @@
+//! The formats of checkpoints, segments and layout entries reverse and refuse.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::layout::LayoutEntry;
+use crate::run::Run;
+
+fn offset() -> impl Strategy<Value = Offset> {
+    (0..i64::MAX / 4).prop_map(Offset)
+}
+
+fn partition() -> impl Strategy<Value = PartitionId> {
+    (any::<[u8; 16]>(), any::<i32>())
+        .prop_map(|(topic, index)| PartitionId { topic: Uuid(topic), index })
+}
+
+prop_compose! {
+    fn run()(
+        partition in partition(), base in offset(), records in 1..i64::MAX / 4, dense: bool,
+        position in 0..u64::MAX / 4, len in 1..u64::MAX / 4, index_position in 0..u64::MAX / 4,
+        index_len: u32, index_crc: u32, max_timestamp: i64, max_timestamp_at in offset(),
+    ) -> Run {
+        Run {
+            partition, base, end: base.plus(records), dense, position, len, index_position,
+            index_len, index_crc, max_timestamp: Timestamp(max_timestamp), max_timestamp_at,
+        }
+    }
+}
+
+fn segment() -> impl Strategy<Value = SegmentRef> {
+    let name = proptest::collection::vec(proptest::char::range('a', 'z'), 1..20);
+    (name, any::<i64>(), run()).prop_map(|(name, written, run)| SegmentRef {
+        blob: name.into_iter().collect::<String>().into(),
+        written: Timestamp(written),
+        run,
+    })
+}
+
+prop_compose! {
+    fn producer()(
+        id: i64, epoch: i16, coordinator_epoch: i32, used: i64,
+        transaction in proptest::option::of(offset()),
+        batches in proptest::collection::vec(any::<(i32, i32, i64, i64, i64)>(), 0..=5),
+    ) -> ProducerImage {
+        ProducerImage {
+            id: ProducerId(id),
+            epoch: ProducerEpoch(epoch),
+            coordinator_epoch,
+            used: Timestamp(used),
+            transaction,
+            batches: batches.into_iter().map(|(base_sequence, last_sequence, base, last, time)| {
+                SentBatch {
+                    base_sequence, last_sequence, base: Offset(base), last: Offset(last),
+                    log_append_time: Timestamp(time),
+                }
+            }).collect(),
+        }
+    }
+}
+
+prop_compose! {
+    fn backlog()(
+        session: u64, lsn: u64, len: u32, base: i64, last: i64, size: u32, time: i64,
+    ) -> BacklogImage {
+        BacklogImage {
+            session: SessionId(session), lsn: Lsn(lsn), len, base: Offset(base),
+            last: Offset(last), size, max_timestamp: Timestamp(time),
+        }
+    }
+}
+
+prop_compose! {
+    fn image()(
+        id in partition(), applied: u64, log_start in offset(), records in 0..i64::MAX / 4,
+        time: i64,
+        epochs in proptest::collection::vec((any::<i32>(), offset()), 0..3),
+        producers in proptest::collection::vec(producer(), 0..3),
+        aborted in proptest::collection::vec((any::<i64>(), offset(), 0..1000_i64), 0..3),
+        segments in proptest::collection::vec(segment(), 0..3),
+        backlog in proptest::collection::vec(backlog(), 0..3),
+    ) -> PartitionImage {
+        PartitionImage {
+            id,
+            applied: Lsn(applied),
+            log_start,
+            log_end: log_start.plus(records),
+            last_append_time: Timestamp(time),
+            epochs: epochs.into_iter().map(|(epoch, at)| (LeaderEpoch(epoch), at)).collect(),
+            producers,
+            aborted: aborted.into_iter().map(|(id, first, more)| AbortedTxn {
+                producer: ProducerId(id), first, last: first.plus(more),
+            }).collect(),
+            segments,
+            backlog,
+        }
+    }
+}
+
+fn read(mut bytes: &[u8]) -> Result<Vec<PartitionImage>, DecodeError> {
+    let mut images = Vec::new();
+    loop {
+        let head = ChunkHead::decode(bytes)?;
+        let len = head.len as usize;
+        let body = bytes
+            .get(CHUNK_HEAD_SIZE..)
+            .and_then(|rest| rest.get(..len))
+            .ok_or(DecodeError::Truncated { field: "chunk" })?;
+        images.extend(head.images(body)?);
+        bytes = &bytes[CHUNK_HEAD_SIZE + len..];
+        if len == 0 {
+            let all = u32::try_from(images.len()) == Ok(head.partitions) && bytes.is_empty();
+            return if all { Ok(images) } else { Err(DecodeError::Invalid { field: "count" }) };
+        }
+    }
+}
+
+fn written(images: &[PartitionImage]) -> Vec<u8> {
+    let (mut writer, head) = CheckpointWriter::new(Uuid([3; 16]), SessionId(4), Lsn(5));
+    assert_eq!(decode_header(&head), Ok((Uuid([3; 16]), SessionId(4), Lsn(5))));
+    let mut out = Vec::new();
+    for image in images {
+        out.extend(writer.push(image).into_iter().flatten());
+    }
+    out.extend_from_slice(&writer.finish());
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_checkpoint_reads_back(images in proptest::collection::vec(image(), 0..4)) {
+        let bytes = written(&images);
+        prop_assert_eq!(read(&bytes), Ok(images));
+        for cut in 0..bytes.len() {
+            prop_assert!(read(&bytes[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_refused(image in image(), at: prop::sample::Index, bit in 0..8_u8) {
+        let mut bytes = written(&[image]);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        prop_assert!(read(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_layout_entry_reads_back(
+        removed in proptest::collection::vec(offset(), 0..4),
+        added in proptest::collection::vec(segment(), 1..3),
+    ) {
+        let entries = [
+            LayoutEntry::LogStart(added[0].run.base),
+            LayoutEntry::SegmentCommitted(added[0].clone()),
+            LayoutEntry::SegmentsReplaced { removed, added },
+        ];
+        for entry in entries {
+            let bytes = entry.encode();
+            prop_assert_eq!(LayoutEntry::decode(&bytes), Ok(entry));
+            for cut in 0..bytes.len() {
+                prop_assert!(LayoutEntry::decode(&bytes[..cut]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes: Vec<u8>) {
+        let _ = PartitionImage::decode(&mut Cursor::new(&bytes));
+        let _ = LayoutEntry::decode(&bytes);
+        let _ = crate::index::RunIndex::decode(&bytes);
+        let _ = crate::segment::Footer::decode(&bytes);
+    }
+}
+
+#[test]
+fn many_states_take_several_chunks() {
+    let image = PartitionImage {
+        id: PartitionId { topic: Uuid([9; 16]), index: 0 },
+        applied: Lsn(1),
+        log_start: Offset(0),
+        log_end: Offset(2),
+        last_append_time: Timestamp::NONE,
+        epochs: vec![(LeaderEpoch(0), Offset(0)); 60_000],
+        producers: Vec::new(),
+        aborted: Vec::new(),
+        segments: Vec::new(),
+        backlog: Vec::new(),
+    };
+    let images = vec![image; 4];
+    let bytes = written(&images);
+    let first = ChunkHead::decode(&bytes).unwrap();
+    assert_eq!(first.partitions, 2);
+    assert_eq!(read(&bytes).unwrap(), images);
+}
+
+#[test]
+fn unknown_layout_tags_are_refused() {
+    assert_eq!(LayoutEntry::decode(&[9]), Err(DecodeError::Invalid { field: "layout.tag" }));
+}

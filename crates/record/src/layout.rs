@@ -1,0 +1,141 @@
+//! Layout entries: what journal frames of kind 2 say about where a partition's batches lie.
+//!
+//! ```text
+//! 0  tag  u8
+//! 1  body
+//!
+//! 1 LogStart           offset i64
+//! 2 SegmentCommitted   segment
+//! 3 SegmentsReplaced   removed u32 | base offset i64 for each | added u32 | segment for each
+//!
+//! segment:  name length u16 | name | written i64 | run, see [`crate::run`]
+//! ```
+//!
+//! There is no manifest: these entries, replayed over a checkpoint, are the list of segments. An
+//! unknown tag is refused, because skipping one would resurrect or lose data. Laws: decoding is
+//! total and reads all there is; `decode(encode(entry)) == entry`.
+
+use bytes::Bytes;
+use millstream_types::{Cursor, DecodeError, Offset, Timestamp};
+
+use crate::run::Run;
+
+/// The longest name of a blob, in bytes.
+pub const BLOB_NAME_LEN_MAX: usize = 1024;
+
+const TAG_LOG_START: u8 = 1;
+const TAG_SEGMENT_COMMITTED: u8 = 2;
+const TAG_SEGMENTS_REPLACED: u8 = 3;
+
+/// A run in a named blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentRef {
+    /// The blob's name.
+    pub blob: Box<str>,
+    /// When it was written, wall time: the age of a run whose records have no timestamps.
+    pub written: Timestamp,
+    /// Where in the blob, and which offsets.
+    pub run: Run,
+}
+
+/// What a partition's layout did. The tags are persisted and must be kept stable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LayoutEntry {
+    /// Tag 1: everything below the offset is deleted (retention, `DeleteRecords`).
+    LogStart(Offset),
+    /// Tag 2: batches of the partition are now in a blob, which is durable.
+    SegmentCommitted(SegmentRef),
+    /// Tag 3: segments that hold the same offsets as others take their place (merging, compaction).
+    SegmentsReplaced {
+        /// The base offsets of those that go.
+        removed: Vec<Offset>,
+        /// Those that come, by offset.
+        added: Vec<SegmentRef>,
+    },
+}
+
+impl SegmentRef {
+    /// Appends the encoded reference to `out`. Names longer than [`BLOB_NAME_LEN_MAX`] are cut.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let name = self.blob.as_bytes();
+        let name = name.get(..BLOB_NAME_LEN_MAX).unwrap_or(name);
+        out.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend_from_slice(name);
+        out.extend_from_slice(&self.written.0.to_be_bytes());
+        self.run.encode(out);
+    }
+
+    /// Reads a reference.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the bytes end early, the name is not a name, or the run makes no sense.
+    pub fn decode(cursor: &mut Cursor<'_>) -> Result<Self, DecodeError> {
+        let len = usize::from(cursor.u16("segment.name")?);
+        let name = cursor.bytes(len, "segment.name")?;
+        let invalid = DecodeError::Invalid { field: "segment.name" };
+        if len == 0 || len > BLOB_NAME_LEN_MAX {
+            return Err(invalid);
+        }
+        let blob = std::str::from_utf8(name).map_err(|_| invalid)?.into();
+        let written = Timestamp(cursor.i64("segment.written")?);
+        Ok(Self { blob, written, run: Run::decode(cursor)? })
+    }
+}
+
+impl LayoutEntry {
+    /// The entry's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::new();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_be_bytes();
+        match self {
+            Self::LogStart(offset) => {
+                out.push(TAG_LOG_START);
+                out.extend_from_slice(&offset.0.to_be_bytes());
+            }
+            Self::SegmentCommitted(segment) => {
+                out.push(TAG_SEGMENT_COMMITTED);
+                segment.encode(&mut out);
+            }
+            Self::SegmentsReplaced { removed, added } => {
+                out.push(TAG_SEGMENTS_REPLACED);
+                out.extend_from_slice(&count(removed.len()));
+                for base in removed {
+                    out.extend_from_slice(&base.0.to_be_bytes());
+                }
+                out.extend_from_slice(&count(added.len()));
+                for segment in added {
+                    segment.encode(&mut out);
+                }
+            }
+        }
+        out.into()
+    }
+
+    /// Reads an entry.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the bytes end early or go on, or say what this program does not know.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut cursor = Cursor::new(bytes);
+        let entry = match cursor.u8("layout.tag")? {
+            TAG_LOG_START => Self::LogStart(Offset(cursor.i64("layout.log_start")?)),
+            TAG_SEGMENT_COMMITTED => Self::SegmentCommitted(SegmentRef::decode(&mut cursor)?),
+            TAG_SEGMENTS_REPLACED => {
+                let mut removed = Vec::new();
+                for _ in 0..cursor.u32("layout.removed")? {
+                    removed.push(Offset(cursor.i64("layout.removed")?));
+                }
+                let mut added = Vec::new();
+                for _ in 0..cursor.u32("layout.added")? {
+                    added.push(SegmentRef::decode(&mut cursor)?);
+                }
+                Self::SegmentsReplaced { removed, added }
+            }
+            _ => return Err(DecodeError::Invalid { field: "layout.tag" }),
+        };
+        if cursor.is_empty() { Ok(entry) } else { Err(DecodeError::Invalid { field: "layout" }) }
+    }
+}

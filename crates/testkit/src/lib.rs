@@ -1,0 +1,13 @@
+//! Builders, strategies and golden files for tests; a dev-dependency only.
+//!
+//! * [`batches`]: what a batch is to hold, drawn at random, and the batch made of it.
+//! * [`golden`]: reading the text tables that say what golden files hold.
+//! * [`oracle`]: a slow, obvious second decoder of batches, to compare the real one with.
+//!
+//! Nothing here is fast, and much of it panics: it is for tests.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+pub mod batches;
+pub mod golden;
+pub mod oracle;

@@ -1,0 +1,48 @@
+//! The project's own chores: `cargo xtask test`, `bench`, `codegen`, `tidy`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+mod bench;
+mod codegen;
+mod test;
+mod tidy;
+
+const USAGE: &str = "usage: cargo xtask <command>
+
+  test [OPTION]...    run all tests, real Kafka clients and kill rounds among them (test --help)
+  bench [--quick] [--repetitions N] [--without-kafka]
+                      measure Millstream beside Apache Kafka; writes docs/benchmarks.md
+                      (--quick: target/bench/quick.md)
+  codegen [--check]   write crates/wire/src/generated, or fail when it is not up to date
+  tidy                check the house: arrows between crates, sizes, banned words, purity";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> anyhow::Result<ExitCode> {
+    match words {
+        ["test", options @ ..] => return test::run(options),
+        ["bench", options @ ..] => bench::run(&root(), options),
+        ["codegen"] => codegen::write(),
+        ["codegen", "--check"] => codegen::check(),
+        ["tidy"] => tidy::run(&root()),
+        _ => anyhow::bail!(USAGE),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The folder that holds the workspace.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}

@@ -1,0 +1,78 @@
+//! Kill rounds: `tests/clients/kill/kill.py` with the server's command.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::clients::Places;
+use super::matrix::{Outcome, Verdict};
+use super::options::Options;
+use super::{process, server};
+
+const FAST_ROUNDS: u64 = 20;
+const LONG_ROUNDS: u64 = 200;
+/// More than a round takes with the slowest server (a JVM that starts).
+const SECONDS_PER_ROUND: u64 = 30;
+
+/// Runs the rounds and prints the outcome.
+pub(crate) fn rounds(options: &Options, places: &Places, seconds: u64) -> Outcome {
+    let rounds = if options.long { LONG_ROUNDS } else { FAST_ROUNDS };
+    let seed = options.seed.unwrap_or(seconds);
+    println!("{rounds} kill rounds, seed {seed}");
+    let started = std::time::Instant::now();
+    let name = format!("{rounds} rounds");
+    let mut outcome = attempt(options, places, rounds, seed, &name)
+        .unwrap_or_else(|error| Outcome::of("kill", &name, Err(error)));
+    outcome.seconds = started.elapsed().as_secs_f64();
+    outcome.print();
+    outcome
+}
+
+fn attempt(
+    options: &Options,
+    places: &Places,
+    rounds: u64,
+    seed: u64,
+    name: &str,
+) -> anyhow::Result<Outcome> {
+    let folder = places.run.join("kill");
+    fs::create_dir_all(&folder)?;
+    let (port, http) = (server::free_port()?, server::free_port()?);
+    let command = server::fill(&options.server, port, http, &folder.join("data"));
+    let mut driver = Command::new(places.python());
+    driver.arg(places.sources.join("kill/kill.py"));
+    driver.args(["--bootstrap", &format!("127.0.0.1:{port}")]);
+    driver.args(["--rounds", &rounds.to_string(), "--seed", &seed.to_string()]);
+    driver.arg("--log").arg(folder.join("server.log")).args(["--", "sh", "-c"]);
+    driver.arg(format!("exec {command}")).current_dir(&places.root);
+    let (out, err) = (folder.join("kill.out"), folder.join("kill.err"));
+    let mut child = process::start(driver, &out, &err)?;
+    let ended = process::wait(&mut child, Duration::from_secs(60 + rounds * SECONDS_PER_ROUND))?;
+    process::kill(&mut child);
+    ended.with_context(|| format!("not done in time\n{}", process::tail(&err, 20)))?;
+    let printed = fs::read_to_string(&out)?;
+    let result: Value = printed
+        .lines()
+        .last()
+        .and_then(|line| serde_json::from_str(line).ok())
+        .with_context(|| format!("no result\n{}", process::tail(&err, 20)))?;
+    let verdict = if result["result"] == "pass" { Verdict::Pass } else { Verdict::Fail };
+    let reason = if verdict == Verdict::Pass {
+        println!("  {}", result["data"]);
+        fs::remove_dir_all(folder.join("data")).context("deleting what the server has left")?;
+        String::new()
+    } else {
+        let log = folder.join("server.log");
+        format!(
+            "{}\nserver's log:\n{}",
+            result["reason"].as_str().unwrap_or_default(),
+            process::tail(&log, 20)
+        )
+    };
+    let mut outcome = Outcome::new("kill", name, verdict, reason);
+    outcome.data = result["data"].clone();
+    Ok(outcome)
+}

@@ -1,0 +1,121 @@
+//! The options of `cargo xtask test`.
+
+use anyhow::{Context, bail};
+
+/// How the suite starts Millstream; `{port}`, `{http}` and `{data}` are put in.
+const MILLSTREAM: &str = "target/release/millstream serve --kafka-listen 127.0.0.1:{port} \
+    --http-listen 127.0.0.1:{http} --data-dir {data} --set num.partitions=4 \
+    --set auto.create.topics.enable=true --set group.initial.rebalance.delay.ms=0";
+
+pub(crate) const USAGE: &str = "\
+cargo xtask test [OPTION]...
+
+  --long              200 kill rounds instead of 20, and 10,000 seeds of power cuts
+  --only PATTERN      only the steps whose name contains PATTERN: `workspace`, `kill`,
+                      `kafkajs`, `group`, `confluent-kafka/produce-gzip`, ... (may be repeated)
+  --against HOST:PORT run the clients against a server that is already there
+  --server COMMAND    run everything against this server command, with {port}, {http} and
+                      {data} put in, e.g. 'tests/clients/peer/apache-kafka.sh {port} {data}'
+  --jobs N            scenarios at a time (default 3)
+  --seed N            of the kill rounds (default: from the clock, and printed)
+  --write-docs        write docs/clients.md from the outcome
+  --list              print the names of all steps
+";
+
+/// What to test, and against what.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub long: bool,
+    pub only: Vec<String>,
+    pub against: Option<String>,
+    pub server: String,
+    /// Whether the server is this repository's own, to be built first.
+    pub own_server: bool,
+    pub jobs: usize,
+    pub seed: Option<u64>,
+    pub write_docs: bool,
+    pub list: bool,
+    /// Whether a client that can't be set up is a failure rather than a remark.
+    pub strict: bool,
+}
+
+impl Options {
+    /// # Errors
+    ///
+    /// On an unknown option, or one without its value.
+    pub(crate) fn parse(arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut options = Self {
+            long: false,
+            only: Vec::new(),
+            against: None,
+            server: MILLSTREAM.to_owned(),
+            own_server: true,
+            jobs: 3,
+            seed: None,
+            write_docs: false,
+            list: false,
+            strict: std::env::var("CI").is_ok_and(|ci| ci == "true"),
+        };
+        let mut rest = arguments.iter();
+        while let Some(option) = rest.next() {
+            let mut value = || rest.next().with_context(|| format!("{option} needs a value"));
+            match *option {
+                "--long" => options.long = true,
+                "--only" => options.only.push((*value()?).to_owned()),
+                "--against" => options.against = Some((*value()?).to_owned()),
+                "--server" => {
+                    options.server = (*value()?).to_owned();
+                    options.own_server = false;
+                }
+                "--jobs" => options.jobs = value()?.parse().context("--jobs")?,
+                "--seed" => options.seed = Some(value()?.parse().context("--seed")?),
+                "--write-docs" => options.write_docs = true,
+                "--list" => options.list = true,
+                _ => bail!("unknown option {option}\n\n{USAGE}"),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Whether the step of this name is asked for.
+    pub(crate) fn wants(&self, step: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|pattern| step.contains(pattern.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> anyhow::Result<Options> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        Options::parse(&words)
+    }
+
+    #[test]
+    fn only_picks_steps_by_any_of_its_patterns() {
+        let options = parse("--only kafkajs/ --only kill").expect("valid");
+        for (step, wanted) in [
+            ("kafkajs/group", true),
+            ("kill", true),
+            ("aiokafka/group", false),
+            ("workspace", false),
+        ] {
+            assert_eq!(options.wants(step), wanted, "{step}");
+        }
+        assert!(parse("").expect("valid").wants("anything"));
+    }
+
+    #[test]
+    fn what_it_does_not_know_is_refused() {
+        for line in ["--fast", "--only", "--jobs many", "group"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn another_server_is_not_built() {
+        assert!(parse("--long").expect("valid").own_server);
+        assert!(!parse("--server cat").expect("valid").own_server);
+    }
+}
