@@ -1,0 +1,322 @@
+//! Blobs as files of a local disk.
+//!
+//! ```text
+//! blobs/<name>.blob    a blob; the slashes of its name are folders
+//! blobs/<name>.tmp<n>  one that is being written, or was when the process died
+//! ```
+//!
+//! Neither a dot nor a tilde is legal in a name, so that these never meet. A blob is written under
+//! its temporary name, flushed, and then linked to its own, which fails if that is taken; the
+//! folder is flushed before anybody is told. A blob that was deleted may come back after a power
+//! cut, and one whose creation was interrupted may be there: neither is referred to by anything.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+
+use super::{BlobError, BlobName, BlobStore, Created};
+use crate::disk::{Access, AlignedBuffer, Caching, Disk, DiskFile, parent};
+use crate::util::blocking;
+
+const DIR: &str = "blobs";
+const SUFFIX: &str = ".blob";
+
+/// How much is written at a time, in bytes.
+const CHUNK: usize = 1024 * 1024;
+
+/// How often a folder is made anew when it is removed, being empty, before a file comes into it.
+const ATTEMPTS: usize = 8;
+
+/// Blobs in the folder `blobs` of a local disk.
+#[derive(Debug)]
+pub struct LocalBlobStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    disk: Arc<dyn Disk>,
+    next_temporary: AtomicU64,
+}
+
+/// A blob that is being written.
+struct Upload {
+    inner: Arc<Inner>,
+    name: BlobName,
+    path: String,
+    file: Arc<dyn DiskFile>,
+    chunk: AlignedBuffer,
+    filled: usize,
+    written: u64,
+    /// Whether the temporary name is gone.
+    is_published: bool,
+}
+
+impl LocalBlobStore {
+    /// Opens the store and removes what a crash left half written. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn open(disk: Arc<dyn Disk>) -> io::Result<Self> {
+        disk.create_dir(DIR)?;
+        let inner = Inner { disk, next_temporary: AtomicU64::new(0) };
+        for (path, _) in inner.walk(DIR)? {
+            if !path.ends_with(SUFFIX) {
+                inner.disk.remove(&path)?;
+            }
+        }
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    async fn upload_all(
+        &self,
+        name: BlobName,
+        mut body: BoxStream<'static, Result<Bytes, BlobError>>,
+    ) -> Result<u64, BlobError> {
+        let disk = &self.inner.disk;
+        let inner = Arc::clone(&self.inner);
+        let mut upload = blocking(disk, move || Upload::begin(inner, name)).await?;
+        while let Some(piece) = body.next().await {
+            upload = upload.put(piece?).await?;
+        }
+        let size = upload.written + upload.filled as u64;
+        let name = upload.name.clone();
+        match blocking(disk, move || upload.finish()).await? {
+            Created::New => Ok(size),
+            Created::Exists => {
+                let why = "there is a blob of that name, and names are never reused".to_owned();
+                Err(BlobError::Storage { name, why })
+            }
+        }
+    }
+}
+
+impl BlobStore for LocalBlobStore {
+    fn create(
+        &self,
+        name: BlobName,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'_, Result<Created, BlobError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(blocking(&self.inner.disk, move || {
+            let mut upload = Upload::begin(inner, name)?;
+            for piece in body {
+                upload.put_now(&piece)?;
+            }
+            upload.finish()
+        }))
+    }
+
+    fn upload(
+        &self,
+        name: BlobName,
+        body: BoxStream<'static, Result<Bytes, BlobError>>,
+    ) -> BoxFuture<'_, Result<u64, BlobError>> {
+        Box::pin(self.upload_all(name, body))
+    }
+
+    fn get(
+        &self,
+        name: BlobName,
+        range: Option<Range<u64>>,
+    ) -> BoxFuture<'_, Result<Bytes, BlobError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(blocking(&self.inner.disk, move || {
+            inner.read(&name, range).map_err(|error| failed(&name, &error))
+        }))
+    }
+
+    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<(BlobName, u64)>, BlobError>> {
+        let inner = Arc::clone(&self.inner);
+        let prefix = prefix.to_owned();
+        Box::pin(blocking(&self.inner.disk, move || {
+            // No name stands for a whole listing; the prefix says best what was looked for.
+            inner.list(&prefix).map_err(|error| failed(&BlobName(prefix.into()), &error))
+        }))
+    }
+
+    fn delete(&self, names: Vec<BlobName>) -> BoxFuture<'_, Result<(), BlobError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(blocking(&self.inner.disk, move || {
+            names
+                .iter()
+                .try_for_each(|name| inner.delete(name).map_err(|error| failed(name, &error)))
+        }))
+    }
+}
+
+impl Inner {
+    fn read(&self, name: &BlobName, range: Option<Range<u64>>) -> io::Result<Bytes> {
+        let file = self.disk.open(&path(name), Access::Read, Caching::Cached)?;
+        let size = file.size()?;
+        let range = range.unwrap_or(0..size);
+        let end = range.end.min(size);
+        let start = range.start.min(end);
+        let mut bytes = vec![0; usize::try_from(end - start).map_err(io::Error::other)?];
+        let read = file.read_at(&mut bytes, start)?;
+        if read < bytes.len() {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(bytes.into())
+    }
+
+    fn list(&self, prefix: &str) -> io::Result<Vec<(BlobName, u64)>> {
+        let dir = match parent(prefix) {
+            "" => DIR.to_owned(),
+            folder => format!("{DIR}/{folder}"),
+        };
+        let name = |path: &str| {
+            let name = path.strip_prefix(DIR)?.strip_prefix('/')?.strip_suffix(SUFFIX)?;
+            BlobName::new(name).filter(|name| name.as_str().starts_with(prefix))
+        };
+        let all = self.walk(&dir)?;
+        let mut found: Vec<_> =
+            all.into_iter().filter_map(|(path, size)| Some((name(&path)?, size))).collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// All files below `dir`, with their sizes.
+    fn walk(&self, dir: &str) -> io::Result<Vec<(String, u64)>> {
+        let mut found = Vec::new();
+        let mut dirs = vec![dir.to_owned()];
+        while let Some(dir) = dirs.pop() {
+            for entry in self.disk.list(&dir)? {
+                let path = format!("{dir}/{}", entry.name);
+                match entry.is_dir {
+                    true => dirs.push(path),
+                    false => found.push((path, entry.size)),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn delete(&self, name: &BlobName) -> io::Result<()> {
+        let path = path(name);
+        match self.disk.remove(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // The folders of deleted topics would add up.
+        let mut dir = parent(&path);
+        while dir.len() > DIR.len() && self.disk.list(dir)?.is_empty() {
+            self.disk.remove_dir(dir)?;
+            dir = parent(dir);
+        }
+        Ok(())
+    }
+}
+
+impl Upload {
+    fn begin(inner: Arc<Inner>, name: BlobName) -> Result<Self, BlobError> {
+        let number = inner.next_temporary.fetch_add(1, Ordering::Relaxed);
+        let path = format!("{DIR}/{name}.tmp{number}");
+        let mut attempt = 0;
+        let opened = loop {
+            attempt += 1;
+            let made = inner.disk.create_dir(parent(&path));
+            let opened =
+                made.and_then(|()| inner.disk.open(&path, Access::Create, Caching::Direct));
+            match opened {
+                Err(error) if error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => {}
+                opened => break opened,
+            }
+        };
+        let file = opened.map_err(|error| failed(&name, &error))?;
+        let chunk = AlignedBuffer::new(CHUNK);
+        Ok(Self { inner, name, path, file, chunk, filled: 0, written: 0, is_published: false })
+    }
+
+    /// Adds `piece`, and leaves the async thread where something is to be written.
+    async fn put(mut self, piece: Bytes) -> Result<Self, BlobError> {
+        if self.filled + piece.len() < CHUNK {
+            self.put_now(&piece)?;
+            return Ok(self);
+        }
+        let disk = Arc::clone(&self.inner.disk);
+        blocking(&disk, move || self.put_now(&piece).map(|()| self)).await
+    }
+
+    fn put_now(&mut self, mut piece: &[u8]) -> Result<(), BlobError> {
+        while !piece.is_empty() {
+            let (now, later) = piece.split_at(piece.len().min(CHUNK - self.filled));
+            let end = self.filled + now.len();
+            self.chunk.bytes_mut()[self.filled..end].copy_from_slice(now);
+            self.filled = end;
+            piece = later;
+            if self.filled == CHUNK {
+                self.write_chunk().map_err(|error| failed(&self.name, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is filled of the chunk, and zeros to the next block.
+    fn write_chunk(&mut self) -> io::Result<()> {
+        let padded = self.filled.next_multiple_of(4096);
+        let chunk = self.chunk.bytes_mut();
+        chunk[self.filled..padded].fill(0);
+        self.file.write_at(&[IoSlice::new(&chunk[..padded])], self.written)?;
+        self.written += self.filled as u64;
+        self.filled = 0;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Created, BlobError> {
+        match self.write_rest() {
+            Ok(()) => Ok(Created::New),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // It may have been put there by a process that was killed before this.
+                let synced = self.inner.disk.sync_dir(parent(&self.path));
+                synced.map_err(|error| failed(&self.name, &error))?;
+                Ok(Created::Exists)
+            }
+            Err(error) => Err(failed(&self.name, &error)),
+        }
+    }
+
+    fn write_rest(&mut self) -> io::Result<()> {
+        let size = self.written + self.filled as u64;
+        if self.filled > 0 {
+            let cut = !self.filled.is_multiple_of(4096);
+            self.write_chunk()?;
+            if cut {
+                self.file.resize(size)?;
+            }
+        }
+        self.file.sync()?;
+        let path = path(&self.name);
+        self.inner.disk.publish(&self.path, &path)?;
+        self.is_published = true;
+        self.inner.disk.sync_dir(parent(&path))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.is_published {
+            // Best effort: what stays is removed at the next start.
+            let _ = self.inner.disk.remove(&self.path);
+        }
+    }
+}
+
+fn path(name: &BlobName) -> String {
+    format!("{DIR}/{name}{SUFFIX}")
+}
+
+fn failed(name: &BlobName, error: &io::Error) -> BlobError {
+    match error.kind() {
+        ErrorKind::NotFound => BlobError::NotFound(name.clone()),
+        ErrorKind::StorageFull => BlobError::Full,
+        _ => BlobError::Storage { name: name.clone(), why: error.to_string() },
+    }
+}

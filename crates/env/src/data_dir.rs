@@ -1,0 +1,197 @@
+//! A data directory: whose it is, who uses it, and what is where.
+//!
+//! ```text
+//! lock      held by the one process that uses the directory; says which
+//! cluster   whose directory it is, and in which format
+//! journal/  the journals of all sessions
+//! meta/     the metadata log
+//! blobs/    segments and checkpoints
+//! ```
+
+mod read_only;
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+
+use millstream_record::file::{FILE_HEADER_SIZE, FileError, FileHeader, FileKind};
+use millstream_types::ClusterId;
+
+use crate::blob::LocalBlobStore;
+use crate::disk::{Disk, RealDisk, SimDisk, read_whole, write_whole};
+use crate::file_journal::{FileJournalStore, JournalSettings};
+use crate::journal::JournalError;
+use crate::meta::LocalMetaLog;
+use crate::world::Env;
+
+const LOCK: &str = "lock";
+const CLUSTER: &str = "cluster";
+
+/// An open data directory. It is locked until this and everything opened from it is dropped.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    disk: Arc<dyn Disk>,
+    env: Env,
+    cluster: ClusterId,
+    is_new: bool,
+}
+
+/// Why a data directory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Somebody else uses it.
+    #[error(
+        "the data directory {place} is in use by {holder}: stop that process, or choose another \
+         directory with --data-dir"
+    )]
+    InUse {
+        /// Which directory.
+        place: String,
+        /// Who has it, as far as is known.
+        holder: String,
+    },
+    /// It is none, or not one that this program can read.
+    #[error("{place}/cluster: {error}")]
+    Format {
+        /// Which directory.
+        place: String,
+        /// What is wrong.
+        error: FileError,
+    },
+    /// There is data without the file that says whose it is.
+    #[error(
+        "{place} holds data of Millstream, but its `cluster` file is missing: restore that file \
+         from a backup, or choose another directory with --data-dir"
+    )]
+    Headless {
+        /// Which directory.
+        place: String,
+    },
+    /// The disk failed.
+    #[error("the data directory {place} can't be used: {error}")]
+    Storage {
+        /// Which directory.
+        place: String,
+        /// What the disk said.
+        error: io::Error,
+    },
+}
+
+impl DataDir {
+    /// Opens the directory `path`, or makes it. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`DataDirError`]; each says what to do.
+    pub fn open(path: &Path, env: Env) -> Result<Self, DataDirError> {
+        let place = path.display().to_string();
+        match RealDisk::open(path) {
+            Ok(disk) => Self::open_on(Arc::new(disk), env, &place),
+            Err(error) => Err(DataDirError::Storage { place, error }),
+        }
+    }
+
+    /// A new directory in memory, which is gone when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// None in practice; the type is that of [`DataDir::open`].
+    pub fn in_memory(env: Env) -> Result<Self, DataDirError> {
+        Self::open_on(SimDisk::new(0).mount(), env, "in memory")
+    }
+
+    /// Opens the directory that is the root of `disk`, or makes it. `place` is for people.
+    ///
+    /// # Errors
+    ///
+    /// As [`DataDir::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, env: Env, place: &str) -> Result<Self, DataDirError> {
+        let place = place.to_owned();
+        let owner = format!("process {}", std::process::id());
+        match disk.lock(LOCK, &owner) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let holder = match error.to_string() {
+                    holder if holder.is_empty() => "another process".to_owned(),
+                    holder => holder,
+                };
+                return Err(DataDirError::InUse { place, holder });
+            }
+            Err(error) => return Err(DataDirError::Storage { place, error }),
+        }
+        let (cluster, is_new) = cluster(&*disk, &env, &place)?;
+        Ok(Self { disk, env, cluster, is_new })
+    }
+
+    /// The cluster that the directory belongs to.
+    #[must_use]
+    pub const fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// Whether it was made just now.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Opens the journals.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileJournalStore::open`].
+    pub async fn journals(
+        &self,
+        settings: JournalSettings,
+    ) -> Result<Arc<FileJournalStore>, JournalError> {
+        let disk = Arc::clone(&self.disk);
+        FileJournalStore::open(disk, self.env.clone(), self.cluster, settings).await
+    }
+
+    /// Opens the blobs. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn blobs(&self) -> io::Result<Arc<LocalBlobStore>> {
+        Ok(Arc::new(LocalBlobStore::open(Arc::clone(&self.disk))?))
+    }
+
+    /// Opens the metadata log.
+    #[must_use]
+    pub fn meta(&self) -> Arc<LocalMetaLog> {
+        let disk = Arc::clone(&self.disk);
+        Arc::new(LocalMetaLog::new(disk, self.env.clone(), self.cluster))
+    }
+}
+
+/// Reads the cluster file, or makes it in an empty directory. Whether it was made.
+fn cluster(disk: &dyn Disk, env: &Env, place: &str) -> Result<(ClusterId, bool), DataDirError> {
+    let place = place.to_owned();
+    // What a process that was killed has renamed is to be seen, but may still be undone.
+    let synced = disk.sync_dir("");
+    match synced.and_then(|()| read_whole(disk, CLUSTER, 1 << 16)) {
+        Ok(bytes) => match FileHeader::decode(&bytes, FileKind::Cluster) {
+            Ok(header) => Ok((header.cluster, false)),
+            Err(error) => Err(DataDirError::Format { place, error }),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let has_data = |dir| disk.list(dir).map(|entries| !entries.is_empty());
+            for dir in ["journal", "meta", "blobs"] {
+                match has_data(dir) {
+                    Ok(false) => {}
+                    Ok(true) => return Err(DataDirError::Headless { place }),
+                    Err(error) => return Err(DataDirError::Storage { place, error }),
+                }
+            }
+            let cluster = env.uuid();
+            let header = FileHeader { kind: FileKind::Cluster, cluster, numbers: [0; 4] };
+            let bytes: [u8; FILE_HEADER_SIZE] = header.encode();
+            match write_whole(disk, CLUSTER, &[&bytes]) {
+                Ok(()) => Ok((cluster, true)),
+                Err(error) => Err(DataDirError::Storage { place, error }),
+            }
+        }
+        Err(error) => Err(DataDirError::Storage { place, error }),
+    }
+}

@@ -1,0 +1,43 @@
+//! Opening a data directory to look at it.
+
+use std::io::{Error, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{CLUSTER, DataDir, DataDirError};
+use crate::disk::{Disk, ReadOnlyDisk, RealDisk};
+use crate::world::Env;
+
+impl DataDir {
+    /// Opens the directory `path`, which nobody may be using, to read what it holds. It is locked
+    /// like any other, and nothing but the lock's owner is written: stores opened from it keep
+    /// what they would change (a seal, the removal of leftovers) to themselves. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`DataDir::open`], and [`DataDirError::Storage`] when there is no such directory.
+    pub fn open_read_only(path: &Path, env: Env) -> Result<Self, DataDirError> {
+        let place = path.display().to_string();
+        let failed = |error| DataDirError::Storage { place: place.clone(), error };
+        if !path.join(CLUSTER).try_exists().map_err(failed)? {
+            let why = "it is no data directory of Millstream (there is no file `cluster` in it); \
+                       say which one with --data-dir";
+            return Err(failed(Error::new(ErrorKind::NotFound, why)));
+        }
+        let disk = RealDisk::open_cached(path).map_err(failed)?;
+        Self::open_read_only_on(Arc::new(disk), env, &place)
+    }
+
+    /// Opens the directory that is the root of `disk` to read what it holds. `place` is for people.
+    ///
+    /// # Errors
+    ///
+    /// As [`DataDir::open_read_only`].
+    pub fn open_read_only_on(
+        disk: Arc<dyn Disk>,
+        env: Env,
+        place: &str,
+    ) -> Result<Self, DataDirError> {
+        Self::open_on(Arc::new(ReadOnlyDisk::new(disk)), env, place)
+    }
+}

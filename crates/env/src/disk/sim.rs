@@ -1,0 +1,526 @@
+//! A disk in memory whose power can be cut.
+//!
+//! Every file is kept twice: as its users see it, and, where that differs, as it is on the medium.
+//! A sync makes them equal. A power cut keeps, drops or tears each 512-byte sector in which they
+//! differ, and applies any subset of a directory's pending changes: what a real disk may do.
+
+mod inode;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::{Arc, Mutex};
+
+use crate::disk::{Access, Caching, DirEntry, Disk, DiskFile, parent};
+use crate::util::{Dice, lock};
+use inode::Inode;
+
+/// What can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Any of them.
+    Any,
+    /// Writing into a file, or changing its length.
+    Write,
+    /// Making a file durable.
+    Sync,
+    /// Creating, renaming or removing a name, or making names durable.
+    Name,
+}
+
+/// What happens then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The operation fails. Of a sync, some sectors become durable, and the others never do, though
+    /// later syncs report success.
+    Fail,
+    /// A write stops halfway; other operations fail.
+    Short,
+    /// There is no space left.
+    Full,
+    /// The power goes during the operation, and nothing works until [`SimDisk::power_cut`].
+    PowerCut,
+    /// The process is killed after the operation, and nothing works until [`SimDisk::kill`].
+    Kill,
+}
+
+/// A fault to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultAt {
+    /// Which operations count.
+    pub on: Operation,
+    /// How many of them come before, unharmed.
+    pub after: u64,
+    /// What happens to the next one.
+    pub fault: Fault,
+}
+
+/// A disk in memory, and the machine around it. The same seed and the same calls give the same
+/// faults.
+pub struct SimDisk {
+    state: Mutex<State>,
+}
+
+struct State {
+    dice: Dice,
+    /// Rises with each restart: who opened something before has lost it.
+    boot: u64,
+    /// Whether the power has gone or the process was killed, by which fault.
+    off: Option<Fault>,
+    names: BTreeMap<String, Arc<Mutex<Inode>>>,
+    durable_names: BTreeMap<String, Arc<Mutex<Inode>>>,
+    /// Changes to names that no sync has made durable, by directory.
+    pending: BTreeMap<String, Vec<Change>>,
+    locks: BTreeMap<String, String>,
+    faults: Vec<FaultAt>,
+    operations: u64,
+    ignore_sync: bool,
+    capacity: Option<u64>,
+}
+
+/// One change to the names of a directory. On the medium it happens as a whole or not at all.
+#[derive(Clone)]
+struct Change {
+    unlink: Option<String>,
+    link: Option<(String, Arc<Mutex<Inode>>)>,
+}
+
+/// The disk as one run of the machine sees it.
+#[derive(Debug)]
+struct Mounted {
+    disk: Arc<SimDisk>,
+    boot: u64,
+    lock: Mutex<Option<SimLock>>,
+}
+
+struct SimFile {
+    disk: Arc<SimDisk>,
+    boot: u64,
+    direct: bool,
+    inode: Arc<Mutex<Inode>>,
+}
+
+#[derive(Debug)]
+struct SimLock {
+    disk: Arc<SimDisk>,
+    boot: u64,
+    path: String,
+}
+
+impl SimDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                dice: Dice::new(seed),
+                boot: 0,
+                off: None,
+                names: BTreeMap::new(),
+                durable_names: BTreeMap::new(),
+                pending: BTreeMap::new(),
+                locks: BTreeMap::new(),
+                faults: Vec::new(),
+                operations: 0,
+                ignore_sync: false,
+                capacity: None,
+            }),
+        })
+    }
+
+    /// The disk for who runs now, until [`SimDisk::power_cut`] or [`SimDisk::kill`].
+    #[must_use]
+    pub fn mount(self: &Arc<Self>) -> Arc<dyn Disk> {
+        let boot = lock(&self.state).boot;
+        Arc::new(Mounted { disk: Arc::clone(self), boot, lock: Mutex::new(None) })
+    }
+
+    /// Cuts the power and switches it on again. What was not synced is kept, lost or torn, sector
+    /// by sector and name by name. Everything that was open is dead, and no fault is planned any more.
+    pub fn power_cut(&self) {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        let mut names = state.durable_names.clone();
+        for changes in std::mem::take(&mut state.pending).into_values() {
+            let keep = state.dice.share();
+            for change in changes {
+                if state.dice.chance(keep) {
+                    change.apply(&mut names);
+                }
+            }
+        }
+        let mut seen = BTreeSet::new();
+        let keep = state.dice.share();
+        for inode in names.values() {
+            if seen.insert(Arc::as_ptr(inode) as usize) {
+                lock(inode).power_cut(&mut state.dice, keep);
+            }
+        }
+        state.names = names.clone();
+        state.durable_names = names;
+        state.restart();
+    }
+
+    /// Kills the process and starts it again: everything that was open is dead, and what was
+    /// written is there, though not durable. No fault is planned any more. When the power has gone
+    /// by a planned fault, this is a power cut.
+    pub fn kill(&self) {
+        let mut state = lock(&self.state);
+        if state.off != Some(Fault::PowerCut) {
+            return state.restart();
+        }
+        drop(state);
+        self.power_cut();
+    }
+
+    /// Whether a planned fault has killed the process, and left the power on.
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        lock(&self.state).off == Some(Fault::Kill)
+    }
+
+    /// Plans a fault.
+    pub fn plan(&self, fault: FaultAt) {
+        lock(&self.state).faults.push(fault);
+    }
+
+    /// How many planned faults have not happened yet.
+    #[must_use]
+    pub fn faults_left(&self) -> usize {
+        lock(&self.state).faults.len()
+    }
+
+    /// How many operations that can fail there have been.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        lock(&self.state).operations
+    }
+
+    /// Whether a planned fault has cut the power or killed the process.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        lock(&self.state).off.is_some()
+    }
+
+    /// Makes files' syncs do nothing and report success: what a build without flushes would do. A
+    /// test of durability that does not fail then tests nothing.
+    pub fn ignore_sync(&self, ignore: bool) {
+        lock(&self.state).ignore_sync = ignore;
+    }
+
+    /// Limits the sum of all files' lengths, in bytes.
+    pub fn set_capacity(&self, capacity: Option<u64>) {
+        lock(&self.state).capacity = capacity;
+    }
+
+    /// Flips one bit of a file, on the medium and in the cache. Whether there was such a byte.
+    pub fn flip_bit(&self, path: &str, byte: u64, bit: u8) -> bool {
+        let inode = lock(&self.state).names.get(path).cloned();
+        inode.is_some_and(|inode| lock(&inode).flip_bit(byte, bit))
+    }
+
+    /// All files with their lengths, by path.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, u64)> {
+        let state = lock(&self.state);
+        state.names.iter().map(|(path, inode)| (path.clone(), lock(inode).size())).collect()
+    }
+}
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimDisk").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn restart(&mut self) {
+        self.boot += 1;
+        self.off = None;
+        self.locks.clear();
+        self.faults.clear();
+    }
+
+    fn check(&self, boot: u64) -> io::Result<()> {
+        if self.off.is_some() || boot != self.boot {
+            return Err(dead());
+        }
+        Ok(())
+    }
+
+    /// Counts an operation, and says which fault hits it.
+    fn begin(&mut self, boot: u64, kind: Operation) -> io::Result<Option<Fault>> {
+        self.check(boot)?;
+        self.operations += 1;
+        let mut hit = None;
+        self.faults.retain_mut(|planned| {
+            if planned.on != Operation::Any && planned.on != kind {
+                return true;
+            }
+            if planned.after > 0 || hit.is_some() {
+                planned.after = planned.after.saturating_sub(1);
+                return true;
+            }
+            hit = Some(planned.fault);
+            false
+        });
+        if let Some(Fault::PowerCut | Fault::Kill) = hit {
+            self.off = hit;
+        }
+        Ok(hit)
+    }
+
+    fn change(&mut self, boot: u64, dir: &str, change: Change) -> io::Result<()> {
+        match self.begin(boot, Operation::Name)? {
+            Some(Fault::Full) => Err(ErrorKind::StorageFull.into()),
+            Some(Fault::Fail | Fault::Short) => Err(io::Error::other("planned failure")),
+            Some(Fault::PowerCut) => {
+                self.pending.entry(dir.to_owned()).or_default().push(change);
+                Err(dead())
+            }
+            hit => {
+                change.apply(&mut self.names);
+                self.pending.entry(dir.to_owned()).or_default().push(change);
+                if hit.is_some() { Err(dead()) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn inode(&self, boot: u64, path: &str) -> io::Result<Arc<Mutex<Inode>>> {
+        self.check(boot)?;
+        self.names.get(path).cloned().ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    /// Whether a file may grow by `more` bytes.
+    fn has_room(&self, more: u64) -> bool {
+        let Some(capacity) = self.capacity else { return true };
+        let used: u64 = self.names.values().map(|inode| lock(inode).size()).sum();
+        more == 0 || used.saturating_add(more) <= capacity
+    }
+}
+
+impl Change {
+    fn apply(&self, names: &mut BTreeMap<String, Arc<Mutex<Inode>>>) {
+        if let Some(path) = &self.unlink {
+            names.remove(path);
+        }
+        if let Some((path, inode)) = &self.link {
+            names.insert(path.clone(), Arc::clone(inode));
+        }
+    }
+}
+
+impl Mounted {
+    fn rename_to(&self, from: &str, to: &str, replace: bool) -> io::Result<()> {
+        let mut state = lock(&self.disk.state);
+        let inode = state.inode(self.boot, from)?;
+        if !replace && state.names.contains_key(to) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let change = Change { unlink: Some(from.to_owned()), link: Some((to.to_owned(), inode)) };
+        state.change(self.boot, parent(to), change)
+    }
+}
+
+impl Disk for Mounted {
+    fn in_memory(&self) -> bool {
+        true
+    }
+
+    fn open(&self, path: &str, access: Access, caching: Caching) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = lock(&self.disk.state);
+        let inode = match (access, state.inode(self.boot, path)) {
+            (Access::Create, Ok(_)) => return Err(ErrorKind::AlreadyExists.into()),
+            (Access::Create, Err(error)) if error.kind() == ErrorKind::NotFound => {
+                let inode = Arc::new(Mutex::new(Inode::default()));
+                let link = Some((path.to_owned(), Arc::clone(&inode)));
+                state.change(self.boot, parent(path), Change { unlink: None, link })?;
+                inode
+            }
+            (_, found) => found?,
+        };
+        let direct = caching == Caching::Direct;
+        Ok(Arc::new(SimFile { disk: Arc::clone(&self.disk), boot: self.boot, direct, inode }))
+    }
+
+    // Directories are where there are names; that they are durable is part of the contract.
+    fn create_dir(&self, _path: &str) -> io::Result<()> {
+        lock(&self.disk.state).check(self.boot)
+    }
+
+    fn remove_dir(&self, _path: &str) -> io::Result<()> {
+        lock(&self.disk.state).check(self.boot)
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<DirEntry>> {
+        let state = lock(&self.disk.state);
+        state.check(self.boot)?;
+        let prefix = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+        let mut found = BTreeMap::new();
+        for (path, inode) in state.names.range(prefix.clone()..) {
+            let Some(rest) = path.strip_prefix(&prefix) else { break };
+            let entry = match rest.split_once('/') {
+                Some((name, _)) => DirEntry { name: name.to_owned(), size: 0, is_dir: true },
+                None => DirEntry { name: rest.to_owned(), size: lock(inode).size(), is_dir: false },
+            };
+            found.insert(entry.name.clone(), entry);
+        }
+        Ok(found.into_values().collect())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.rename_to(from, to, true)
+    }
+
+    fn publish(&self, from: &str, to: &str) -> io::Result<()> {
+        self.rename_to(from, to, false)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let mut state = lock(&self.disk.state);
+        state.inode(self.boot, path)?;
+        let change = Change { unlink: Some(path.to_owned()), link: None };
+        state.change(self.boot, parent(path), change)
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = lock(&self.disk.state);
+        let fault = state.begin(self.boot, Operation::Name)?;
+        if fault.is_none() || fault == Some(Fault::Kill) {
+            let state = &mut *state;
+            for change in state.pending.remove(dir).unwrap_or_default() {
+                change.apply(&mut state.durable_names);
+            }
+        }
+        failure(fault)
+    }
+
+    fn lock(&self, path: &str, owner: &str) -> io::Result<()> {
+        let mut state = lock(&self.disk.state);
+        state.check(self.boot)?;
+        if let Some(holder) = state.locks.get(path) {
+            return Err(io::Error::new(ErrorKind::WouldBlock, holder.clone()));
+        }
+        state.locks.insert(path.to_owned(), owner.to_owned());
+        drop(state);
+        let disk = Arc::clone(&self.disk);
+        *lock(&self.lock) = Some(SimLock { disk, boot: self.boot, path: path.to_owned() });
+        Ok(())
+    }
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = lock(&self.disk.state);
+        if state.boot == self.boot {
+            state.locks.remove(&self.path);
+        }
+    }
+}
+
+impl SimFile {
+    fn check_alignment(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        let aligned = bytes.as_ptr().align_offset(4096) == 0
+            && bytes.len().is_multiple_of(4096)
+            && position.is_multiple_of(4096);
+        if self.direct && !aligned {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "direct IO must be aligned"));
+        }
+        Ok(())
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, out: &mut [u8], position: u64) -> io::Result<usize> {
+        self.check_alignment(out, position)?;
+        lock(&self.disk.state).check(self.boot)?;
+        Ok(lock(&self.inode).read(out, position))
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        let mut at = position;
+        for part in parts {
+            self.check_alignment(part, at)?;
+            at += part.len() as u64;
+        }
+        let mut state = lock(&self.disk.state);
+        let fault = state.begin(self.boot, Operation::Write)?;
+        let mut inode = lock(&self.inode);
+        let grows = at.saturating_sub(inode.size());
+        drop(inode);
+        if fault == Some(Fault::Full) || !state.has_room(grows) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let total = usize::try_from(at - position).map_err(io::Error::other)?;
+        let mut budget = match fault {
+            None | Some(Fault::PowerCut | Fault::Kill) => total,
+            Some(Fault::Short) => state.dice.below(total as u64) as usize / 512 * 512,
+            Some(_) => 0,
+        };
+        inode = lock(&self.inode);
+        let mut at = position;
+        for part in parts {
+            let part = part.get(..budget.min(part.len())).unwrap_or_default();
+            inode.write(part, at);
+            at += part.len() as u64;
+            budget -= part.len();
+        }
+        failure(fault)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = lock(&self.disk.state);
+        let fault = state.begin(self.boot, Operation::Sync)?;
+        let keep = state.dice.share();
+        match fault {
+            None | Some(Fault::Kill) if state.ignore_sync => {}
+            None | Some(Fault::Kill) => lock(&self.inode).sync(),
+            Some(Fault::PowerCut) => {}
+            Some(_) => lock(&self.inode).fail_sync(&mut state.dice, keep),
+        }
+        failure(fault)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        lock(&self.disk.state).check(self.boot)?;
+        Ok(lock(&self.inode).size())
+    }
+
+    fn resize(&self, size: u64) -> io::Result<()> {
+        let mut state = lock(&self.disk.state);
+        let fault = state.begin(self.boot, Operation::Write)?;
+        let grows = size.saturating_sub(lock(&self.inode).size());
+        if fault == Some(Fault::Full) || !state.has_room(grows) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        if matches!(fault, None | Some(Fault::PowerCut | Fault::Kill)) {
+            lock(&self.inode).resize(size);
+        }
+        failure(fault)
+    }
+
+    fn drop_cache(&self) {
+        lock(&self.inode).drop_cache();
+    }
+}
+
+fn dead() -> io::Error {
+    io::Error::other("the power is off")
+}
+
+fn failure(fault: Option<Fault>) -> io::Result<()> {
+    match fault {
+        None => Ok(()),
+        Some(Fault::PowerCut | Fault::Kill) => Err(dead()),
+        Some(fault) => Err(io::Error::other(format!("planned fault: {fault:?}"))),
+    }
+}
+
+impl fmt::Debug for SimFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimFile").field("boot", &self.boot).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,326 @@
+//! The journal of one node in files of a local disk.
+//!
+//! `millstream_record::journal` draws the bytes. Who does what here:
+//!
+//! * `group`: frames are copied once, into memory that direct IO can use;
+//! * `appender`: gives positions, keeps the groups that wait, and says when there is no room;
+//! * `writer`: takes all that waits, writes it, flushes once, publishes; a loop around one `step`;
+//! * `files`: names, headers, preparing files ahead and recycling them;
+//! * `walk`: reads groups and frames back, finds the end; its `survey` goes on behind damage;
+//! * this file: the store.
+
+mod appender;
+mod files;
+mod group;
+mod stats;
+mod walk;
+mod writer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, Weak};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use millstream_record::frame::Frame;
+use millstream_record::journal::{BLOCK, Stream};
+use millstream_types::{ClusterId, Lsn, SessionId};
+
+use crate::disk::Disk;
+use crate::journal::{FrameAt, Journal, JournalError, JournalState, JournalStore};
+use crate::util::{blocking, lock};
+use crate::world::Env;
+use appender::{FileJournal, Shared};
+use files::{Files, View};
+pub use stats::JournalStats;
+pub use walk::survey::{Damage, Surveyed};
+use walk::{Step, Walk};
+
+/// How much a replay reads and decodes at a time, in bytes.
+const REPLAY_BYTES: usize = 1024 * 1024;
+
+/// The largest file, in blocks: 1 GiB.
+const FILE_BLOCKS_MAX: u64 = 1 << 18;
+
+/// How a journal on a local disk behaves.
+#[derive(Clone, Debug)]
+pub struct JournalSettings {
+    /// The size of one file in bytes, a multiple of 4,096 between 20 KiB and 1 GiB. Larger files
+    /// mean fewer changes of file, and coarser recycling. Default: 64 MiB.
+    pub file_bytes: u64,
+    /// The most files that there may be; then [`JournalError::Full`] until something is trimmed.
+    /// Each session may have one in any case. Default: 16.
+    pub files_max: usize,
+    /// What is kept back of the files for urgent frames, in bytes. Default: 8 MiB.
+    pub reserve_bytes: u64,
+    /// The most bytes of frames that may wait for the disk, in memory; then
+    /// [`JournalError::Full`], unless the frame waits alone. Default: 32 MiB.
+    pub pending_bytes_max: usize,
+    /// What "durable" means.
+    pub durability: Durability,
+}
+
+/// What makes an append durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// It is on stable storage: no crash and no power cut loses it.
+    #[default]
+    Flushed,
+    /// The operating system has it: a crash of the process loses nothing, a power cut or a crash
+    /// of the machine loses what was acknowledged. For comparison with systems that work so.
+    Os,
+}
+
+/// The journals of all sessions in one data directory.
+///
+/// The frames of a replay are slices of what was read at once, up to some megabytes: whoever keeps
+/// one for long should copy it out. A frame that was read alone stands alone.
+#[derive(Debug)]
+pub struct FileJournalStore {
+    disk: Arc<dyn Disk>,
+    env: Env,
+    settings: JournalSettings,
+    files: Arc<Files>,
+    /// Sessions that were created here and may still be written.
+    live: Mutex<BTreeMap<SessionId, Weak<Shared>>>,
+    stats: Arc<JournalStats>,
+}
+
+impl Default for JournalSettings {
+    fn default() -> Self {
+        Self {
+            file_bytes: 64 * 1024 * 1024,
+            files_max: 16,
+            reserve_bytes: 8 * 1024 * 1024,
+            pending_bytes_max: 32 * 1024 * 1024,
+            durability: Durability::Flushed,
+        }
+    }
+}
+
+impl JournalSettings {
+    /// For a data directory in memory, where what the journal holds costs memory: smaller files,
+    /// and at most 256 MiB of them.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self {
+            file_bytes: 8 * 1024 * 1024,
+            files_max: 32,
+            reserve_bytes: 2 * 1024 * 1024,
+            ..Self::default()
+        }
+    }
+
+    /// The size of a file's data area in bytes; at least four blocks.
+    fn area(&self) -> u64 {
+        let blocks = (self.file_bytes / BLOCK).clamp(5, FILE_BLOCKS_MAX);
+        (blocks - 1) * BLOCK
+    }
+
+    /// What is kept back, at most half of a file.
+    fn reserve(&self) -> u64 {
+        self.reserve_bytes.min(self.area() / 2)
+    }
+}
+
+impl FileJournalStore {
+    /// Opens the journals in the folder `journal` of `disk`, or makes it.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Corrupt`] when a file is not what its name says, [`JournalError::Storage`]
+    /// when it belongs to another cluster or a newer release, or the disk fails.
+    pub async fn open(
+        disk: Arc<dyn Disk>,
+        env: Env,
+        cluster: ClusterId,
+        settings: JournalSettings,
+    ) -> Result<Arc<Self>, JournalError> {
+        if settings.durability == Durability::Os {
+            tracing::warn!(
+                "durability = os: records are acknowledged before they are on stable storage, and \
+                 a power cut loses records that were acknowledged and read"
+            );
+        }
+        let (area, files_max) = (settings.area(), settings.files_max);
+        let inner = Arc::clone(&disk);
+        let files = blocking(&disk, move || Files::open(inner, cluster, area, files_max)).await?;
+        let live = Mutex::new(BTreeMap::new());
+        let stats = Arc::new(JournalStats::default());
+        Ok(Arc::new(Self { disk, env, settings, files: Arc::new(files), live, stats }))
+    }
+
+    /// Counts of what the journals have done.
+    #[must_use]
+    pub fn stats(&self) -> Arc<JournalStats> {
+        Arc::clone(&self.stats)
+    }
+
+    fn live(&self, session: SessionId) -> Option<Arc<Shared>> {
+        lock(&self.live).get(&session).and_then(Weak::upgrade)
+    }
+
+    async fn create_journal(&self, session: SessionId) -> Result<Arc<dyn Journal>, JournalError> {
+        let mut salt = [0; 8];
+        self.env.random.fill(&mut salt);
+        let stream = Stream { session, salt: u64::from_be_bytes(salt) };
+        let files = Arc::clone(&self.files);
+        let first = blocking(&self.disk, move || files.start(stream)).await?;
+        let shared = Shared::new(
+            stream,
+            Arc::clone(&self.files),
+            self.env.clone(),
+            self.settings.clone(),
+            Arc::clone(&self.stats),
+        );
+        lock(&self.live).retain(|_, shared| shared.strong_count() > 0);
+        lock(&self.live).insert(session, Arc::downgrade(&shared));
+        writer::start(&shared, first.zeroed)
+            .map_err(|error| JournalError::Storage(error.to_string()))?;
+        Ok(Arc::new(FileJournal::new(shared)))
+    }
+
+    async fn seal_session(&self, session: SessionId) -> Result<Lsn, JournalError> {
+        if let Some(live) = self.live(session) {
+            live.stop(JournalState::Fenced);
+            live.finished().await;
+        }
+        let files = Arc::clone(&self.files);
+        blocking(&self.disk, move || seal(&files, session)).await
+    }
+
+    async fn trim_session(&self, session: SessionId, below: Lsn) -> Result<(), JournalError> {
+        let durable = self.live(session).map(|live| live.durable());
+        let files = Arc::clone(&self.files);
+        blocking(&self.disk, move || files.trim(session, below, durable)).await?;
+        let live: Vec<_> = lock(&self.live).values().filter_map(Weak::upgrade).collect();
+        for journal in live {
+            journal.room_came_back();
+        }
+        Ok(())
+    }
+}
+
+impl JournalStore for FileJournalStore {
+    fn create(&self, session: SessionId) -> BoxFuture<'_, Result<Arc<dyn Journal>, JournalError>> {
+        Box::pin(self.create_journal(session))
+    }
+
+    fn seal(&self, session: SessionId) -> BoxFuture<'_, Result<Lsn, JournalError>> {
+        Box::pin(self.seal_session(session))
+    }
+
+    fn replay(
+        &self,
+        session: SessionId,
+        from: Lsn,
+    ) -> BoxStream<'static, Result<(FrameAt, Frame), JournalError>> {
+        let replay = Replay { files: Arc::clone(&self.files), session, from, walk: None };
+        let start = (Arc::clone(&self.disk), Some(replay), VecDeque::new());
+        Box::pin(stream::try_unfold(start, |(disk, mut replay, mut ready)| async move {
+            loop {
+                if let Some(frame) = ready.pop_front() {
+                    return Ok(Some((frame, (disk, replay, ready))));
+                }
+                let Some(mut reader) = replay.take() else { return Ok(None) };
+                let (reader, more) = blocking(&disk, move || {
+                    let more = reader.read();
+                    (reader, more)
+                })
+                .await;
+                ready = more?;
+                replay = (!ready.is_empty()).then_some(reader);
+            }
+        }))
+    }
+
+    fn read_at(&self, at: FrameAt) -> BoxFuture<'static, Result<Frame, JournalError>> {
+        let read = self.read_many(vec![at]);
+        let none = move || JournalError::Storage(format!("{at:?} was not read"));
+        Box::pin(async move { read.await.pop().unwrap_or_else(|| Err(none())) })
+    }
+
+    fn read_many(&self, at: Vec<FrameAt>) -> BoxFuture<'static, Vec<Result<Frame, JournalError>>> {
+        let live: Vec<_> = at.iter().map(|at| self.live(at.session)).collect();
+        let files = Arc::clone(&self.files);
+        let disk = Arc::clone(&self.disk);
+        let read = move |(at, live): (FrameAt, Option<Arc<Shared>>)| {
+            if live.is_some_and(|live| at.end() > live.durable()) {
+                return Err(JournalError::Storage(format!("{at:?} is not durable yet")));
+            }
+            walk::read_frame(&files.view(at.session)?, at)
+        };
+        Box::pin(async move {
+            blocking(&disk, move || at.into_iter().zip(live).map(read).collect()).await
+        })
+    }
+
+    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionId>, JournalError>> {
+        Box::pin(std::future::ready(Ok(self.files.sessions())))
+    }
+
+    fn trim(&self, session: SessionId, below: Lsn) -> BoxFuture<'_, Result<(), JournalError>> {
+        Box::pin(self.trim_session(session, below))
+    }
+}
+
+/// Finds where `session` ends, makes what is kept durable, and writes that down.
+fn seal(files: &Files, session: SessionId) -> Result<Lsn, JournalError> {
+    if let Some(end) = files.sealed(session) {
+        return Ok(end);
+    }
+    let end = match files.view(session) {
+        // What is above was never acknowledged, and after a failed flush the cache may show what
+        // the medium does not have.
+        Ok(View { ended: Some(durable), .. }) => durable,
+        Ok(view) => walk::find_end(&view)?,
+        // It has written nothing, and now never will.
+        Err(_) => Lsn(0),
+    };
+    files.seal(session, end)
+}
+
+/// A replay between two reads.
+struct Replay {
+    files: Arc<Files>,
+    session: SessionId,
+    from: Lsn,
+    walk: Option<(Walk, Lsn)>,
+}
+
+impl Replay {
+    /// The next frames; none at the end.
+    fn read(&mut self) -> Result<VecDeque<(FrameAt, Frame)>, JournalError> {
+        let mut found = VecDeque::new();
+        if self.walk.is_none() {
+            self.walk = self.start()?;
+        }
+        let Some((walk, end)) = &mut self.walk else { return Ok(found) };
+        let mut bytes = 0;
+        while bytes < REPLAY_BYTES && walk.at() < *end {
+            match walk.step()? {
+                // The step went on into a group that the seal has cut off.
+                Step::Frame(at, _) if at.lsn >= *end => break,
+                Step::Frame(at, frame) if at.lsn >= self.from => {
+                    bytes += at.len as usize;
+                    found.push_back((at, frame));
+                }
+                Step::Frame(..) => {}
+                Step::Stop(stop) if stop.at >= *end => break,
+                Step::Stop(stop) => return Err(stop.corrupt(self.session, *end)),
+            }
+        }
+        Ok(found)
+    }
+
+    fn start(&self) -> Result<Option<(Walk, Lsn)>, JournalError> {
+        let session = self.session;
+        let Some(end) = self.files.sealed(session) else {
+            let why = format!("session {session} can't be replayed before it is sealed");
+            return Err(JournalError::Storage(why));
+        };
+        if self.from >= end {
+            return Ok(None);
+        }
+        Ok(Some((Walk::containing(self.files.view(session)?, self.from)?, end)))
+    }
+}

@@ -1,0 +1,325 @@
+//! Reading back: groups and frames in order, one frame by its position, and where it all ends.
+
+pub(super) mod survey;
+
+use std::io;
+
+use bytes::Bytes;
+use millstream_record::frame::{FRAME_BODY_MAX, FRAME_HEADER_SIZE, Frame, FrameError};
+use millstream_record::journal::{
+    BLOCK, GROUP_HEADER_SIZE, GroupHeader, GroupKind, align_down, align_up,
+};
+use millstream_types::{Lsn, SessionId};
+
+use super::files::{View, storage};
+use crate::disk::AlignedBuffer;
+use crate::journal::{FrameAt, JournalError};
+
+/// How much is read at a time, in bytes. What is cut at its end is read again.
+const WINDOW: usize = 4 * 1024 * 1024;
+
+/// Goes through a session's groups and frames.
+pub(super) struct Walk {
+    window: Window,
+    /// Where the next frame or group is.
+    at: Lsn,
+    /// The group that is gone through.
+    group: Option<GroupHeader>,
+}
+
+/// What a walk meets.
+pub(super) enum Step {
+    /// A frame, intact.
+    Frame(FrameAt, Frame),
+    /// Something else; the walk is over.
+    Stop(Stop),
+}
+
+/// Where a walk could not go on.
+#[derive(Debug)]
+pub(super) struct Stop {
+    /// The position of what could not be read.
+    pub(super) at: Lsn,
+    /// What was wrong with it.
+    why: String,
+    /// The first position at which a later group may start.
+    later: u64,
+    /// It is intact, but of a kind that only a newer program knows.
+    is_newer: bool,
+}
+
+/// A part of the stream in memory.
+struct Window {
+    view: View,
+    start: u64,
+    bytes: Bytes,
+}
+
+impl Walk {
+    /// A walk from a group at or before `position`.
+    pub(super) fn containing(view: View, position: Lsn) -> Result<Self, JournalError> {
+        let file = position.0 / view.area * view.area;
+        let session = view.stream.session;
+        if file < view.start() || file >= view.end() {
+            let why = format!("the files of session {session} around {position} are gone");
+            return Err(JournalError::Corrupt(why));
+        }
+        let area = view.area;
+        let (first, window) = first_group(view, file)?;
+        // A group that fills several files may end in this one. What is asked for comes after it.
+        let is_next = |first: &GroupHeader| {
+            follows_giant(first, area) && first.position.0 <= align_up(position.0)
+        };
+        match first {
+            Some(first) if first.position.0 == file || is_next(&first) => {
+                Ok(Self { window, at: first.position, group: None })
+            }
+            _ => Err(JournalError::Corrupt(format!(
+                "no group of session {session} is readable between {file} and {position}"
+            ))),
+        }
+    }
+
+    /// Where the walk is.
+    pub(super) const fn at(&self) -> Lsn {
+        self.at
+    }
+
+    pub(super) fn step(&mut self) -> Result<Step, JournalError> {
+        loop {
+            let Some(group) = self.group else {
+                match self.window.group_at(self.at.0)? {
+                    Ok(group) if group.kind == GroupKind::Frames => {
+                        self.group = Some(group);
+                        self.at = group.frames_start();
+                    }
+                    Ok(skip) => self.at = skip.next(self.window.view.area),
+                    Err(why) => {
+                        let later = self.at.0 + BLOCK;
+                        let stop = Stop { at: self.at, why, later, is_newer: false };
+                        return Ok(Step::Stop(stop));
+                    }
+                }
+                continue;
+            };
+            if self.at < group.frames_end() {
+                return self.frame(group);
+            }
+            self.at = group.next(self.window.view.area);
+            self.group = None;
+        }
+    }
+
+    fn frame(&mut self, group: GroupHeader) -> Result<Step, JournalError> {
+        let at = self.at;
+        match self.window.frame_at(at, group.frames_end())? {
+            Ok((frame, size)) => {
+                self.at = Lsn(at.0 + size as u64);
+                let len = u32::try_from(size).unwrap_or(u32::MAX);
+                let session = self.window.view.stream.session;
+                Ok(Step::Frame(FrameAt { session, lsn: at, len }, frame))
+            }
+            Err(error) => Ok(Step::Stop(Stop {
+                at,
+                why: error.to_string(),
+                later: group.next(self.window.view.area).0,
+                is_newer: matches!(error, FrameError::Unknown { .. }),
+            })),
+        }
+    }
+}
+
+impl Stop {
+    /// The error for a stop below a position that is known to have been durable.
+    pub(super) fn corrupt(&self, session: SessionId, durable: Lsn) -> JournalError {
+        let Self { at, why, .. } = self;
+        if self.is_newer {
+            return JournalError::Storage(format!("position {at} of session {session}: {why}"));
+        }
+        JournalError::Corrupt(format!(
+            "session {session}: what is stored at {at} can't be read ({why}), though everything \
+             below {durable} was durable"
+        ))
+    }
+}
+
+/// Finds where an unsealed session ends: at the first thing that can't be read. When a later group
+/// says that it was durable, that is no end but damage.
+pub(super) fn find_end(view: &View) -> Result<Lsn, JournalError> {
+    let session = view.stream.session;
+    for file in view.files.values() {
+        file.drop_cache();
+    }
+    let (mut walk, mut stop) = start_walk(view)?;
+    while stop.is_none() {
+        if let Step::Stop(found) = walk.step()? {
+            stop = Some(found);
+        }
+    }
+    let Some(stop) = stop else { return Ok(walk.at) };
+    if stop.is_newer {
+        return Err(stop.corrupt(session, stop.at));
+    }
+    match walk.window.durable_above(stop.later, stop.at)? {
+        Some(durable) => Err(stop.corrupt(session, durable)),
+        None => Ok(stop.at),
+    }
+}
+
+/// A walk from the oldest group of an unsealed session, or why there is none at the start of its
+/// oldest file.
+fn start_walk(view: &View) -> Result<(Walk, Option<Stop>), JournalError> {
+    let start = view.start();
+    let walk_from = |window, at| Walk { window, at, group: None };
+    let (first, window) = first_group(view.clone(), start)?;
+    let stop = |later| {
+        let why = "there is no group".to_owned();
+        Some(Stop { at: Lsn(start), why, later, is_newer: false })
+    };
+    let Some(first) = first else {
+        // The session has just come to this file, or has not yet.
+        return Ok((walk_from(window, Lsn(start)), stop(view.end())));
+    };
+    if first.position.0 == start {
+        return Ok((walk_from(window, first.position), None));
+    }
+    if first.durable.0 >= start || start == 0 {
+        // What is missing was written together with what was found, or is damaged.
+        return Ok((walk_from(window, Lsn(start)), stop(first.position.0)));
+    }
+    // The write that this group was part of began in a file that has been trimmed since, so that
+    // all of it was durable. Before the group is the end of one that fills several files.
+    if follows_giant(&first, view.area) {
+        return Ok((walk_from(window, first.position), None));
+    }
+    let session = view.stream.session;
+    let why = format!("session {session}: what is stored at {start} can't be read");
+    Err(JournalError::Corrupt(why))
+}
+
+/// Reads one frame.
+pub(super) fn read_frame(view: &View, at: FrameAt) -> Result<Frame, JournalError> {
+    let size = at.len as usize;
+    if !(FRAME_HEADER_SIZE..=FRAME_HEADER_SIZE + FRAME_BODY_MAX).contains(&size) {
+        return Err(JournalError::Corrupt(format!("no frame is as long as {at:?}")));
+    }
+    if at.lsn.0 < view.start() {
+        return Err(JournalError::Storage(format!("{at:?} was trimmed")));
+    }
+    let bytes = view.read(at.lsn.0, size).map_err(storage)?;
+    match Frame::decode(&bytes, at.session, at.lsn) {
+        Ok((frame, found)) if found == size => Ok(frame),
+        Ok((_, found)) => {
+            Err(JournalError::Corrupt(format!("{at:?} is in fact {found} bytes long")))
+        }
+        Err(error @ FrameError::Unknown { .. }) => Err(JournalError::Storage(error.to_string())),
+        Err(error) => Err(JournalError::Corrupt(format!("{at:?}: {error}"))),
+    }
+}
+
+/// Whether `group` may be the first after one that fills several files: nothing but a skip comes
+/// into the last file of such a one.
+const fn follows_giant(group: &GroupHeader, area: u64) -> bool {
+    matches!(group.kind, GroupKind::Skip) || group.position.0.is_multiple_of(area)
+}
+
+/// The first group at or after `file`, the start of a file.
+fn first_group(view: View, file: u64) -> Result<(Option<GroupHeader>, Window), JournalError> {
+    let end = view.end();
+    let mut window = Window { view, start: 0, bytes: Bytes::new() };
+    let mut at = file;
+    while at < end {
+        if let Ok(group) = window.group_at(at)? {
+            return Ok((Some(group), window));
+        }
+        at += BLOCK;
+    }
+    Ok((None, window))
+}
+
+impl Window {
+    /// The bytes from `at` on: at least `count` of them where there are so many.
+    fn get(&mut self, at: u64, count: usize) -> Result<Bytes, JournalError> {
+        let ahead = at.checked_sub(self.start).and_then(|ahead| usize::try_from(ahead).ok());
+        if let Some(ahead) = ahead.filter(|ahead| ahead + count <= self.bytes.len()) {
+            return Ok(self.bytes.slice(ahead..));
+        }
+        self.start = at;
+        self.bytes = self.view.read(at, count.max(WINDOW)).map_err(storage)?;
+        Ok(self.bytes.clone())
+    }
+
+    /// The group at `at`, or why there is none.
+    fn group_at(&mut self, at: u64) -> Result<Result<GroupHeader, String>, JournalError> {
+        let bytes = self.get(at, GROUP_HEADER_SIZE)?;
+        if bytes.is_empty() {
+            return Ok(Err("there are no more files".to_owned()));
+        }
+        let found = GroupHeader::decode(&bytes, self.view.stream, Lsn(at));
+        Ok(found.map_err(|error| error.to_string()))
+    }
+
+    /// The frame at `at`, which ends at or before `end`.
+    fn frame_at(
+        &mut self,
+        at: Lsn,
+        end: Lsn,
+    ) -> Result<Result<(Frame, usize), FrameError>, JournalError> {
+        let room = usize::try_from(end.0 - at.0).unwrap_or(usize::MAX);
+        let mut want = FRAME_HEADER_SIZE;
+        loop {
+            let bytes = self.get(at.0, want.min(room))?;
+            let bytes = bytes.slice(..bytes.len().min(room));
+            match Frame::decode(&bytes, self.view.stream.session, at) {
+                Err(FrameError::Truncated { needed }) if needed <= room && needed > bytes.len() => {
+                    // Once more with all of it, unless the files end before.
+                    if want == needed {
+                        return Ok(Err(FrameError::Truncated { needed }));
+                    }
+                    want = needed;
+                }
+                found => return Ok(found),
+            }
+        }
+    }
+
+    /// A durable position above `position` that a group at or after `from` names.
+    fn durable_above(&mut self, from: u64, position: Lsn) -> Result<Option<Lsn>, JournalError> {
+        let mut at = from;
+        while at < self.view.end() {
+            at = match self.group_at(at)? {
+                Ok(group) if group.durable > position => return Ok(Some(group.durable)),
+                Ok(group) => group.next(self.view.area).0,
+                Err(_) => at + BLOCK,
+            };
+        }
+        Ok(None)
+    }
+}
+
+impl View {
+    /// The bytes of the stream from `from` on, `count` of them, fewer where the files end.
+    fn read(&self, from: u64, count: usize) -> io::Result<Bytes> {
+        let start = align_down(from);
+        let end = align_up(from.saturating_add(count as u64)).min(self.end());
+        if from < self.start() || from >= end {
+            return Ok(Bytes::new());
+        }
+        let mut buffer = AlignedBuffer::new(usize::try_from(end - start).unwrap_or(0));
+        let mut rest = buffer.bytes_mut();
+        let mut at = start;
+        while at < end {
+            let (sequence, in_area) = (at / self.area, at % self.area);
+            let count = (self.area - in_area).min(end - at);
+            let (now, later) = rest.split_at_mut(usize::try_from(count).unwrap_or(0));
+            let file = self.files.get(&sequence).ok_or(io::ErrorKind::NotFound)?;
+            if file.read_at(now, BLOCK + in_area)? < now.len() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            rest = later;
+            at += count;
+        }
+        let first = usize::try_from(from - start).unwrap_or(0);
+        Ok(buffer.into_bytes(first..first.saturating_add(count.max(WINDOW))))
+    }
+}

@@ -1,0 +1,72 @@
+//! Small things that several implementations need.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::Disk;
+
+/// Locks. Who panicked while holding the lock has left nothing half done: every holder changes
+/// the state in one step, after everything that can fail.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `work`, which calls `disk`, without holding up an async thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    disk: &Arc<dyn Disk>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    if disk.in_memory() {
+        // So that others get their turn here, as they do on a real disk.
+        tokio::task::yield_now().await;
+        return work();
+    }
+    #[expect(clippy::disallowed_methods, reason = "this is where blocking work is moved off")]
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is going down, and whoever waits goes with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// Deterministic randomness: the same seed, the same numbers (splitmix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`; 0 when that is 0.
+    pub(crate) const fn below(&mut self, end: u64) -> u64 {
+        // The bias is of no interest here.
+        if end == 0 { 0 } else { self.next() % end }
+    }
+
+    /// A share of 255 for [`Dice::chance`]: often all or nothing, which are the cases that matter.
+    pub(crate) const fn share(&mut self) -> u8 {
+        match self.below(5) {
+            0 => 0,
+            1 => 255,
+            2 => 26,
+            3 => 230,
+            _ => 128,
+        }
+    }
+
+    /// Yes in `share` of 255 cases.
+    pub(crate) const fn chance(&mut self, share: u8) -> bool {
+        self.below(255) < share as u64
+    }
+}

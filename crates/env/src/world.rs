@@ -1,0 +1,69 @@
+//! Time, randomness and tasks.
+
+mod real;
+mod seeded;
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use millstream_types::{Monotonic, Timestamp, Uuid};
+
+pub use seeded::HandClock;
+
+/// Two clocks and a way to wait.
+pub trait Clock: Debug + Send + Sync {
+    /// A clock that never goes back. Timeouts use it.
+    fn monotonic(&self) -> Monotonic;
+
+    /// The time of day. Record timestamps and persisted deadlines use it.
+    fn wall(&self) -> Timestamp;
+
+    /// Completes at `deadline` or soon after; at once when it has passed.
+    fn sleep_until(&self, deadline: Monotonic) -> BoxFuture<'static, ()>;
+}
+
+/// A source of randomness.
+pub trait Random: Debug + Send + Sync {
+    /// Fills `bytes` with random ones.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// Where work runs.
+pub trait Spawn: Debug + Send + Sync {
+    /// Runs `task` to its end, beside the caller. `name` is for people.
+    fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>);
+}
+
+/// The world as one run of the program sees it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Env {
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The randomness.
+    pub random: Arc<dyn Random>,
+    /// The tasks.
+    pub tasks: Arc<dyn Spawn>,
+}
+
+impl Env {
+    /// Completes after `time`.
+    pub fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        self.clock.sleep_until(self.clock.monotonic().plus(time))
+    }
+
+    /// Runs `task` beside the caller.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(name, Box::pin(task));
+    }
+
+    /// A fresh identifier.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        let mut bytes = [0; 16];
+        self.random.fill(&mut bytes);
+        Uuid::from_random(bytes)
+    }
+}

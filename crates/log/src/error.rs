@@ -1,0 +1,170 @@
+//! Why the log refused, one type per operation.
+
+use millstream_env::{BlobError, JournalError, MetaError};
+use millstream_types::{
+    DecodeError, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, SessionId,
+};
+
+use crate::partition::Ends;
+
+/// The session ended (its journal failed, was fenced or was closed) before it was known whether
+/// the append is durable. It may or may not be found after recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session is over: what was not durable yet may be lost")]
+pub struct SessionOver;
+
+/// Why nothing was appended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// An idempotent producer's batch is neither the next one nor one of its last five.
+    #[error("producer {producer} sent sequence number {found} where {expected} comes next")]
+    OutOfOrderSequence {
+        /// Who sent it.
+        producer: ProducerId,
+        /// The sequence number that the batch should have begun with.
+        expected: i32,
+        /// What it began with.
+        found: i32,
+    },
+    /// A newer incarnation of the producer has written already.
+    #[error("producer {producer} has epoch {current}, and {found} is older")]
+    InvalidProducerEpoch {
+        /// Who sent it.
+        producer: ProducerId,
+        /// Its newest epoch.
+        current: ProducerEpoch,
+        /// The batch's epoch.
+        found: ProducerEpoch,
+    },
+    /// A producer with an open transaction sent a batch outside of it.
+    #[error("producer {producer} has an open transaction and wrote outside of it")]
+    InvalidTxnState {
+        /// Who sent it.
+        producer: ProducerId,
+    },
+    /// A coordinator that has been replaced wrote a transaction marker.
+    #[error("coordinator epoch {current} has written for producer {producer}; {found} is older")]
+    CoordinatorFenced {
+        /// Whose transaction it was.
+        producer: ProducerId,
+        /// The newest coordinator epoch.
+        current: i32,
+        /// The marker's.
+        found: i32,
+    },
+    /// The journal has no room for produced records; it comes back as data is laid out.
+    #[error("the journal is full")]
+    Full,
+    /// The session is over; another must be opened.
+    #[error(transparent)]
+    SessionOver(#[from] SessionOver),
+    /// The partition was deleted, or is led by another node.
+    #[error("this node does not lead the partition")]
+    NotLeader,
+    /// There was no batch, or its header makes no sense.
+    #[error("the batch is corrupt: {0}")]
+    Corrupt(#[from] DecodeError),
+    /// The journal refused for a reason of its storage.
+    #[error("the journal refused: {0}")]
+    Storage(String),
+}
+
+/// Why nothing was read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The offset is below the log start or above the log end.
+    #[error("offset {offset} is not between {} and {}", ends.log_start, ends.high_watermark)]
+    OutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// What there is.
+        ends: Ends,
+    },
+    /// What is stored is not what was written. Readers may go on at `upto`.
+    #[error("{partition}: offsets {from} to {upto} are corrupt: {why}")]
+    Corrupt {
+        /// The partition.
+        partition: PartitionId,
+        /// The first offset that can't be read.
+        from: Offset,
+        /// The next offset that may be readable.
+        upto: Offset,
+        /// What is wrong.
+        why: String,
+    },
+    /// The storage below failed; a retry may help.
+    #[error("the storage failed: {0}")]
+    Storage(String),
+    /// The partition was deleted, or is led by another node.
+    #[error("this node does not lead the partition")]
+    NotLeader,
+}
+
+/// Why records were not deleted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteError {
+    /// The offset is above the high watermark, or negative.
+    #[error("offset {offset} is above the high watermark {high_watermark}")]
+    OutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// The most that could be.
+        high_watermark: Offset,
+    },
+    /// The deletion could not be written.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// Why the log could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The journal could not be sealed, replayed or created.
+    #[error("journal of session {session}: {why}")]
+    Journal {
+        /// Whose journal.
+        session: SessionId,
+        /// What is wrong.
+        why: JournalError,
+    },
+    /// The checkpoint that the metadata log names can't be read.
+    #[error("checkpoint: {0}")]
+    Checkpoint(String),
+    /// A blob store operation failed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// A frame says what this program does not understand, or what can't be.
+    #[error("{partition}: {why}")]
+    Frame {
+        /// What the frame is about.
+        partition: PartitionId,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// Why a round of maintenance (layout, checkpoint) failed. Nothing is lost; it is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MaintenanceError {
+    /// The session is over.
+    #[error(transparent)]
+    SessionOver(#[from] SessionOver),
+    /// A blob could not be written or removed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The journal refused.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The trim could not be made known.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// Batches to lay out can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A layout entry could not be appended.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// The newest epoch below or at one that was asked for, and where it ends.
+pub type EpochEnd = (LeaderEpoch, Offset);

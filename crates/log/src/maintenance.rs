@@ -1,0 +1,156 @@
+//! The work behind: one task lays out, takes checkpoints, and deletes what died.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use millstream_env::BlobName;
+use millstream_types::{Lsn, PartitionId};
+use tokio::sync::Notify;
+
+use crate::error::{AppendError, MaintenanceError};
+use crate::log::{Inner, Log};
+
+/// A checkpoint because the journal fills up is worth its while when at least this part of the
+/// journal was appended since the last.
+const JOURNAL_STEP_DIVISOR: u64 = 32;
+/// How often in one round everything is laid out while more comes.
+const LAYOUT_ROUNDS_MAX: usize = 4;
+
+/// How far maintenance is.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// The checkpoint that recovery would start from.
+    pub(crate) checkpoint: Option<BlobName>,
+    /// Where this session's journal ended then; `None` when it is of a former session.
+    pub(crate) checkpoint_end: Option<Lsn>,
+    /// Bytes of former sessions' journals that recovery would replay again.
+    pub(crate) replayed_bytes: u64,
+    /// Whether orphans were removed.
+    pub(crate) swept: bool,
+    /// Partitions whose backlog can't be read.
+    pub(crate) corrupt: Vec<PartitionId>,
+}
+
+/// Maintains the log as long as there is one.
+pub(crate) async fn run(log: Weak<Inner>, due: Arc<Notify>) {
+    loop {
+        let Some(inner) = log.upgrade() else { return };
+        if inner.is_closing() || inner.durable.is_over() {
+            return;
+        }
+        let pause = inner.env.sleep(inner.settings.maintenance_interval);
+        let log = Log { inner };
+        if let Err(error) = log.maintain().await {
+            tracing::warn!(%error, "maintenance is put off");
+        }
+        drop(log);
+        tokio::select! {
+            () = due.notified() => {}
+            () = pause => {}
+        }
+    }
+}
+
+impl Log {
+    /// Does what is due: removes orphans once, lays out, takes a checkpoint, deletes dead blobs. The
+    /// engine does this by itself unless [`crate::LogSettings::background`] is off.
+    ///
+    /// # Errors
+    ///
+    /// [`MaintenanceError`]; what is left is done the next time.
+    pub async fn maintain(&self) -> Result<(), MaintenanceError> {
+        let mut progress = self.inner.maintenance.lock().await;
+        if self.inner.is_closing() {
+            return Ok(());
+        }
+        let pressed = self.inner.is_pressed();
+        // One step's failure must not keep another from giving back space.
+        let swept = self.inner.sweep(&mut progress).await;
+        let laid = self.inner.lay_out_round(pressed, &mut progress).await;
+        let merged = self.inner.merge(&mut progress.corrupt).await;
+        let taken = match self.inner.checkpoint_due(pressed, &progress) {
+            true => self.inner.checkpoint(&mut progress).await,
+            false => Ok(()),
+        };
+        let reaped = self.inner.blobs.reap(self.inner.durable.done()).await;
+        swept.and(laid).and(merged).and(taken).and(reaped.map(|_| ()).map_err(Into::into))
+    }
+
+    /// Lays out everything that is durable, due or not.
+    ///
+    /// # Errors
+    ///
+    /// [`MaintenanceError`].
+    pub async fn lay_out(&self) -> Result<(), MaintenanceError> {
+        let mut progress = self.inner.maintenance.lock().await;
+        self.inner.lay_out_round(true, &mut progress).await
+    }
+
+    /// Takes a checkpoint now and trims the journal.
+    ///
+    /// # Errors
+    ///
+    /// [`MaintenanceError`].
+    pub async fn checkpoint(&self) -> Result<(), MaintenanceError> {
+        let mut progress = self.inner.maintenance.lock().await;
+        self.inner.checkpoint(&mut progress).await
+    }
+}
+
+impl Inner {
+    /// Whether the journal needs space.
+    fn is_pressed(&self) -> bool {
+        let (used, max) = self.journal.usage();
+        used.saturating_mul(100) > max.saturating_mul(self.settings.journal_used_percent)
+    }
+
+    /// Lays out what is due. When the journal has no room even for the frames of that, a checkpoint
+    /// in between gives back what is laid out already.
+    async fn lay_out_round(
+        self: &Arc<Self>,
+        all: bool,
+        progress: &mut Progress,
+    ) -> Result<(), MaintenanceError> {
+        for _ in 0..LAYOUT_ROUNDS_MAX {
+            let before = self.counters.layouts.load(Ordering::Relaxed);
+            match self.lay_out(all, &mut progress.corrupt).await {
+                Err(MaintenanceError::Append(AppendError::Full)) => {
+                    self.checkpoint(progress).await?;
+                    continue;
+                }
+                laid => laid?,
+            }
+            if !all || self.counters.layouts.load(Ordering::Relaxed) == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint_due(&self, pressed: bool, progress: &Progress) -> bool {
+        let before = progress.checkpoint_end.unwrap_or_default();
+        let appended = self.journal.end().0.saturating_sub(before.0);
+        let since = appended.saturating_add(progress.replayed_bytes);
+        let refused = self.counters.refused.swap(false, Ordering::Relaxed);
+        let (_, max) = self.journal.usage();
+        // Former sessions' journals go with this one's first checkpoint. A refusal alone may be for
+        // a moment's lack of a file; it counts when space is short.
+        let worthwhile =
+            refused || progress.checkpoint_end.is_none() || since >= max / JOURNAL_STEP_DIVISOR;
+        since >= self.settings.checkpoint_bytes || (pressed && worthwhile)
+    }
+
+    /// Removes what a crash of a former session left behind, once.
+    async fn sweep(&self, progress: &mut Progress) -> Result<(), MaintenanceError> {
+        if progress.swept {
+            return Ok(());
+        }
+        let orphans = self.blobs.orphans(self.session, progress.checkpoint.as_ref()).await?;
+        if !orphans.is_empty() {
+            tracing::info!(count = orphans.len(), "removing blobs that a crash left behind");
+            self.blobs.store.delete(orphans).await?;
+        }
+        progress.swept = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,275 @@
+//! From checkpoint and journals to what is stored of each partition.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use millstream_env::{BlobError, Damage, FrameAt, JournalError, Surveyed};
+use millstream_record::checkpoint::{CHUNK_HEAD_SIZE, ChunkHead, PartitionImage, decode_header};
+use millstream_record::file::FILE_HEADER_SIZE;
+use millstream_record::frame::{Frame, FrameBody};
+use millstream_record::layout::LayoutEntry;
+use millstream_types::{DecodeError, Lsn, Offset, PartitionId, SessionId};
+
+use super::{Finding, FindingKind, Journaled, Offline, OfflineStores, Place, SessionPart, Stored};
+use crate::epochs::Epochs;
+use crate::error::OpenError;
+use crate::open::Reader;
+use crate::settings::{Former, Trim};
+use crate::state::Change;
+
+/// A load under way.
+struct Load {
+    stores: OfflineStores,
+    former: SessionId,
+    trim: Option<Trim>,
+    partitions: BTreeMap<PartitionId, Stored>,
+    sessions: Vec<SessionPart>,
+    findings: Vec<Finding>,
+    /// Whether there should be a checkpoint and it can't be read: then partitions begin anywhere.
+    is_blind: bool,
+}
+
+impl Offline {
+    /// Loads the log of `partitions` as `former` left it, from a survey of the same journals. What
+    /// else the journals hold is of deleted topics and left out.
+    ///
+    /// Never fails: what can't be read is among [`Offline::findings`].
+    pub async fn load(
+        stores: OfflineStores,
+        mut journal: BoxStream<'static, Result<Surveyed, JournalError>>,
+        former: Option<Former>,
+        partitions: impl IntoIterator<Item = PartitionId>,
+    ) -> Self {
+        let (session, trim) =
+            former.map_or((SessionId(0), None), |former| (former.session, former.trim));
+        let mut load = Load {
+            stores,
+            former: session,
+            trim,
+            partitions: partitions.into_iter().map(|id| (id, Stored::default())).collect(),
+            sessions: Vec::new(),
+            findings: Vec::new(),
+            is_blind: false,
+        };
+        if let Some(trim) = load.trim.clone()
+            && let Err(error) = load.checkpoint(&trim).await
+        {
+            let kind = match error {
+                OpenError::Blob(ref error) if !matches!(error, BlobError::NotFound(_)) => {
+                    FindingKind::Storage
+                }
+                _ => FindingKind::Checkpoint,
+            };
+            let place = Place::Blob { name: trim.checkpoint.clone(), position: 0 };
+            load.findings.push(Finding::new(kind, error.to_string()).at(place));
+            load.is_blind = true;
+        }
+        while let Some(next) = journal.next().await {
+            load.survey(next);
+        }
+        Self {
+            stores: load.stores,
+            checkpoint: load.trim.map(|trim| trim.checkpoint),
+            partitions: load.partitions,
+            sessions: load.sessions,
+            findings: load.findings,
+        }
+    }
+}
+
+impl Load {
+    async fn checkpoint(&mut self, trim: &Trim) -> Result<(), OpenError> {
+        let wrong = |why: &str| OpenError::Checkpoint(format!("{}: {why}", trim.checkpoint));
+        let invalid = |error: DecodeError| wrong(&error.to_string());
+        let blobs = Arc::clone(&self.stores.blobs);
+        let mut reader = Reader::new(blobs.as_ref(), trim.checkpoint.clone());
+        let head = reader.take(FILE_HEADER_SIZE).await?;
+        let (cluster, session, lsn) =
+            decode_header(&head).map_err(|error| wrong(&error.to_string()))?;
+        if cluster != self.stores.cluster {
+            return Err(wrong("it belongs to another cluster"));
+        }
+        if (session, lsn) != (trim.session, trim.lsn) {
+            return Err(wrong("it is not what the metadata log says"));
+        }
+        let mut count: u64 = 0;
+        loop {
+            let head = ChunkHead::decode(&reader.take(CHUNK_HEAD_SIZE).await?).map_err(invalid)?;
+            let body = reader.take(head.len as usize).await?;
+            for image in head.images(&body).map_err(invalid)? {
+                count += 1;
+                if let Some(stored) = self.partitions.get_mut(&image.id) {
+                    *stored = Stored::from(image);
+                }
+            }
+            if head.len == 0 {
+                let whole = count == u64::from(head.partitions);
+                return if whole { Ok(()) } else { Err(wrong("states are missing")) };
+            }
+        }
+    }
+
+    fn survey(&mut self, next: Result<Surveyed, JournalError>) {
+        match next {
+            Ok(Surveyed::Begin { session, start, sealed }) => {
+                let end = sealed.unwrap_or(start);
+                let sealed = sealed.is_some();
+                self.sessions.push(SessionPart { session, start, end, sealed, frames: 0 });
+                // Positions of different sessions are not comparable.
+                if self.trim.as_ref().is_none_or(|trim| session > trim.session) {
+                    self.partitions.values_mut().for_each(|stored| stored.applied = Lsn(0));
+                }
+            }
+            Ok(Surveyed::Frame(at, frame)) => {
+                if let Some(part) = self.sessions.last_mut() {
+                    part.frames += 1;
+                }
+                if self.is_replayed(at.session, at.end()) {
+                    self.frame(at, &frame);
+                }
+            }
+            Ok(Surveyed::Damage(damage)) => self.damage(damage),
+            Ok(Surveyed::End { end, .. }) => {
+                if let Some(part) = self.sessions.last_mut() {
+                    part.end = end;
+                }
+            }
+            Err(error) => {
+                let kind = match error {
+                    JournalError::Corrupt(_) => FindingKind::Journal,
+                    _ => FindingKind::Storage,
+                };
+                self.findings.push(Finding::new(kind, error.to_string()));
+            }
+        }
+    }
+
+    /// Whether what ends at `end` in the journal of `session` comes after the checkpoint.
+    fn is_replayed(&self, session: SessionId, end: Lsn) -> bool {
+        let after = self.trim.as_ref().is_none_or(|trim| {
+            session > trim.session || (session == trim.session && end > trim.lsn)
+        });
+        after && session <= self.former
+    }
+
+    fn damage(&mut self, damage: Damage) {
+        let Damage { session, from, upto, file_end, why, about } = damage;
+        // Sealing reads a whole session, and replay each file that it comes to from its start.
+        let is_read = self.sessions.last().is_some_and(|part| {
+            let nothing_left =
+                |trim: &Trim| trim.session == session && part.sealed && trim.lsn >= part.end;
+            !part.sealed
+                || (self.is_replayed(session, file_end)
+                    && !self.trim.as_ref().is_some_and(nothing_left))
+        });
+        let kind = if is_read { FindingKind::Journal } else { FindingKind::UnreadJournal };
+        let why = format!("{why}; reading goes on at {upto}, {} bytes later", upto.0 - from.0);
+        let place = Place::Journal { session, position: from };
+        let mut finding = Finding::new(kind, why).at(place);
+        if let Some((id, offsets)) = about.filter(|(id, _)| self.partitions.contains_key(id)) {
+            finding = finding.of(id);
+            finding.offsets = offsets.map(|(base, last)| base..last.next());
+        }
+        self.findings.push(finding);
+    }
+
+    fn frame(&mut self, at: FrameAt, frame: &Frame) {
+        let id = frame.partition;
+        let is_blind = self.is_blind;
+        let Some(stored) = self.partitions.get_mut(&id) else { return };
+        if at.end() <= stored.applied {
+            return;
+        }
+        let change = match Change::decode(&frame.body) {
+            Ok(change) => stored.apply(at, change, &frame.body, is_blind),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = change {
+            let place = Place::Journal { session: at.session, position: at.lsn };
+            self.findings.push(Finding::new(FindingKind::Frame, why).of(id).at(place));
+        }
+    }
+}
+
+impl Stored {
+    /// Does what a frame says, as far as it makes sense. Gaps are not judged here: they show when
+    /// the partition is read, if nothing has filled them.
+    fn apply(
+        &mut self,
+        at: FrameAt,
+        change: Change,
+        body: &FrameBody,
+        is_blind: bool,
+    ) -> Result<(), String> {
+        match change {
+            Change::Batch(header) | Change::Marker(header, _) => {
+                let (base, last) = (header.base_offset, header.last_offset());
+                if is_blind && self.log_end == Offset::ZERO && self.segments.is_empty() {
+                    (self.log_start, self.log_end) = (base, base);
+                }
+                if base < self.log_end {
+                    return Err(format!(
+                        "a batch at {base}, though the log ends at {}",
+                        self.log_end
+                    ));
+                }
+                let FrameBody::Batch(batch) = body else { return Ok(()) };
+                let size = u32::try_from(batch.size()).unwrap_or(u32::MAX);
+                self.backlog.push_back(Journaled { at, base, last, size });
+                self.epochs.apply(header.leader_epoch, base);
+                self.log_end = last.next();
+            }
+            Change::Layout(LayoutEntry::LogStart(offset)) => self.move_start(offset),
+            Change::Layout(LayoutEntry::SegmentCommitted(segment)) => {
+                let (base, end) = (segment.run.base, segment.run.end);
+                let laid_end = self.segments.last().map_or(self.log_start, |last| last.run.end);
+                if end <= laid_end {
+                    return Err(format!(
+                        "a segment up to {end}, though segments go to {laid_end} already"
+                    ));
+                }
+                self.backlog.retain(|batch| batch.base >= end || batch.last < base);
+                self.log_end = self.log_end.max(end);
+                self.segments.push(segment);
+            }
+            Change::Layout(LayoutEntry::SegmentsReplaced { removed, added }) => {
+                self.segments.retain(|segment| !removed.contains(&segment.run.base));
+                self.segments.extend(added);
+                self.segments.sort_by_key(|segment| segment.run.base);
+            }
+        }
+        Ok(())
+    }
+
+    fn move_start(&mut self, offset: Offset) {
+        if offset <= self.log_start {
+            return;
+        }
+        self.log_start = offset;
+        self.log_end = self.log_end.max(offset);
+        self.segments.retain(|segment| segment.run.end > offset);
+        while self.backlog.pop_front_if(|batch| batch.last < offset).is_some() {}
+        self.epochs.trim(offset);
+    }
+}
+
+impl From<PartitionImage> for Stored {
+    fn from(image: PartitionImage) -> Self {
+        let backlog = image.backlog.into_iter().map(|batch| Journaled {
+            at: FrameAt { session: batch.session, lsn: batch.lsn, len: batch.len },
+            base: batch.base,
+            last: batch.last,
+            size: batch.size,
+        });
+        Self {
+            applied: image.applied,
+            log_start: image.log_start,
+            log_end: image.log_end,
+            epochs: Epochs::new(image.epochs),
+            backlog: backlog.collect(),
+            segments: image.segments,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Opening: taking over what former sessions left.
+//!
+//! The checkpoint that the metadata log names, then the frames after it, by the code that append uses.
+//! Batches that are in no segment stay where they are, in the former sessions' journals; they are
+//! read in place and laid out later. The time this takes is bounded by the journal, not by the log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use millstream_env::{BlobName, BlobStore, Env, FrameAt, JournalStore};
+use millstream_record::checkpoint::{CHUNK_HEAD_SIZE, ChunkHead, PartitionImage, decode_header};
+use millstream_record::file::FILE_HEADER_SIZE;
+use millstream_record::frame::{Frame, FrameBody};
+use millstream_types::{DecodeError, Lsn, PartitionId, SessionId};
+
+use crate::blobs::Blobs;
+use crate::error::OpenError;
+use crate::log::{Inner, Log, Parts};
+use crate::maintenance::{self, Progress};
+use crate::partition::Shared;
+use crate::settings::{Former, LogSettings, PartitionSpec, Trim, TrimSink};
+use crate::state::{Change, Moment, PartitionState};
+
+/// How much of a checkpoint is read at once, at least.
+const READ_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Partition states on their way from a checkpoint to now.
+struct Recovery<'a> {
+    env: &'a Env,
+    blobs: &'a Blobs,
+    settings: &'a LogSettings,
+    specs: BTreeMap<PartitionId, PartitionSpec>,
+    states: BTreeMap<PartitionId, PartitionState>,
+    trim: Option<Trim>,
+    replayed_bytes: u64,
+}
+
+impl Log {
+    /// Opens the log for `session`: recovers what the sessions up to `former` left of `partitions`,
+    /// seals them, and starts the journal of the new session. What is in the journal of other
+    /// partitions is dropped: their topics are deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: nothing was lost, and nothing may be served.
+    #[expect(clippy::too_many_arguments, reason = "each is a different thing, given once")]
+    pub async fn open(
+        env: Env,
+        journals: Arc<dyn JournalStore>,
+        blobs: Arc<dyn BlobStore>,
+        session: SessionId,
+        former: Option<Former>,
+        partitions: Vec<PartitionSpec>,
+        trims: Arc<dyn TrimSink>,
+        settings: LogSettings,
+    ) -> Result<Self, OpenError> {
+        let blobs = Blobs::new(blobs);
+        let trim = former.as_ref().and_then(|former| former.trim.clone());
+        let checkpoint = trim.as_ref().map(|trim| trim.checkpoint.clone());
+        let mut recovery = Recovery {
+            env: &env,
+            blobs: &blobs,
+            settings: &settings,
+            specs: partitions.into_iter().map(|spec| (spec.id, spec)).collect(),
+            states: BTreeMap::new(),
+            trim,
+            replayed_bytes: 0,
+        };
+        if let Some(former) = former {
+            recovery.run(journals.as_ref(), former.session).await?;
+        }
+        let (partitions, replayed_bytes) = recovery.finish();
+        let failed = |why| OpenError::Journal { session, why };
+        let journal = journals.create(session).await.map_err(failed)?;
+        let status = journal.status();
+        let progress = Progress { checkpoint, replayed_bytes, ..Progress::default() };
+        let background = settings.background;
+        let inner = Arc::new(Inner::new(Parts {
+            env,
+            journals,
+            journal,
+            blobs,
+            session,
+            trims,
+            settings,
+            partitions,
+            progress,
+        }));
+        inner.env.spawn("log-durable", Arc::clone(&inner.durable).follow(status));
+        if background {
+            let work = maintenance::run(Arc::downgrade(&inner), Arc::clone(&inner.due));
+            inner.env.spawn("log-maintenance", work);
+        }
+        Ok(Self { inner })
+    }
+}
+
+impl Recovery<'_> {
+    async fn run(
+        &mut self,
+        journals: &dyn JournalStore,
+        former: SessionId,
+    ) -> Result<(), OpenError> {
+        let at = |session| move |why| OpenError::Journal { session, why };
+        if let Some(trim) = self.trim.clone() {
+            self.load(&trim).await?;
+        }
+        for (id, spec) in &self.specs {
+            self.states.entry(*id).or_insert_with(|| PartitionState::new(spec.clone()));
+        }
+        let first = self.trim.as_ref().map_or(SessionId(0), |trim| trim.session);
+        let sessions = journals.sessions().await.map_err(at(former))?;
+        for session in sessions.into_iter().filter(|session| *session <= former) {
+            journals.seal(session).await.map_err(at(session))?;
+            if session < first {
+                continue;
+            }
+            let from = match &self.trim {
+                Some(trim) if trim.session == session => trim.lsn,
+                _ => Lsn(0),
+            };
+            let mut frames = journals.replay(session, from);
+            while let Some(next) = frames.next().await {
+                let (at, frame) = next.map_err(at(session))?;
+                self.replay(at, &frame)?;
+            }
+            // Positions of different sessions are not comparable.
+            for state in self.states.values_mut() {
+                state.applied = Lsn(0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the states of a checkpoint.
+    async fn load(&mut self, trim: &Trim) -> Result<(), OpenError> {
+        let invalid =
+            |error: DecodeError| OpenError::Checkpoint(format!("{}: {error}", trim.checkpoint));
+        let wrong = |why: &str| OpenError::Checkpoint(format!("{}: {why}", trim.checkpoint));
+        let mut reader = Reader::new(self.blobs.store.as_ref(), trim.checkpoint.clone());
+        let head = reader.take(FILE_HEADER_SIZE).await?;
+        let (cluster, session, lsn) =
+            decode_header(&head).map_err(|error| wrong(&error.to_string()))?;
+        if cluster != self.settings.cluster {
+            return Err(wrong("it belongs to another cluster"));
+        }
+        if (session, lsn) != (trim.session, trim.lsn) {
+            return Err(wrong("it is not what the metadata log says"));
+        }
+        let mut count: u64 = 0;
+        loop {
+            let head = ChunkHead::decode(&reader.take(CHUNK_HEAD_SIZE).await?).map_err(invalid)?;
+            let body = reader.take(head.len as usize).await?;
+            for image in head.images(&body).map_err(invalid)? {
+                count += 1;
+                self.restore(image)?;
+            }
+            if head.len == 0 {
+                let whole = count == u64::from(head.partitions);
+                return if whole { Ok(()) } else { Err(wrong("states are missing")) };
+            }
+        }
+    }
+
+    fn restore(&mut self, image: PartitionImage) -> Result<(), OpenError> {
+        let partition = image.id;
+        let Some(spec) = self.specs.get(&partition) else { return Ok(()) };
+        let now = self.env.clock.monotonic();
+        let state = PartitionState::restore(spec.clone(), image, self.blobs, now)
+            .map_err(|error| OpenError::Frame { partition, why: error.to_string() })?;
+        self.states.insert(partition, state);
+        Ok(())
+    }
+
+    /// Applies a frame, as append did.
+    fn replay(&mut self, at: FrameAt, frame: &Frame) -> Result<(), OpenError> {
+        self.replayed_bytes += u64::from(at.len);
+        let partition = frame.partition;
+        let Some(state) = self.states.get_mut(&partition) else { return Ok(()) };
+        if at.end() <= state.applied {
+            return Ok(());
+        }
+        let bad = |why: String| OpenError::Frame {
+            partition,
+            why: format!("frame at {} of session {}: {why}", at.lsn, at.session),
+        };
+        let change = Change::decode(&frame.body).map_err(|error| bad(error.to_string()))?;
+        if !state.follows(&change) {
+            let (end, laid) = (state.log_end, state.laid_end);
+            return Err(bad(format!("{change:?} does not follow log end {end}, laid out {laid}")));
+        }
+        let size = match &frame.body {
+            FrameBody::Batch(batch) => batch.size(),
+            FrameBody::Layout(_) => 0,
+        };
+        let moment = Moment {
+            at,
+            end: Lsn(0),
+            wall: self.env.clock.wall(),
+            monotonic: self.env.clock.monotonic(),
+            producer_ids_max: self.settings.producer_ids_max,
+        };
+        let dropped = state
+            .apply(change, size, &moment, self.blobs)
+            .map_err(|error| bad(error.to_string()))?;
+        self.blobs.release(dropped, Lsn(0));
+        Ok(())
+    }
+
+    fn finish(mut self) -> (BTreeMap<PartitionId, Arc<Shared>>, u64) {
+        for (id, spec) in &self.specs {
+            self.states.entry(*id).or_insert_with(|| PartitionState::new(spec.clone()));
+        }
+        let shared = self.states.into_iter().map(|(id, mut state)| {
+            state.recovered();
+            (id, Shared::new(state))
+        });
+        (shared.collect(), self.replayed_bytes)
+    }
+}
+
+/// Reads a blob front to back, in large pieces.
+pub(crate) struct Reader<'a> {
+    store: &'a dyn BlobStore,
+    name: BlobName,
+    position: u64,
+    window: Bytes,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(store: &'a dyn BlobStore, name: BlobName) -> Self {
+        Self { store, name, position: 0, window: Bytes::new() }
+    }
+
+    /// The next `bytes` bytes.
+    pub(crate) async fn take(&mut self, bytes: usize) -> Result<Bytes, OpenError> {
+        if self.window.len() < bytes {
+            let want = READ_BYTES.max(bytes as u64);
+            let range = self.position..self.position.saturating_add(want);
+            self.window = self.store.get(self.name.clone(), Some(range)).await?;
+        }
+        if self.window.len() < bytes {
+            return Err(OpenError::Checkpoint(format!("{} is too short", self.name)));
+        }
+        self.position += bytes as u64;
+        Ok(self.window.split_to(bytes))
+    }
+}

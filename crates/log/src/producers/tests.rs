@@ -1,0 +1,205 @@
+use millstream_record::{BatchBuilder, ValidBatch};
+use millstream_types::{LeaderEpoch, Timestamp};
+
+use super::*;
+
+const HOUR: Duration = Duration::from_hours(1);
+const MEMORY: Memory = Memory { expiry: HOUR, ids_max: 8 };
+
+fn batch(
+    producer: i64,
+    epoch: i16,
+    sequence: i32,
+    records: i32,
+    transactional: bool,
+) -> ValidBatch {
+    let builder = BatchBuilder::new();
+    let builder = builder.producer(ProducerId(producer), ProducerEpoch(epoch), sequence);
+    let mut builder = if transactional { builder.transactional() } else { builder };
+    for _ in 0..records {
+        builder.append(Timestamp(0), None, Some(b"v"), &[]);
+    }
+    builder.build_valid().unwrap()
+}
+
+/// The producers of a partition, driven as the partition does.
+#[derive(Default)]
+struct Driven {
+    producers: Producers,
+    end: i64,
+    now: i64,
+}
+
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    At(i64),
+    Duplicate(i64),
+    Expected(i32),
+    Stale,
+    Outside,
+}
+
+use Outcome::{At, Duplicate, Expected, Outside, Stale};
+
+impl Driven {
+    fn send(&mut self, batch: &ValidBatch) -> Outcome {
+        let header = batch.header();
+        match self.producers.verdict(header, Timestamp(self.now), HOUR) {
+            Err(AppendError::OutOfOrderSequence { expected, .. }) => Expected(expected),
+            Err(AppendError::InvalidProducerEpoch { .. }) => Stale,
+            Err(AppendError::InvalidTxnState { .. }) => Outside,
+            Err(error) => panic!("{error}"),
+            Ok(Verdict::Duplicate(sent)) => Duplicate(sent.batch.base.0),
+            Ok(Verdict::Next) => {
+                let base = self.end;
+                let header = batch.assign(Offset(base), LeaderEpoch(0)).header().unwrap();
+                self.end = header.last_offset().0 + 1;
+                let sent = Sent {
+                    batch: SentBatch {
+                        base_sequence: header.base_sequence,
+                        last_sequence: header.last_sequence(),
+                        base: header.base_offset,
+                        last: header.last_offset(),
+                        log_append_time: Timestamp::NONE,
+                    },
+                    end: Lsn(7),
+                };
+                self.producers.apply(&header, sent, Timestamp(self.now), MEMORY);
+                At(base)
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn check(sends: &[((i16, i32, i32), Outcome)]) {
+    let mut driven = Driven::default();
+    for (at, ((epoch, sequence, records), outcome)) in sends.iter().enumerate() {
+        let found = driven.send(&batch(1, *epoch, *sequence, *records, false));
+        assert_eq!(found, *outcome, "send {at}");
+    }
+}
+
+#[test]
+fn batches_of_one_epoch_follow_each_other() {
+    check(&[
+        ((0, 0, 3), At(0)),
+        ((0, 3, 2), At(3)),
+        ((0, 6, 1), Expected(5)),
+        ((0, 4, 1), Expected(5)),
+        ((0, 5, 1), At(5)),
+    ]);
+}
+
+#[test]
+fn of_an_unknown_producer_any_sequence_is_taken() {
+    check(&[((4, 17, 3), At(0)), ((4, 20, 1), At(3)), ((4, 17, 2), Expected(21))]);
+}
+
+#[test]
+fn an_exact_retry_of_one_of_the_last_five_is_a_duplicate() {
+    check(&[
+        ((0, 0, 2), At(0)),
+        ((0, 2, 1), At(2)),
+        ((0, 3, 1), At(3)),
+        ((0, 4, 1), At(4)),
+        ((0, 5, 1), At(5)),
+        ((0, 0, 2), Duplicate(0)),
+        ((0, 5, 1), Duplicate(5)),
+        // Not exactly what was sent.
+        ((0, 0, 1), Expected(6)),
+        ((0, 6, 1), At(6)),
+        // The sixth from the end is forgotten.
+        ((0, 0, 2), Expected(7)),
+        ((0, 2, 1), Duplicate(2)),
+    ]);
+}
+
+#[test]
+fn sequences_wrap_to_zero() {
+    const MAX: i32 = i32::MAX;
+    check(&[((0, MAX - 1, 2), At(0)), ((0, MAX - 1, 2), Duplicate(0)), ((0, 0, 1), At(2))]);
+    check(&[((0, MAX, 3), At(0)), ((0, 2, 1), At(3)), ((0, MAX, 3), Duplicate(0))]);
+}
+
+#[test]
+fn a_new_epoch_begins_at_zero_and_an_old_one_is_stale() {
+    check(&[
+        ((1, 0, 1), At(0)),
+        ((2, 1, 1), Expected(0)),
+        ((0, 1, 1), Stale),
+        ((2, 0, 1), At(1)),
+        ((1, 1, 1), Stale),
+        // What the old epoch sent is forgotten with it.
+        ((1, 0, 1), Stale),
+        ((2, 0, 1), Duplicate(1)),
+    ]);
+}
+
+#[test]
+fn idle_producers_are_forgotten() {
+    let mut driven = Driven::default();
+    assert_eq!(driven.send(&batch(1, 0, 0, 1, false)), At(0));
+    driven.now = 3_599_999;
+    assert_eq!(driven.send(&batch(1, 0, 9, 1, false)), Expected(1));
+    driven.now = 3_600_000;
+    assert_eq!(driven.send(&batch(1, 0, 9, 1, false)), At(1));
+    // What it sent before is not remembered again.
+    assert_eq!(driven.send(&batch(1, 0, 0, 1, false)), Expected(10));
+    driven.now = 7_200_000;
+    driven.producers.expire(Timestamp(driven.now), HOUR);
+    assert_eq!(driven.producers.images(), []);
+}
+
+#[test]
+fn of_too_many_the_longest_idle_go() {
+    let mut driven = Driven::default();
+    for producer in 0..8 {
+        driven.now += 1;
+        driven.send(&batch(producer, 0, 0, 1, producer == 2));
+    }
+    driven.now += 1;
+    // Producer 0 speaks again, 1 is the longest idle then.
+    driven.send(&batch(0, 0, 1, 1, false));
+    driven.send(&batch(8, 0, 0, 1, false));
+    let left: Vec<_> = driven.producers.images().iter().map(|image| image.id.0).collect();
+    assert_eq!(left, [0, 2, 3, 4, 5, 6, 7, 8]);
+    driven.now += 1;
+    driven.send(&batch(9, 0, 0, 1, false));
+    let left: Vec<_> = driven.producers.images().iter().map(|image| image.id.0).collect();
+    assert_eq!(left, [0, 2, 4, 5, 6, 7, 8, 9], "an open transaction stays");
+}
+
+#[test]
+fn inside_a_transaction_all_is_transactional() {
+    let mut driven = Driven::default();
+    assert_eq!(driven.send(&batch(1, 0, 0, 1, true)), At(0));
+    assert_eq!(driven.send(&batch(1, 0, 1, 1, false)), Outside);
+    assert_eq!(driven.send(&batch(1, 0, 1, 1, true)), At(1));
+    let header = *batch(1, 0, 2, 1, true).header();
+    let ended = driven.producers.apply_marker(&header, 3, Timestamp(0), MEMORY);
+    assert_eq!(ended, Some(Ended { first: Offset(0) }));
+    assert_eq!(driven.send(&batch(1, 0, 2, 1, false)), At(2));
+    // Markers of an older coordinator, or for an older producer, are refused.
+    let fenced = driven.producers.check_marker(&header, 2);
+    assert!(matches!(fenced, Err(AppendError::CoordinatorFenced { current: 3, found: 2, .. })));
+    assert_eq!(driven.producers.check_marker(&header, 3), Ok(()));
+    let newer = *batch(1, 5, 0, 1, true).header();
+    driven.producers.apply_marker(&newer, 3, Timestamp(0), MEMORY);
+    let stale = driven.producers.check_marker(&header, 3);
+    assert!(matches!(stale, Err(AppendError::InvalidProducerEpoch { .. })));
+    // A marker with a new epoch begins it: sequence 0 comes next.
+    assert_eq!(driven.send(&batch(1, 5, 1, 1, false)), Expected(0));
+}
+
+#[test]
+fn what_is_remembered_survives_a_checkpoint() {
+    let mut driven = Driven::default();
+    driven.send(&batch(1, 3, 0, 2, true));
+    driven.send(&batch(2, 0, 5, 1, false));
+    let images = driven.producers.images();
+    let mut again = Driven { producers: Producers::from_images(images.clone()), end: 3, now: 0 };
+    assert_eq!(again.producers.images(), images);
+    assert_eq!(again.send(&batch(1, 3, 0, 2, true)), Duplicate(0));
+    assert_eq!(again.send(&batch(2, 0, 6, 1, false)), At(3));
+}

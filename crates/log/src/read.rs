@@ -1,0 +1,510 @@
+//! Reading: whole batches from memory, the journal, or a segment, wherever they are.
+//!
+//! A batch is in memory until it is evicted, in the journal until it is laid out and a checkpoint
+//! covers that, in a segment from then on. Each step of a read looks, under the partition's lock, where
+//! the next offset is, takes hold of that place, and reads without the lock.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use millstream_env::{FrameAt, JournalError};
+use millstream_record::frame::{Frame, FrameBody};
+use millstream_record::index::{AbortedTxn, INDEX_INTERVAL_BYTES, RunIndex};
+use millstream_record::{BatchHeader, StoredBatch};
+use millstream_types::{Offset, PartitionId, ProducerId};
+
+use crate::blobs::Segment;
+use crate::epochs::Epochs;
+use crate::error::ReadError;
+use crate::indexes::unreadable;
+use crate::log::Inner;
+use crate::partition::{Ends, Partition};
+use crate::pins::Pin;
+use crate::state::{PartitionState, Recent};
+use crate::util::locked;
+
+/// Frames of the journal that one read has under way at once: a disk is faster with several, and
+/// one more thread for each would cost more than it reads.
+const JOURNAL_READS: usize = 4;
+/// The least that is read of a segment at once, in bytes.
+const READ_BYTES_MIN: u64 = 64 * 1024;
+
+/// What a reader may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Everything below the high watermark, aborted transactions included.
+    Uncommitted,
+    /// Everything below the last stable offset; [`Slice::aborted`] says what to skip.
+    Committed,
+}
+
+/// What a read returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Whole batches in order. The first holds the offset that was asked for, or the next one that
+    /// there is; it may begin before.
+    pub batches: Vec<StoredBatch>,
+    /// Their size in bytes.
+    pub bytes: usize,
+    /// One past the last visible offset.
+    pub high_watermark: Offset,
+    /// One past the last offset that readers of committed data may see.
+    pub last_stable: Offset,
+    /// The first offset that is not deleted.
+    pub log_start: Offset,
+    /// For [`Isolation::Committed`]: who wrote aborted records that may be among the batches, and
+    /// the first offset of each aborted transaction.
+    pub aborted: Vec<(ProducerId, Offset)>,
+}
+
+/// A read under way.
+struct Reading {
+    next: Offset,
+    bound: Offset,
+    ends: Ends,
+    aborted: Vec<AbortedTxn>,
+    batches: Vec<StoredBatch>,
+    bytes: usize,
+    room: Room,
+}
+
+/// How much a read may still return.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    bytes: usize,
+    /// Whether the next batch is taken however large it is.
+    must: bool,
+}
+
+/// Where the next batches are.
+enum Source {
+    Memory(Vec<StoredBatch>),
+    Journal(Vec<JournalPlace>, Pin),
+    Segment(Segment, Epochs),
+    Nowhere,
+}
+
+/// A frame to read, and what it must hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JournalPlace {
+    pub(crate) at: FrameAt,
+    pub(crate) base: Offset,
+    pub(crate) last: Offset,
+}
+
+impl Room {
+    const fn fits(self, size: usize) -> bool {
+        self.must || size <= self.bytes
+    }
+
+    const fn take(&mut self, size: usize) {
+        self.bytes = self.bytes.saturating_sub(size);
+        self.must = false;
+    }
+}
+
+impl Reading {
+    fn add(&mut self, batches: Vec<StoredBatch>) -> Result<bool, ReadError> {
+        let any = !batches.is_empty();
+        for batch in batches {
+            let header = batch.header().map_err(|error| ReadError::Storage(error.to_string()))?;
+            self.next = header.last_offset().next();
+            self.bytes += batch.size();
+            self.room.take(batch.size());
+            self.batches.push(batch);
+        }
+        Ok(any)
+    }
+
+    fn finish(self) -> Slice {
+        let end = self.next;
+        let overlaps = |txn: &&AbortedTxn| !self.batches.is_empty() && txn.first < end;
+        Slice {
+            aborted: self.aborted.iter().filter(overlaps).map(|t| (t.producer, t.first)).collect(),
+            bytes: self.bytes,
+            high_watermark: self.ends.high_watermark,
+            last_stable: self.ends.last_stable,
+            log_start: self.ends.log_start,
+            batches: self.batches,
+        }
+    }
+}
+
+impl Partition {
+    /// Reads whole batches from the one that holds `from` on, up to `bytes_max` bytes in all; the
+    /// first one even if it is larger, when `at_least_one`. Ends at the high watermark or the last
+    /// stable offset, as `isolation` says. Batches in memory are returned without a copy.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::OutOfRange`] when `from` is below the log start or above the log end;
+    /// [`ReadError::Corrupt`] when the batch at `from` is not what was written.
+    pub async fn read(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+        isolation: Isolation,
+    ) -> Result<Slice, ReadError> {
+        let room = Room { bytes: bytes_max, must: at_least_one };
+        let mut reading = self.begin(from, room, isolation)?;
+        while reading.next < reading.bound && reading.room.fits(1) {
+            match self.step(&reading).await.and_then(|batches| reading.add(batches)) {
+                Ok(true) => {}
+                Ok(false) => break,
+                // What was read is good; the next read meets the error.
+                Err(_) if !reading.batches.is_empty() => break,
+                // The next session may have moved what this one knows.
+                Err(ReadError::Corrupt { why, .. }) if self.log.durable.is_over() => {
+                    return Err(ReadError::Storage(why));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(reading.finish())
+    }
+
+    fn begin(&self, from: Offset, room: Room, isolation: Isolation) -> Result<Reading, ReadError> {
+        let state = locked(&self.shared.state);
+        if state.deleted {
+            return Err(ReadError::NotLeader);
+        }
+        let ends = state.ends();
+        if from < ends.log_start || from > ends.log_end {
+            return Err(ReadError::OutOfRange { offset: from, ends });
+        }
+        let (bound, aborted) = match isolation {
+            Isolation::Uncommitted => (ends.high_watermark, Vec::new()),
+            Isolation::Committed => {
+                (ends.last_stable, state.transactions.aborted_in(from, ends.last_stable))
+            }
+        };
+        let (batches, bytes) = (Vec::new(), 0);
+        Ok(Reading { next: from, bound, ends, aborted, batches, bytes, room })
+    }
+
+    /// The next batches, from one source.
+    async fn step(&self, reading: &Reading) -> Result<Vec<StoredBatch>, ReadError> {
+        let log = &self.log;
+        let source = self.source(reading);
+        match source {
+            Source::Memory(batches) => Ok(batches),
+            Source::Journal(places, pin) => {
+                log.counters.journal_reads.fetch_add(1, Ordering::Relaxed);
+                let (batches, error) = log.read_frames(self.shared.id, &places).await;
+                drop(pin);
+                error.filter(|_| batches.is_empty()).map_or(Ok(batches), Err)
+            }
+            Source::Segment(segment, epochs) => {
+                log.counters.cold_reads.fetch_add(1, Ordering::Relaxed);
+                let walk = Walk::new(log, &segment, &epochs, reading.next).await?;
+                walk.collect(reading.bound, reading.room).await
+            }
+            Source::Nowhere => Err(ReadError::Corrupt {
+                partition: self.shared.id,
+                from: reading.next,
+                upto: reading.bound,
+                why: "no segment holds them".to_owned(),
+            }),
+        }
+    }
+
+    fn source(&self, reading: &Reading) -> Source {
+        let state = locked(&self.shared.state);
+        if state.deleted {
+            return Source::Memory(Vec::new());
+        }
+        if let Some(at) = state.recent_at(reading.next) {
+            let visible = |batch: &&Recent| batch.last < reading.bound;
+            let rest = || state.recent.range(at..).take_while(visible);
+            if rest().next().is_none_or(|first| first.batch.is_some()) {
+                return Source::Memory(in_memory(rest(), reading.room));
+            }
+            let journaled = |batch: &&Recent| batch.batch.is_none() && batch.base >= state.laid_end;
+            let places = in_journal(rest().take_while(journaled), reading.room);
+            if !places.is_empty() {
+                let pin =
+                    self.log.pins.pin(places.iter().map(|p| (p.at.session, p.at.lsn)).collect());
+                return Source::Journal(places, pin);
+            }
+            if rest().next().is_some_and(|first| first.base >= state.laid_end) {
+                // It is in the journal and does not fit.
+                return Source::Memory(Vec::new());
+            }
+        }
+        match state.segment_at(reading.next) {
+            Some(segment) => Source::Segment(segment.clone(), state.epochs.clone()),
+            None => Source::Nowhere,
+        }
+    }
+}
+
+impl Inner {
+    /// Reads batches back from journals: those up to the first that can't be read, and why.
+    pub(crate) async fn read_frames(
+        &self,
+        partition: PartitionId,
+        places: &[JournalPlace],
+    ) -> (Vec<StoredBatch>, Option<ReadError>) {
+        let each = places.len().div_ceil(JOURNAL_READS).max(1);
+        let parts = places.chunks(each);
+        let reads = parts.map(|part| part.iter().map(|place| place.at).collect());
+        let reads: Vec<_> = reads.map(|at| self.journals.read_many(at)).collect();
+        let mut batches = Vec::with_capacity(places.len());
+        let frames = join_all(reads).await.into_iter().flatten();
+        for (place, read) in places.iter().zip(frames) {
+            match place.batch(partition, read) {
+                Ok(batch) => batches.push(batch),
+                Err(error) => return (batches, Some(error)),
+            }
+        }
+        (batches, None)
+    }
+}
+
+impl JournalPlace {
+    /// The batch that was read from here, if it is the right one.
+    fn batch(
+        &self,
+        partition: PartitionId,
+        read: Result<Frame, JournalError>,
+    ) -> Result<StoredBatch, ReadError> {
+        let corrupt = |why: String| ReadError::Corrupt {
+            partition,
+            from: self.base,
+            upto: self.last.next(),
+            why,
+        };
+        let frame = read.map_err(|error| match error {
+            JournalError::Corrupt(why) => corrupt(why),
+            other => ReadError::Storage(other.to_string()),
+        })?;
+        let FrameBody::Batch(batch) = frame.body else {
+            return Err(corrupt("its frame holds something else".to_owned()));
+        };
+        let header = batch.header().map_err(|error| corrupt(error.to_string()))?;
+        let same = header.base_offset == self.base && header.last_offset() == self.last;
+        if frame.partition != partition || !same {
+            return Err(corrupt("its frame holds another batch".to_owned()));
+        }
+        Ok(batch)
+    }
+}
+
+fn in_memory<'a>(rest: impl Iterator<Item = &'a Recent>, mut room: Room) -> Vec<StoredBatch> {
+    let mut batches = Vec::new();
+    for batch in rest.map_while(|recent| recent.batch.as_ref()) {
+        if !room.fits(batch.size()) {
+            break;
+        }
+        room.take(batch.size());
+        batches.push(batch.clone());
+    }
+    batches
+}
+
+fn in_journal<'a>(rest: impl Iterator<Item = &'a Recent>, mut room: Room) -> Vec<JournalPlace> {
+    let mut places = Vec::new();
+    for batch in rest {
+        if !room.fits(batch.size as usize) {
+            break;
+        }
+        room.take(batch.size as usize);
+        places.push(JournalPlace { at: batch.at, base: batch.base, last: batch.last });
+    }
+    places
+}
+
+/// A walk over the batches of a segment, front to back. Checksums lie inside the batches; what they
+/// do not cover, offset and epoch, must fit to the batches before and to what the partition knows.
+pub(crate) struct Walk<'a> {
+    log: &'a Inner,
+    segment: &'a Segment,
+    epochs: &'a Epochs,
+    index: std::sync::Arc<RunIndex>,
+    /// Where the next batch starts in the run, and the offset it must have.
+    position: u64,
+    expected: Offset,
+    /// Bytes of the run from `window_at` on.
+    window: Bytes,
+    window_at: u64,
+    /// Batches that end before are skipped, unread.
+    from: Offset,
+}
+
+/// What the walk finds next.
+enum Step {
+    Batch(BatchHeader),
+    End,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk that begins at the batch that holds `from`, or the next one.
+    pub(crate) async fn new(
+        log: &'a Inner,
+        segment: &'a Segment,
+        epochs: &'a Epochs,
+        from: Offset,
+    ) -> Result<Self, ReadError> {
+        let index = log.indexes.get(segment, &log.blobs).await?;
+        let (position, expected) =
+            index.floor(from).map_or((0, segment.run.base), |entry| (entry.position, entry.offset));
+        let (window, window_at) = (Bytes::new(), 0);
+        Ok(Self { log, segment, epochs, index, position, expected, window, window_at, from })
+    }
+
+    /// The batches below `bound` that there is room for.
+    async fn collect(
+        mut self,
+        bound: Offset,
+        mut room: Room,
+    ) -> Result<Vec<StoredBatch>, ReadError> {
+        let mut batches = Vec::new();
+        let ahead = room.bytes as u64;
+        loop {
+            let first = batches.is_empty();
+            match self.next(bound, ahead, room, first).await {
+                Ok(Some(batch)) => {
+                    room.take(batch.size());
+                    batches.push(batch);
+                }
+                Ok(None) => return Ok(batches),
+                Err(error) if first => return Err(error),
+                Err(_) => return Ok(batches),
+            }
+        }
+    }
+
+    /// The next batch, checked; `None` at the end, or when it does not fit, or when `refill` is false
+    /// and the window is used up.
+    async fn next(
+        &mut self,
+        bound: Offset,
+        ahead: u64,
+        room: Room,
+        refill: bool,
+    ) -> Result<Option<StoredBatch>, ReadError> {
+        loop {
+            if !self.has(millstream_record::batch::HEADER_SIZE) {
+                if !refill && self.position < self.segment.run.len {
+                    return Ok(None);
+                }
+                self.fill(millstream_record::batch::HEADER_SIZE as u64, ahead).await?;
+            }
+            let Step::Batch(header) = self.peek(bound)? else { return Ok(None) };
+            let size = header.size();
+            if header.last_offset() < self.from {
+                self.skip(&header);
+                continue;
+            }
+            if !room.fits(size) {
+                return Ok(None);
+            }
+            if !self.has(size) {
+                if !refill {
+                    return Ok(None);
+                }
+                self.fill(size as u64, ahead).await?;
+            }
+            return self.take(&header).map(Some);
+        }
+    }
+
+    /// The next batch however large, for whoever wants all of them.
+    pub(crate) async fn next_whole(
+        &mut self,
+        ahead: u64,
+    ) -> Result<Option<(BatchHeader, StoredBatch)>, ReadError> {
+        let room = Room { bytes: usize::MAX, must: true };
+        let Some(batch) = self.next(self.segment.run.end, ahead, room, true).await? else {
+            return Ok(None);
+        };
+        let header = batch.header().map_err(|error| self.corrupt(&error.to_string()))?;
+        Ok(Some((header, batch)))
+    }
+
+    fn rest(&self) -> &[u8] {
+        let skipped = self.position.checked_sub(self.window_at);
+        let skipped = skipped.and_then(|skipped| usize::try_from(skipped).ok());
+        skipped.and_then(|skipped| self.window.get(skipped..)).unwrap_or_default()
+    }
+
+    fn has(&self, bytes: usize) -> bool {
+        self.rest().len() >= bytes
+    }
+
+    async fn fill(&mut self, bytes: u64, ahead: u64) -> Result<(), ReadError> {
+        let run = &self.segment.run;
+        let left = run.len.saturating_sub(self.position);
+        let ahead = ahead.clamp(READ_BYTES_MIN, 4 * 1024 * 1024) + INDEX_INTERVAL_BYTES;
+        let want = left.min(bytes.max(ahead));
+        if want == 0 {
+            return Ok(());
+        }
+        let start = run.position + self.position;
+        let name = self.segment.blob.name.clone();
+        let got = self.log.blobs.store.get(name, Some(start..start + want)).await;
+        self.window = got.map_err(|error| unreadable(self.segment, &error))?;
+        self.window_at = self.position;
+        if (self.window.len() as u64) < want {
+            return Err(self.corrupt("the blob is too short"));
+        }
+        Ok(())
+    }
+
+    fn peek(&self, bound: Offset) -> Result<Step, ReadError> {
+        let run = &self.segment.run;
+        if self.position >= run.len || self.expected >= bound {
+            return Ok(Step::End);
+        }
+        let header = BatchHeader::decode(self.rest()).map_err(|e| self.corrupt(&e.to_string()))?;
+        let base = header.base_offset;
+        let in_place = if run.dense { base == self.expected } else { base >= self.expected };
+        if !in_place || header.last_offset_delta < 0 || header.last_offset() >= run.end {
+            return Err(self.corrupt("a batch has other offsets than it should"));
+        }
+        if header.size() as u64 > run.len - self.position {
+            return Err(self.corrupt("a batch is longer than its run"));
+        }
+        // A log start inside the oldest epoch moves that epoch's begin.
+        let epoch = self.epochs.at(base);
+        if epoch.is_some_and(|epoch| epoch != header.leader_epoch) {
+            return Err(self.corrupt("a batch has another leader epoch than it should"));
+        }
+        // Above the bound nothing is visible, not even a part of a batch.
+        Ok(if header.last_offset() >= bound { Step::End } else { Step::Batch(header) })
+    }
+
+    fn skip(&mut self, header: &BatchHeader) {
+        self.position += header.size() as u64;
+        self.expected = header.last_offset().next();
+    }
+
+    fn take(&mut self, header: &BatchHeader) -> Result<StoredBatch, ReadError> {
+        let skipped = self.window.len() - self.rest().len();
+        let bytes = self.window.slice(skipped..skipped + header.size());
+        let batch =
+            StoredBatch::from_bytes(bytes).map_err(|error| self.corrupt(&error.to_string()))?;
+        self.skip(header);
+        Ok(batch)
+    }
+
+    /// An error for the batches from the next one up to where the index knows the next place.
+    fn corrupt(&self, why: &str) -> ReadError {
+        let after = self.index.entries().iter().find(|entry| entry.offset > self.expected);
+        ReadError::Corrupt {
+            partition: self.segment.run.partition,
+            from: self.expected,
+            upto: after.map_or(self.segment.run.end, |entry| entry.offset),
+            why: format!("{}: {why}", self.segment.blob.name),
+        }
+    }
+}
+
+impl PartitionState {
+    /// What a layout needs to read the backlog back.
+    pub(crate) fn place(recent: &Recent) -> JournalPlace {
+        JournalPlace { at: recent.at, base: recent.base, last: recent.last }
+    }
+}

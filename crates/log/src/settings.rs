@@ -1,0 +1,152 @@
+//! What the engine is told: settings of the node, configuration of partitions, the session before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use millstream_env::{BlobName, MetaError};
+use millstream_record::batch::TimestampType;
+use millstream_types::{ClusterId, LeaderEpoch, Lsn, PartitionId, SessionId};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Settings of one node's log.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// The cluster that every blob names in its header. Default: nil.
+    pub cluster: ClusterId,
+    /// How much memory recent batches may take, in bytes of whole allocations. More lets
+    /// consumers lag further before they cost reads. Default: 64 MiB.
+    pub tail_bytes: u64,
+    /// How much memory indexes of segments may take, in bytes. Default: 8 MiB.
+    pub index_cache_bytes: u64,
+    /// A partition with so many bytes in the journal gets a segment of its own; also the size at
+    /// which its runs in packs are merged into one. Default: 8 MiB.
+    pub segment_bytes_min: u64,
+    /// No run is larger, in bytes (but for one batch). Default: 64 MiB.
+    pub run_bytes_max: u64,
+    /// No pack is larger, in bytes (but for one run). Default: 32 MiB.
+    pub pack_bytes_max: u64,
+    /// A partition with more small runs than this has them merged, however little they hold: each
+    /// costs memory. Default: 32.
+    pub small_runs_max: usize,
+    /// Batches are laid out when the oldest of their partition has waited so long, even where
+    /// there is little. Default: 10 minutes.
+    pub layout_age: Duration,
+    /// Everything is laid out and a checkpoint is taken when more of the journal is used, in
+    /// percent. Default: 50.
+    pub journal_used_percent: u64,
+    /// A checkpoint is taken when so many bytes were appended since the last: what a restart has
+    /// to replay at most. Default: 256 MiB.
+    pub checkpoint_bytes: u64,
+    /// How often the engine looks whether anything is due; it also looks when enough bytes have
+    /// come. Default: 1 s.
+    pub maintenance_interval: Duration,
+    /// Whether the engine looks by itself. Tests switch it off and call
+    /// [`Log::maintain`](crate::Log::maintain). Default: it does.
+    pub background: bool,
+    /// The most producers that a partition remembers; the longest idle go first, and may then
+    /// have a retry stored twice. Default: 10,000.
+    pub producer_ids_max: usize,
+}
+
+/// What a partition's topic asks of the log.
+#[derive(Clone, Debug)]
+pub struct PartitionConfig {
+    /// Records older than this are deleted (`retention.ms`); `None`: never.
+    pub retention: Option<Duration>,
+    /// The oldest segments are deleted as long as the others hold so many bytes
+    /// (`retention.bytes`); `None`: never.
+    pub retention_bytes: Option<u64>,
+    /// No segment is larger, in bytes (`segment.bytes`); at least 1 MiB.
+    pub segment_bytes: u64,
+    /// Batches are laid out after this long at the latest (`segment.ms`).
+    pub segment_age: Duration,
+    /// Whether retention applies (`cleanup.policy` has `delete`).
+    pub deletes: bool,
+    /// Whether old values of a key are removed (`cleanup.policy` has `compact`). Has no effect
+    /// on the log yet.
+    pub compacts: bool,
+    /// Whose clock records carry (`message.timestamp.type`).
+    pub timestamp_type: TimestampType,
+    /// A producer that was idle so long is forgotten (`producer.id.expiration.ms`).
+    pub producer_expiry: Duration,
+}
+
+/// A partition that this node leads.
+#[derive(Clone, Debug)]
+pub struct PartitionSpec {
+    /// Which.
+    pub id: PartitionId,
+    /// The epoch in which this node leads it.
+    pub epoch: LeaderEpoch,
+    /// Its configuration.
+    pub config: Arc<PartitionConfig>,
+}
+
+/// The session before the one that is being opened.
+#[derive(Clone, Debug)]
+pub struct Former {
+    /// Its number. All sessions with frames in the same journal store up to this one are taken
+    /// over.
+    pub session: SessionId,
+    /// The newest trim entry of the metadata log, if there ever was one.
+    pub trim: Option<Trim>,
+}
+
+/// From where recovery starts: the newest checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trim {
+    /// The session that took the checkpoint.
+    pub session: SessionId,
+    /// The position in its journal from which frames must be replayed.
+    pub lsn: Lsn,
+    /// The checkpoint.
+    pub checkpoint: BlobName,
+}
+
+/// Where trims are made known: the metadata log. What is published is durable.
+pub trait TrimSink: Send + Sync {
+    /// Records that recovery starts from `trim` from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`MetaError`] when it could not be recorded; then nothing is trimmed.
+    fn publish(&self, trim: Trim) -> BoxFuture<'_, Result<(), MetaError>>;
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            cluster: ClusterId::NIL,
+            tail_bytes: 64 * MIB,
+            index_cache_bytes: 8 * MIB,
+            segment_bytes_min: 8 * MIB,
+            run_bytes_max: 64 * MIB,
+            pack_bytes_max: 32 * MIB,
+            small_runs_max: 32,
+            layout_age: Duration::from_mins(10),
+            journal_used_percent: 50,
+            checkpoint_bytes: 256 * MIB,
+            maintenance_interval: Duration::from_secs(1),
+            background: true,
+            producer_ids_max: 10_000,
+        }
+    }
+}
+
+impl Default for PartitionConfig {
+    /// What Kafka does when nothing is configured: a week, without a bound on size.
+    fn default() -> Self {
+        Self {
+            retention: Some(Duration::from_hours(168)),
+            retention_bytes: None,
+            segment_bytes: 1024 * MIB,
+            segment_age: Duration::from_hours(168),
+            deletes: true,
+            compacts: false,
+            timestamp_type: TimestampType::CreateTime,
+            producer_expiry: Duration::from_hours(24),
+        }
+    }
+}
