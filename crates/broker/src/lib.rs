@@ -1,0 +1,411 @@
+//! The domain: topics, partitions, groups, configuration. Knows no API key, version or error code.
+//!
+//! A [`Broker`] is one node over one log. Reads and writes go straight to partition handles
+//! ([`Topic`]); changes of metadata go through one writer ([`metadata`]); groups are pure state
+//! hosted in [`group_host`].
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use millstream_coordinator::cluster::{ClusterState, Overrides};
+use millstream_coordinator::config::BrokerConfig;
+use millstream_coordinator::group::{
+    Command, Description, FetchTopic, Fetched as FetchedOffset, GroupSettings, ListFilter, Listed,
+    Reply,
+};
+use millstream_env::{BlobName, BlobStore, Env, JournalStore, MetaLog};
+use millstream_log::{Former, Log, LogSettings, LogStats, OpenError, SessionOver, Trim};
+use millstream_types::{BrokerId, ClusterId, Lsn, ProducerId, SessionId};
+use tracing::info;
+
+mod admin;
+mod configs;
+mod epoch;
+mod fetch;
+mod group_host;
+mod metadata;
+mod offline;
+mod offsets;
+mod produce;
+mod producers;
+mod topics;
+
+pub use admin::{DeleteError, DescribedTopic, TopicError, TopicRequest};
+pub use configs::{ConfigTarget, ConfigsError};
+pub use epoch::EpochError;
+pub use fetch::{Bounds, FetchError, Fetched, Want};
+pub use group_host::{GroupsError, LoadError};
+pub use metadata::{ChangeError, MetadataError};
+pub use offline::{StoredMetadata, StoredTopic};
+pub use offsets::{Found, OffsetError, OffsetSpec};
+pub use produce::{ProduceError, Sent};
+pub use topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, TopicRef, is_internal};
+
+/// What the log takes, gives and refuses, as the broker passes it on.
+pub mod log {
+    pub use millstream_log::{AppendError, Appended, DeleteError, Isolation, ReadError, Slice};
+}
+/// What records are made of, where the doors need to know.
+pub mod record {
+    pub use millstream_record::batch::BatchError;
+    pub use millstream_record::compression::{Compression, CompressionError};
+}
+pub use millstream_coordinator::cluster::{CreateError, PartitionsError};
+/// Names, types and defaults of all configuration.
+pub use millstream_coordinator::config;
+/// What is asked of and answered by the coordinator of groups.
+pub use millstream_coordinator::group as groups;
+
+use group_host::GroupHost;
+use metadata::Metadata;
+use producers::ProducerIds;
+use topics::Topics;
+
+/// Who this node is, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its number.
+    pub id: BrokerId,
+    /// The cluster it belongs to.
+    pub cluster_id: ClusterId,
+    /// The host that clients are told to connect to.
+    pub host: String,
+    /// The port that clients are told to connect to.
+    pub port: i32,
+}
+
+/// What a broker stands on.
+#[derive(Debug)]
+pub struct Stores {
+    /// Journals.
+    pub journals: Arc<dyn JournalStore>,
+    /// Segments and checkpoints.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Metadata.
+    pub metadata: Arc<dyn MetaLog>,
+}
+
+/// How far a group is behind on one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupLag {
+    /// The group.
+    pub group: Arc<str>,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: i32,
+    /// Records from the committed offset to the high watermark.
+    pub records: i64,
+}
+
+/// Why a broker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The metadata can't be read or written.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The log can't be opened.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The groups can't be loaded.
+    #[error("the groups can't be loaded: {0}")]
+    Groups(#[from] LoadError),
+    /// The metadata name a checkpoint by an impossible name.
+    #[error("the metadata name the checkpoint {0:?}, which no store can hold")]
+    Checkpoint(String),
+}
+
+/// One node. Cheap to clone.
+#[derive(Clone)]
+pub struct Broker(Arc<Inner>);
+
+struct Inner {
+    env: Env,
+    node: Node,
+    /// What was set when the program was started.
+    fixed: Overrides,
+    /// `fixed` and what has been set since, resolved.
+    config: RwLock<Arc<BrokerConfig>>,
+    metadata: Arc<Metadata>,
+    log: Log,
+    topics: Topics,
+    groups: GroupHost,
+    producer_ids: ProducerIds,
+    /// Held while the offsets topic is being made, so that it is made once.
+    setting_up: tokio::sync::Mutex<()>,
+}
+
+impl Broker {
+    /// Starts a node: reads the metadata, opens a new session, recovers the log, loads the groups.
+    /// `fixed` is the configuration given at the start, already validated.
+    ///
+    /// # Errors
+    ///
+    /// When anything stored can't be read.
+    pub async fn start(
+        env: Env,
+        node: Node,
+        stores: Stores,
+        fixed: Overrides,
+    ) -> Result<Self, StartError> {
+        let metadata = Metadata::open(env.clone(), stores.metadata).await?;
+        let former = metadata.read(former)?;
+        open_session(&metadata).await?;
+        let config =
+            Arc::new(metadata.read(|state| configs::broker_config(&fixed, state, node.id)));
+        let session = metadata.read(ClusterState::session);
+        let specs = metadata.read(|state| topics::specs(state, &config));
+        let sink = Arc::clone(&metadata);
+        let settings = log_settings(&config, node.cluster_id);
+        let (journals, blobs) = (stores.journals, stores.blobs);
+        let log =
+            Log::open(env.clone(), journals, blobs, session, former, specs, sink, settings).await?;
+        let topics = Topics::default();
+        metadata.read(|state| topics.load(state, &config, &log));
+        let groups = GroupHost::new(env.clone(), log.clone());
+        let broker = Self(Arc::new(Inner {
+            env,
+            node,
+            fixed,
+            config: RwLock::new(config),
+            metadata,
+            log,
+            topics,
+            groups,
+            producer_ids: ProducerIds::default(),
+            setting_up: tokio::sync::Mutex::default(),
+        }));
+        broker.load_groups().await?;
+        broker.spawn_chores();
+        info!(%session, topics = broker.topics().len(), "broker started");
+        Ok(broker)
+    }
+
+    /// The world that the broker runs in.
+    #[must_use]
+    pub fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.0.node
+    }
+
+    /// The broker's configuration as of now.
+    #[must_use]
+    pub fn config(&self) -> Arc<BrokerConfig> {
+        Arc::clone(&self.0.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A topic, if there is one.
+    #[must_use]
+    pub fn topic(&self, topic: TopicRef<'_>) -> Option<Arc<Topic>> {
+        self.0.topics.find(topic)
+    }
+
+    /// All topics, by name.
+    #[must_use]
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        self.0.topics.all()
+    }
+
+    /// Reads from many partitions; see [`fetch::fetch`].
+    pub async fn fetch(&self, wants: &[Want], bounds: Bounds) -> Vec<Result<Fetched, FetchError>> {
+        fetch::fetch(&self.0.env, wants, bounds).await
+    }
+
+    /// Completes when everything up to `lsn` is durable.
+    ///
+    /// # Errors
+    ///
+    /// When the session of the log ended before.
+    pub async fn wait_durable(&self, lsn: Lsn) -> Result<(), SessionOver> {
+        self.0.log.wait_durable(lsn).await
+    }
+
+    /// A producer id that nobody else has.
+    ///
+    /// # Errors
+    ///
+    /// When the metadata can't be written.
+    pub async fn new_producer_id(&self) -> Result<ProducerId, ChangeError<Infallible>> {
+        self.0.producer_ids.next(&self.0.metadata).await
+    }
+
+    /// Has a command on a group carried out.
+    ///
+    /// # Errors
+    ///
+    /// When the coordinator is not set up, or what the reply depends on did not become durable.
+    pub async fn group(&self, group: &str, command: Command) -> Result<Reply, GroupsError> {
+        self.0.groups.call(group, command).await
+    }
+
+    /// A group's committed offsets: of `topics`, or all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::group`].
+    pub async fn group_offsets(
+        &self,
+        group: &str,
+        topics: Option<&[FetchTopic]>,
+        require_stable: bool,
+    ) -> Result<Vec<(Arc<str>, Vec<FetchedOffset>)>, GroupsError> {
+        self.0.groups.fetch_offsets(group, topics, require_stable).await
+    }
+
+    /// A group's state and members; `None` when there is no such group.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::group`].
+    pub async fn describe_group(&self, group: &str) -> Result<Option<Description>, GroupsError> {
+        self.0.groups.describe(group).await
+    }
+
+    /// All groups that `filter` lets through.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::group`].
+    pub async fn list_groups(&self, filter: &ListFilter) -> Result<Vec<Listed>, GroupsError> {
+        self.0.groups.list(filter).await
+    }
+
+    /// How far each group is behind, for figures: by what is appended, not by what is durable.
+    #[must_use]
+    pub fn group_lags(&self) -> Vec<GroupLag> {
+        let committed = self.0.groups.committed().into_iter();
+        let lags = committed.filter_map(|(group, topic, partition, offset)| {
+            let found = self.topic(TopicRef::Name(&topic))?;
+            let end = found.partition(partition)?.ends().high_watermark;
+            let records = (end.0 - offset.0).max(0);
+            Some(GroupLag { group, topic, partition, records })
+        });
+        lags.collect()
+    }
+
+    /// What the log counts.
+    #[must_use]
+    pub fn log_stats(&self) -> LogStats {
+        self.0.log.stats()
+    }
+
+    /// Stops cleanly: everything appended becomes durable and a checkpoint is written. Requests
+    /// that come later fail.
+    pub async fn close(&self) {
+        self.0.log.close().await;
+    }
+
+    /// Sets the coordinator of groups up: makes its topic if need be, and loads it.
+    ///
+    /// # Errors
+    ///
+    /// When the topic can't be made or read.
+    pub async fn set_up_groups(&self) -> Result<(), TopicError> {
+        if self.0.groups.is_ready() {
+            return Ok(());
+        }
+        let _once = self.0.setting_up.lock().await;
+        if self.topic(TopicRef::Name(OFFSETS_TOPIC)).is_none() {
+            self.create_offsets_topic().await?;
+        }
+        self.load_groups().await.map_err(TopicError::Groups)
+    }
+
+    async fn load_groups(&self) -> Result<(), LoadError> {
+        match self.topic(TopicRef::Name(OFFSETS_TOPIC)) {
+            Some(topic) => self.0.groups.load(&topic, &group_settings(&self.config())).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Background work; each task ends when the broker has been dropped.
+    fn spawn_chores(&self) {
+        let weak = Arc::downgrade(&self.0);
+        self.0.env.spawn("group timers", async move {
+            while let Some(inner) = weak.upgrade() {
+                let step = inner.groups.next_timer();
+                drop(inner);
+                step.await;
+                let Some(inner) = weak.upgrade() else { return };
+                inner.groups.tick();
+            }
+        });
+        let (weak, env) = (Arc::downgrade(&self.0), self.0.env.clone());
+        self.0.env.spawn("retention", async move {
+            while let Some(inner) = weak.upgrade() {
+                let interval = Self(inner).config().retention_check_interval;
+                env.sleep(interval).await;
+                let Some(inner) = weak.upgrade() else { return };
+                inner.log.retain(env.clock.wall());
+            }
+        });
+    }
+}
+
+/// The session before this one, whose journal is to be recovered.
+fn former(state: &ClusterState) -> Result<Option<Former>, StartError> {
+    let session = state.session();
+    if session == SessionId(0) {
+        return Ok(None);
+    }
+    let trim = match state.trimmed() {
+        None => None,
+        Some(trimmed) => {
+            let name = &trimmed.checkpoint;
+            let checkpoint =
+                BlobName::new(name).ok_or_else(|| StartError::Checkpoint(name.clone()))?;
+            Some(Trim { session: trimmed.session, lsn: Lsn(trimmed.lsn), checkpoint })
+        }
+    };
+    Ok(Some(Former { session, trim }))
+}
+
+async fn open_session(metadata: &Arc<Metadata>) -> Result<(), MetadataError> {
+    let opened: Result<(), ChangeError<Infallible>> =
+        metadata.change(|state| Ok((vec![state.open_session()], ())), |_, _| ()).await;
+    match opened {
+        Ok(()) => Ok(()),
+        Err(ChangeError::Refused(never)) => match never {},
+        Err(ChangeError::Metadata(error)) => Err(error),
+    }
+}
+
+fn log_settings(config: &BrokerConfig, cluster: ClusterId) -> LogSettings {
+    LogSettings { tail_bytes: config.tail_bytes, cluster, ..LogSettings::default() }
+}
+
+fn group_settings(config: &BrokerConfig) -> GroupSettings {
+    GroupSettings {
+        session_timeout_min_ms: config.group_session_timeout_min_ms,
+        session_timeout_max_ms: config.group_session_timeout_max_ms,
+        initial_rebalance_delay: config.group_initial_rebalance_delay,
+        members_max: config.group_members_max,
+        offset_metadata_max: config.offset_metadata_max,
+        offsets_retention: config.offsets_retention,
+        expiry_interval: config.offsets_expiry_interval,
+        newcomer_timeout: NEWCOMER_TIMEOUT,
+    }
+}
+
+/// How long a member that was told its id may take to come back with it (Kafka: the session
+/// timeout it asked for; a bound for those that ask for hours).
+const NEWCOMER_TIMEOUT: Duration = Duration::from_secs(300);
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("node", &self.0.node).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("node", &self.node).finish_non_exhaustive()
+    }
+}

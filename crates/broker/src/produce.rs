@@ -1,0 +1,117 @@
+//! Writing: a client's batch becomes a valid one, then part of the log.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_coordinator::config::TopicConfig;
+use millstream_log::{AppendError, Appended, Origin};
+use millstream_record::batch::{
+    BatchError, Check, Origin as Sender, TimestampBounds, TimestampType, ValidBatch, split,
+};
+use millstream_types::Timestamp;
+use millstream_types::limits::BATCH_BYTES_CEILING;
+
+use crate::topics::Topic;
+
+/// How a client's records came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// The time of day.
+    pub now: Timestamp,
+    /// Whether the records of compressed batches are looked at, too.
+    pub full_validation: bool,
+    /// The size of the buffer that they are part of, in bytes: what keeping them would pin.
+    pub buffer_bytes: usize,
+}
+
+/// Why a client's records were not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum ProduceError {
+    /// The topic has no such partition.
+    #[error("there is no such partition")]
+    NoPartition,
+    /// A produce request carries exactly one batch for a partition.
+    #[error("expected one record batch, found {0}")]
+    BatchCount(usize),
+    /// The topic is one that only the broker writes.
+    #[error("the topic is internal")]
+    Internal,
+    /// The batch belongs to a transaction, and transactions are not served yet.
+    #[error("transactions are not served yet")]
+    Transactional,
+    /// The batch is not one that this topic takes.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The log refused.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+impl ProduceError {
+    /// Which record of the batch is to blame, from 0, where one is.
+    #[must_use]
+    pub const fn record_index(&self) -> Option<i32> {
+        match self {
+            Self::Batch(error) => error.record_index(),
+            _ => None,
+        }
+    }
+}
+
+impl Topic {
+    /// Appends `records`, the bytes of one batch as a client sent them, to partition `index`.
+    /// Returns at once; the answer may go out when [`Appended::end`] is durable.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was appended then.
+    pub fn append(&self, index: i32, records: &Bytes, how: Sent) -> Result<Appended, ProduceError> {
+        if self.internal {
+            return Err(ProduceError::Internal);
+        }
+        let partition = self.partition(index).ok_or(ProduceError::NoPartition)?;
+        let batch = only(records)?;
+        let batch = ValidBatch::check(batch, &check(&self.config, how))?;
+        if batch.header().attributes.is_transactional() {
+            return Err(ProduceError::Transactional);
+        }
+        let batch = self.compressed(batch)?;
+        Ok(partition.append_pinned(&[batch], Origin::Client, Some(how.buffer_bytes))?)
+    }
+
+    /// The batch in the compression that the topic asks for; most ask for the producer's.
+    fn compressed(&self, batch: ValidBatch) -> Result<ValidBatch, BatchError> {
+        match self.config.compression {
+            Some(wanted) => {
+                batch.recompress(wanted, self.config.compression_level, BATCH_BYTES_CEILING)
+            }
+            None => Ok(batch),
+        }
+    }
+}
+
+fn only(records: &Bytes) -> Result<Bytes, ProduceError> {
+    let mut batches = split(records);
+    match (batches.next(), batches.next()) {
+        (Some(batch), None) => Ok(batch?),
+        (None, _) => Err(ProduceError::BatchCount(0)),
+        (Some(_), Some(_)) => Err(ProduceError::BatchCount(2 + batches.count())),
+    }
+}
+
+/// What this topic asks of a client's batch.
+fn check(config: &TopicConfig, how: Sent) -> Check {
+    let bounds = TimestampBounds {
+        now: how.now,
+        before_max: config.timestamp_before_max.unwrap_or(Duration::MAX),
+        after_max: config.timestamp_after_max.unwrap_or(Duration::MAX),
+    };
+    Check {
+        batch_bytes_max: config.message_bytes_max,
+        decompressed_bytes_max: config.decompressed_bytes_max,
+        full: how.full_validation,
+        keys_required: config.compacts,
+        origin: Sender::Client,
+        timestamps: (config.timestamp_type == TimestampType::CreateTime).then_some(bounds),
+    }
+}

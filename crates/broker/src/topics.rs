@@ -1,0 +1,192 @@
+//! Topics as they run: a name, an identity, and a handle per partition.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use millstream_coordinator::cluster::{ClusterState, Entry, TopicState};
+use millstream_coordinator::config::{BrokerConfig, TopicConfig};
+use millstream_log::{Log, Partition, PartitionConfig, PartitionSpec};
+use millstream_types::{PartitionId, TopicId};
+
+/// The internal topic that holds groups and their offsets.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// The internal topic that holds transactions.
+pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+
+/// One topic, as of its newest change. What changes gets a new value; holders of the old one go on
+/// with what they have.
+#[derive(Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its identity.
+    pub id: TopicId,
+    /// Whether only the broker writes it.
+    pub internal: bool,
+    /// The replication factor that was asked for.
+    pub replication: i16,
+    /// Its configuration, resolved.
+    pub config: Arc<TopicConfig>,
+    partitions: Vec<Partition>,
+}
+
+/// How a client names a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicRef<'a> {
+    /// By name.
+    Name(&'a str),
+    /// By identity.
+    Id(TopicId),
+}
+
+/// All topics of the node.
+#[derive(Debug, Default)]
+pub(crate) struct Topics {
+    table: RwLock<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_name: HashMap<Arc<str>, Arc<Topic>>,
+    by_id: HashMap<TopicId, Arc<Topic>>,
+}
+
+impl Topic {
+    /// The handle of partition `index`, if there is such a partition.
+    #[must_use]
+    pub fn partition(&self, index: i32) -> Option<&Partition> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+
+    /// The handles of all partitions, by number.
+    #[must_use]
+    pub fn partitions(&self) -> &[Partition] {
+        &self.partitions
+    }
+}
+
+impl Topics {
+    pub(crate) fn find(&self, topic: TopicRef<'_>) -> Option<Arc<Topic>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        match topic {
+            TopicRef::Name(name) => table.by_name.get(name).cloned(),
+            TopicRef::Id(id) => table.by_id.get(&id).cloned(),
+        }
+    }
+
+    /// All topics, by name.
+    pub(crate) fn all(&self) -> Vec<Arc<Topic>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = table.by_id.values().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Takes every topic of `state`, whose partitions `log` has opened.
+    pub(crate) fn load(&self, state: &ClusterState, broker: &BrokerConfig, log: &Log) {
+        for topic in state.topics() {
+            self.put(state, topic, broker, log);
+        }
+    }
+
+    /// Follows changes that have been made to `state`. Returns the topics that are gone.
+    pub(crate) fn follow(
+        &self,
+        state: &ClusterState,
+        entries: &[Entry],
+        broker: &BrokerConfig,
+        log: &Log,
+    ) -> Vec<Arc<Topic>> {
+        let mut deleted = Vec::new();
+        for entry in entries {
+            match entry {
+                Entry::TopicCreated(TopicState { id, .. })
+                | Entry::PartitionsSet { id, .. }
+                | Entry::TopicOverridesSet { id, .. } => {
+                    if let Some(topic) = state.topic(*id) {
+                        self.put(state, topic, broker, log);
+                    }
+                }
+                Entry::TopicDeleted { id } => deleted.extend(self.remove(*id, log)),
+                // A broker's defaults reach into every topic that does not override them.
+                Entry::OverridesSet { .. } => self.load(state, broker, log),
+                Entry::SessionOpened { .. }
+                | Entry::ProducerIdsTaken { .. }
+                | Entry::Trimmed(_) => {}
+            }
+        }
+        deleted
+    }
+
+    fn put(&self, state: &ClusterState, topic: &TopicState, broker: &BrokerConfig, log: &Log) {
+        let config = Arc::new(TopicConfig::resolve(&topic.overrides, broker));
+        let stored = Arc::new(partition_config(&config, broker));
+        let mut partitions = Vec::new();
+        for index in 0..topic.partitions {
+            let id = PartitionId { topic: topic.id, index };
+            if log.partition(id).is_none() {
+                let config = Arc::clone(&stored);
+                log.create_partition(PartitionSpec { id, epoch: state.epoch(topic), config });
+            }
+            partitions.extend(log.partition(id));
+        }
+        log.reconfigure(topic.id, stored);
+        let topic = Arc::new(Topic {
+            name: Arc::clone(&topic.name),
+            id: topic.id,
+            internal: is_internal(&topic.name),
+            replication: topic.replication,
+            config,
+            partitions,
+        });
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic));
+        table.by_id.insert(topic.id, topic);
+    }
+
+    fn remove(&self, id: TopicId, log: &Log) -> Option<Arc<Topic>> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let removed = table.by_id.remove(&id);
+        if let Some(topic) = &removed {
+            table.by_name.remove(&topic.name);
+        }
+        drop(table);
+        log.delete_topic(id);
+        removed
+    }
+}
+
+/// What the log is to open: every partition of every topic.
+pub(crate) fn specs(state: &ClusterState, broker: &BrokerConfig) -> Vec<PartitionSpec> {
+    let mut specs = Vec::new();
+    for topic in state.topics() {
+        let config = TopicConfig::resolve(&topic.overrides, broker);
+        let config = Arc::new(partition_config(&config, broker));
+        specs.extend((0..topic.partitions).map(|index| PartitionSpec {
+            id: PartitionId { topic: topic.id, index },
+            epoch: state.epoch(topic),
+            config: Arc::clone(&config),
+        }));
+    }
+    specs
+}
+
+/// Whether a topic is the broker's own.
+#[must_use]
+pub fn is_internal(name: &str) -> bool {
+    name == OFFSETS_TOPIC || name == TRANSACTIONS_TOPIC
+}
+
+/// What the log needs of a topic's configuration.
+fn partition_config(topic: &TopicConfig, broker: &BrokerConfig) -> PartitionConfig {
+    PartitionConfig {
+        retention: topic.retention,
+        retention_bytes: topic.retention_bytes,
+        segment_bytes: topic.segment_bytes,
+        segment_age: topic.segment_age,
+        deletes: topic.deletes,
+        compacts: topic.compacts,
+        timestamp_type: topic.timestamp_type,
+        producer_expiry: broker.producer_expiry,
+    }
+}

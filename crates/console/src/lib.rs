@@ -1,0 +1,113 @@
+//! The HTTP side: liveness, readiness, metrics. The only crate that knows HTTP.
+//!
+//! | path | answers |
+//! |---|---|
+//! | `/livez` | 200 as long as the process can answer at all |
+//! | `/readyz` | 200 when clients are served, 503 while starting, recovering or stopping |
+//! | `/metrics` | everything that is counted, as OpenMetrics text for Prometheus |
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// What the pages show. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    /// Whether clients are being served.
+    pub ready: watch::Receiver<bool>,
+    /// What is counted. Locked only to render it.
+    pub metrics: Arc<Mutex<Registry>>,
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Answers on `listener` until `stop` completes and open answers are out.
+///
+/// # Errors
+///
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    pages: Pages,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let routes = Router::new()
+        .route("/livez", get(|| async { "live\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(pages);
+    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+}
+
+async fn readyz(State(pages): State<Pages>) -> (StatusCode, &'static str) {
+    if *pages.ready.borrow() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    }
+}
+
+async fn metrics(State(pages): State<Pages>) -> Response {
+    let mut text = String::new();
+    let registry = pages.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+    match encode(&mut text, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::metrics::counter::Counter;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::sync::oneshot;
+
+    async fn ask(address: std::net::SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sends");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answers");
+        answer
+    }
+
+    #[tokio::test]
+    async fn pages_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let mut registry = Registry::default();
+        let asked: Counter = Counter::default();
+        registry.register("asked", "How often", asked.clone());
+        asked.inc();
+        let (ready, pages_ready) = watch::channel(false);
+        let pages = Pages { ready: pages_ready, metrics: Arc::new(Mutex::new(registry)) };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = serve(listener, pages, async {
+            let _ = stopped.await;
+        });
+        let client = async {
+            assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200"));
+            assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 503"));
+            ready.send_replace(true);
+            assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+            assert!(ask(address, "/metrics").await.contains("asked_total 1\n"));
+            assert!(ask(address, "/nothing").await.starts_with("HTTP/1.1 404"));
+            drop(stop);
+        };
+        let (served, ()) = tokio::join!(server, client);
+        served.expect("stops cleanly");
+    }
+}

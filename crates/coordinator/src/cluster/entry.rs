@@ -1,0 +1,263 @@
+//! What the metadata log holds, as bytes.
+//!
+//! ```text
+//! version  u8    1
+//! entry*         tag u8, then its fields
+//!
+//! string         length unsigned varint, UTF-8
+//! overrides      count unsigned varint, then name and value strings, names rising
+//! ```
+//!
+//! The log below numbers and checksums these bytes; one append is one atomic change. Decoding is
+//! total, and `decode(encode(entries)) == entries`.
+
+use std::sync::Arc;
+
+use millstream_types::{Cursor, DecodeError, SessionId, TopicId, Uuid, varint};
+
+use super::{Overrides, Resource, TopicState, Trimmed};
+
+const VERSION: u8 = 1;
+
+/// One change. The tags are persisted and must be kept stable; all lives until a later entry says
+/// otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Tag 1: a node has started, or taken over from its former self.
+    SessionOpened {
+        /// The new session.
+        session: SessionId,
+    },
+    /// Tag 2.
+    TopicCreated(TopicState),
+    /// Tag 3.
+    TopicDeleted {
+        /// The topic's identity; its name is free again.
+        id: TopicId,
+    },
+    /// Tag 4.
+    PartitionsSet {
+        /// The topic.
+        id: TopicId,
+        /// How many partitions it has from now on; never fewer than before.
+        partitions: i32,
+    },
+    /// Tag 5: all overrides of a topic, replacing what was set before.
+    TopicOverridesSet {
+        /// The topic.
+        id: TopicId,
+        /// What differs from the defaults.
+        overrides: Overrides,
+    },
+    /// Tag 6: all overrides of something else, replacing what was set before.
+    OverridesSet {
+        /// What they are set on.
+        resource: Resource,
+        /// What differs from the defaults.
+        overrides: Overrides,
+    },
+    /// Tag 7: producer ids below `next` have been given out, or may have been.
+    ProducerIdsTaken {
+        /// The first that has not.
+        next: i64,
+    },
+    /// Tag 8: a checkpoint of the log is durable.
+    Trimmed(Trimmed),
+}
+
+/// Why stored metadata can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryError {
+    /// Written by a newer release: run that one, or restore a backup of before the upgrade.
+    Version(u8),
+    /// An entry of a kind that this release does not know; the same advice.
+    Tag(u8),
+    /// The bytes are not what was written.
+    Decode(DecodeError),
+}
+
+/// The bytes of one atomic change.
+#[must_use]
+pub fn encode(entries: &[Entry]) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    for entry in entries {
+        encode_one(entry, &mut out);
+    }
+    out
+}
+
+/// Reverses [`encode`].
+///
+/// # Errors
+///
+/// When the bytes are not what this or an earlier release has written.
+pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, EntryError> {
+    let mut cursor = Cursor::new(bytes);
+    let version = cursor.u8("version")?;
+    if version != VERSION {
+        return Err(EntryError::Version(version));
+    }
+    let mut entries = Vec::new();
+    while !cursor.is_empty() {
+        entries.push(decode_one(&mut cursor)?);
+    }
+    Ok(entries)
+}
+
+fn encode_one(entry: &Entry, out: &mut Vec<u8>) {
+    match entry {
+        Entry::SessionOpened { session } => {
+            out.push(1);
+            out.extend(session.0.to_be_bytes());
+        }
+        Entry::TopicCreated(topic) => {
+            out.push(2);
+            out.extend(topic.id.0);
+            put_string(&topic.name, out);
+            out.extend(topic.partitions.to_be_bytes());
+            out.extend(topic.replication.to_be_bytes());
+            out.extend(topic.created.0.to_be_bytes());
+            put_overrides(&topic.overrides, out);
+        }
+        Entry::TopicDeleted { id } => {
+            out.push(3);
+            out.extend(id.0);
+        }
+        Entry::PartitionsSet { id, partitions } => {
+            out.push(4);
+            out.extend(id.0);
+            out.extend(partitions.to_be_bytes());
+        }
+        Entry::TopicOverridesSet { id, overrides } => {
+            out.push(5);
+            out.extend(id.0);
+            put_overrides(overrides, out);
+        }
+        Entry::OverridesSet { resource, overrides } => {
+            out.push(6);
+            put_resource(resource, out);
+            put_overrides(overrides, out);
+        }
+        Entry::ProducerIdsTaken { next } => {
+            out.push(7);
+            out.extend(next.to_be_bytes());
+        }
+        Entry::Trimmed(trimmed) => {
+            out.push(8);
+            out.extend(trimmed.session.0.to_be_bytes());
+            out.extend(trimmed.lsn.to_be_bytes());
+            put_string(&trimmed.checkpoint, out);
+        }
+    }
+}
+
+fn decode_one(cursor: &mut Cursor<'_>) -> Result<Entry, EntryError> {
+    Ok(match cursor.u8("tag")? {
+        1 => Entry::SessionOpened { session: SessionId(cursor.u64("session")?) },
+        2 => Entry::TopicCreated(TopicState {
+            id: id(cursor)?,
+            name: Arc::from(string(cursor, "name")?),
+            partitions: cursor.i32("partitions")?,
+            replication: cursor.i16("replication")?,
+            created: SessionId(cursor.u64("created")?),
+            overrides: overrides(cursor)?,
+        }),
+        3 => Entry::TopicDeleted { id: id(cursor)? },
+        4 => Entry::PartitionsSet { id: id(cursor)?, partitions: cursor.i32("partitions")? },
+        5 => Entry::TopicOverridesSet { id: id(cursor)?, overrides: overrides(cursor)? },
+        6 => Entry::OverridesSet { resource: resource(cursor)?, overrides: overrides(cursor)? },
+        7 => Entry::ProducerIdsTaken { next: cursor.i64("next")? },
+        8 => Entry::Trimmed(Trimmed {
+            session: SessionId(cursor.u64("session")?),
+            lsn: cursor.u64("lsn")?,
+            checkpoint: string(cursor, "checkpoint")?,
+        }),
+        tag => return Err(EntryError::Tag(tag)),
+    })
+}
+
+fn put_resource(resource: &Resource, out: &mut Vec<u8>) {
+    match resource {
+        Resource::Brokers => out.push(1),
+        Resource::Broker(number) => {
+            out.push(2);
+            out.extend(number.to_be_bytes());
+        }
+        Resource::Group(name) => {
+            out.push(3);
+            put_string(name, out);
+        }
+        Resource::ClientMetrics(name) => {
+            out.push(4);
+            put_string(name, out);
+        }
+    }
+}
+
+fn resource(cursor: &mut Cursor<'_>) -> Result<Resource, EntryError> {
+    Ok(match cursor.u8("resource")? {
+        1 => Resource::Brokers,
+        2 => Resource::Broker(cursor.i32("broker")?),
+        3 => Resource::Group(string(cursor, "group")?),
+        4 => Resource::ClientMetrics(string(cursor, "client metrics")?),
+        tag => return Err(EntryError::Tag(tag)),
+    })
+}
+
+fn put_overrides(overrides: &Overrides, out: &mut Vec<u8>) {
+    varint::put_unsigned(out, overrides.len() as u64);
+    for (name, value) in overrides {
+        put_string(name, out);
+        put_string(value, out);
+    }
+}
+
+fn overrides(cursor: &mut Cursor<'_>) -> Result<Overrides, EntryError> {
+    let count = cursor.unsigned_varint("overrides")?;
+    let mut overrides = Overrides::new();
+    // Each takes two bytes at least, so that a wrong count ends soon.
+    for _ in 0..count {
+        let name = string(cursor, "override")?;
+        overrides.insert(name, string(cursor, "value")?);
+    }
+    Ok(overrides)
+}
+
+fn put_string(text: &str, out: &mut Vec<u8>) {
+    varint::put_unsigned(out, text.len() as u64);
+    out.extend(text.as_bytes());
+}
+
+fn string(cursor: &mut Cursor<'_>, field: &'static str) -> Result<String, EntryError> {
+    let len = cursor.unsigned_varint(field)? as usize;
+    let bytes = cursor.bytes(len, field)?;
+    let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::Invalid { field })?;
+    Ok(text.to_owned())
+}
+
+fn id(cursor: &mut Cursor<'_>) -> Result<TopicId, EntryError> {
+    Ok(Uuid(cursor.array("topic id")?))
+}
+
+impl From<DecodeError> for EntryError {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+impl std::fmt::Display for EntryError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Version(version) => write!(
+                f,
+                "metadata of format {version}, this release knows {VERSION}: run the newer release"
+            ),
+            Self::Tag(tag) => {
+                write!(f, "a metadata entry of the unknown kind {tag}: run the newer release")
+            }
+            Self::Decode(error) => write!(f, "metadata that can't be read: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for EntryError {}

@@ -1,0 +1,194 @@
+use super::*;
+use millstream_types::Uuid;
+use proptest::prelude::*;
+
+fn topic(name: &str, id: u8, partitions: i32) -> TopicState {
+    TopicState {
+        name: name.into(),
+        id: Uuid([id; 16]),
+        partitions,
+        replication: 3,
+        created: SessionId(1),
+        overrides: Overrides::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
+    }
+}
+
+fn state(entries: impl IntoIterator<Item = Entry>) -> ClusterState {
+    let mut state = ClusterState::default();
+    entries.into_iter().for_each(|entry| state.replay(entry));
+    state
+}
+
+fn new(name: &str, replication: Replication) -> NewTopic {
+    NewTopic { name: name.into(), id: Uuid([9; 16]), replication, overrides: Overrides::new() }
+}
+
+const ONE: Replication = Replication::Counts { partitions: 1, replicas: 1 };
+
+#[test]
+fn names_are_checked_as_kafka_does() {
+    let long = "x".repeat(250);
+    let cases = [
+        ("orders", Ok(())),
+        ("a.b_c-D9", Ok(())),
+        ("...", Ok(())),
+        ("", Err(NameError::Empty)),
+        (".", Err(NameError::Dots)),
+        ("..", Err(NameError::Dots)),
+        (&long, Err(NameError::TooLong)),
+        (&long[1..], Ok(())),
+        ("a b", Err(NameError::Character(' '))),
+        ("späť", Err(NameError::Character('ä'))),
+        ("a/b", Err(NameError::Character('/'))),
+    ];
+    for (name, expected) in cases {
+        assert_eq!(check_name(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn topics_are_created_or_refused() {
+    let state = state([Entry::TopicCreated(topic("a.b", 1, 1))]);
+    let by_hand = |partitions: &[(i32, &[i32])]| {
+        let owned = partitions.iter().map(|(number, replicas)| (*number, replicas.to_vec()));
+        Replication::Assigned(owned.collect())
+    };
+    let cases = [
+        (new("new", ONE), Ok((1, 1))),
+        (new("a.b", ONE), Err(CreateError::Exists)),
+        (new("a_b", ONE), Err(CreateError::Collides("a.b".into()))),
+        (new("", ONE), Err(CreateError::Name(NameError::Empty))),
+        (
+            new("x", Replication::Counts { partitions: 0, replicas: 1 }),
+            Err(CreateError::Partitions(0)),
+        ),
+        (
+            new("x", Replication::Counts { partitions: 1, replicas: 0 }),
+            Err(CreateError::Replicas(0)),
+        ),
+        (new("x", by_hand(&[(1, &[1, 2]), (0, &[2, 3])])), Ok((2, 2))),
+    ];
+    for (topic, expected) in cases {
+        let got = state.create_topic(topic).map(|entry| match entry {
+            Entry::TopicCreated(topic) => (topic.partitions, topic.replication),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(got, expected);
+    }
+    for wrong in [by_hand(&[(0, &[1]), (2, &[1])]), by_hand(&[(0, &[1, 1])]), by_hand(&[(0, &[])])]
+    {
+        let refused = state.create_topic(new("x", wrong));
+        assert!(matches!(refused, Err(CreateError::Assignment(_))), "{refused:?}");
+    }
+}
+
+#[test]
+fn partitions_only_grow() {
+    let state = state([Entry::TopicCreated(topic("t", 1, 3))]);
+    let set = |partitions| Ok(Entry::PartitionsSet { id: Uuid([1; 16]), partitions });
+    let cases = [
+        ("t", 5, None, set(5)),
+        ("t", 5, Some(2), set(5)),
+        ("t", 5, Some(1), Err(PartitionsError::Assignment)),
+        ("t", 3, None, Err(PartitionsError::NotMore { present: 3 })),
+        ("t", PARTITIONS_TOO_MANY, None, Err(PartitionsError::TooMany)),
+        ("u", 5, None, Err(PartitionsError::NoTopic)),
+    ];
+    for (name, total, assigned, expected) in cases {
+        assert_eq!(state.add_partitions(name, total, assigned), expected);
+    }
+}
+
+const PARTITIONS_TOO_MANY: i32 = 100_001;
+
+#[test]
+fn each_session_raises_every_epoch_by_one() {
+    let mut state = state([
+        Entry::SessionOpened { session: SessionId(1) },
+        Entry::TopicCreated(topic("t", 1, 1)),
+    ]);
+    for expected in 0..3 {
+        let epoch = state.named("t").map(|topic| state.epoch(topic));
+        assert_eq!(epoch, Some(LeaderEpoch(expected)));
+        state.replay(state.open_session());
+    }
+}
+
+#[test]
+fn a_deleted_topic_leaves_its_name_free() {
+    let mut state = state([Entry::TopicCreated(topic("t", 1, 1))]);
+    state.replay(Entry::TopicDeleted { id: Uuid([1; 16]) });
+    assert_eq!(state, ClusterState::default());
+    assert!(state.create_topic(new("t", ONE)).is_ok());
+}
+
+#[test]
+fn producer_ids_are_never_given_twice() {
+    let mut state = ClusterState::default();
+    for block in 0..3 {
+        let (entry, first) = state.allocate_producer_ids();
+        assert_eq!(first, ProducerId(block * PRODUCER_ID_BLOCK));
+        state.replay(entry);
+    }
+}
+
+/// One entry of each kind: what they look like on disk must never change.
+fn one_of_each() -> Vec<Entry> {
+    let overrides = Overrides::from([("a".to_owned(), "1".to_owned())]);
+    vec![
+        Entry::SessionOpened { session: SessionId(7) },
+        Entry::TopicCreated(topic("t", 1, 2)),
+        Entry::TopicDeleted { id: Uuid([2; 16]) },
+        Entry::PartitionsSet { id: Uuid([1; 16]), partitions: 5 },
+        Entry::TopicOverridesSet { id: Uuid([1; 16]), overrides: overrides.clone() },
+        Entry::OverridesSet { resource: Resource::Brokers, overrides: overrides.clone() },
+        Entry::OverridesSet { resource: Resource::Broker(3), overrides: Overrides::new() },
+        Entry::OverridesSet { resource: Resource::Group("g".into()), overrides: overrides.clone() },
+        Entry::OverridesSet { resource: Resource::ClientMetrics("m".into()), overrides },
+        Entry::ProducerIdsTaken { next: 1_000 },
+        Entry::Trimmed(Trimmed { session: SessionId(7), lsn: 4096, checkpoint: "c/1".into() }),
+    ]
+}
+
+const GOLDEN: &str = "01010000000000000007020101010101010101010101010101010101740000000200030000000000000001\
+                      010e636c65616e75702e706f6c69637907636f6d70616374";
+
+#[test]
+fn todays_bytes_stay_todays_bytes() {
+    let bytes = encode(&one_of_each()[..2]);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, GOLDEN);
+    assert_eq!(decode(&encode(&one_of_each())), Ok(one_of_each()));
+}
+
+#[test]
+fn newer_formats_are_refused_by_name() {
+    assert_eq!(decode(&[2]), Err(EntryError::Version(2)));
+    assert_eq!(decode(&[1, 99]), Err(EntryError::Tag(99)));
+}
+
+#[test]
+fn a_cut_is_never_taken_for_another_change() {
+    let bytes = encode(&one_of_each());
+    for cut in 1..bytes.len() {
+        if let Ok(entries) = decode(&bytes[..cut]) {
+            assert_eq!(entries, one_of_each()[..entries.len()], "a cut between two entries");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(mut bytes: Vec<u8>) {
+        let _ = decode(&bytes);
+        bytes.insert(0, 1);
+        let _ = decode(&bytes);
+    }
+
+    #[test]
+    fn a_snapshot_leads_to_the_same_state(picks in prop::collection::vec(0..11_usize, 0..40)) {
+        let live = state(picks.into_iter().map(|pick| one_of_each()[pick].clone()));
+        let restored = state(decode(&encode(&live.snapshot())).expect("readable"));
+        prop_assert_eq!(restored, live);
+    }
+}

@@ -1,0 +1,134 @@
+//! What a broker's configs come to.
+
+use std::time::Duration;
+
+use millstream_types::limits::BATCH_BYTES_CEILING;
+
+use super::layers::{BrokerOverrides, Values};
+use super::topic::{TopicDefaults, millis, size};
+
+/// A broker's configs, read once. Those that can change at run time do so by a new value of this
+/// struct.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BrokerConfig {
+    /// How many partitions a topic gets when nobody says how many (`num.partitions`); at least 1.
+    pub num_partitions: i32,
+    /// The replication factor that a topic reports when nobody asks for one
+    /// (`default.replication.factor`); at least 1.
+    pub default_replication_factor: i16,
+    /// Whether asking for a topic's metadata may create it (`auto.create.topics.enable`).
+    pub auto_create_topics: bool,
+    /// Whether topics can be deleted (`delete.topic.enable`).
+    pub delete_topics: bool,
+    /// The largest batch, in bytes, where the topic doesn't say (`message.max.bytes`); at most
+    /// [`BATCH_BYTES_CEILING`].
+    pub message_bytes_max: usize,
+    /// The most bytes of one Fetch (`fetch.max.bytes`).
+    pub fetch_bytes_max: usize,
+    /// How many incremental fetch sessions are kept (`max.incremental.fetch.session.cache.slots`).
+    pub fetch_session_slots: usize,
+    /// The largest request, in bytes (`socket.request.max.bytes`).
+    pub request_bytes_max: usize,
+    /// When a connection without requests is closed (`connections.max.idle.ms`). A hundred years
+    /// stand for never.
+    pub connection_idle_max: Duration,
+    /// How many partitions the internal topic of offsets gets (`offsets.topic.num.partitions`); at
+    /// least 1.
+    pub offsets_topic_partitions: i32,
+    /// How long offsets outlive their group's last member (`offsets.retention.minutes`).
+    pub offsets_retention: Duration,
+    /// How often offsets are looked at for expiry (`offsets.retention.check.interval.ms`).
+    pub offsets_expiry_interval: Duration,
+    /// The longest note on an offset, in UTF-16 units (`offset.metadata.max.bytes`).
+    pub offset_metadata_max: usize,
+    /// How long the first rebalance of an empty group waits (`group.initial.rebalance.delay.ms`).
+    pub group_initial_rebalance_delay: Duration,
+    /// The shortest session timeout of a classic member, in ms (`group.min.session.timeout.ms`).
+    pub group_session_timeout_min_ms: i32,
+    /// The longest session timeout of a classic member, in ms (`group.max.session.timeout.ms`).
+    pub group_session_timeout_max_ms: i32,
+    /// The most members of a group (`group.max.size`).
+    pub group_members_max: usize,
+    /// When an idle producer is forgotten (`producer.id.expiration.ms`).
+    pub producer_expiry: Duration,
+    /// How often partitions are looked at for old records (`log.retention.check.interval.ms`).
+    pub retention_check_interval: Duration,
+    /// How much disk the journal may take, in bytes (`millstream.journal.bytes`).
+    pub journal_bytes: u64,
+    /// How much memory recent batches may take, in bytes (`millstream.tail.bytes`).
+    pub tail_bytes: u64,
+    /// What an acknowledgement waits for (`millstream.durability`).
+    pub durability: Durability,
+    /// Whether compressed batches are decompressed to be checked (`record.validation` is `full`).
+    pub full_validation: bool,
+    /// What topics start from.
+    pub topic_defaults: TopicDefaults,
+}
+
+/// What an acknowledgement waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Stable storage: neither a crash nor a power cut loses what was acknowledged.
+    #[default]
+    Flush,
+    /// The operating system: a power cut loses what was acknowledged. For comparisons.
+    Os,
+}
+
+/// Stands for "never": far enough away for everybody, near enough to be added to any time.
+const HUNDRED_YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+impl BrokerConfig {
+    /// What `overrides` come to.
+    ///
+    /// They were checked when they were set ([`super::validate_start`], [`super::apply`]). What
+    /// this release doesn't know or allow counts as not set.
+    #[must_use]
+    pub fn resolve(overrides: &BrokerOverrides) -> Self {
+        let values = Values::of_broker(overrides);
+        let number = |name| values.number(name);
+        let int = |name| i32::try_from(number(name)).unwrap_or(i32::MAX);
+        let bytes = |name| number(name).unsigned_abs();
+        let idle_max = number("connections.max.idle.ms");
+        Self {
+            num_partitions: int("num.partitions"),
+            default_replication_factor: i16::try_from(number("default.replication.factor"))
+                .unwrap_or(i16::MAX),
+            auto_create_topics: values.flag("auto.create.topics.enable"),
+            delete_topics: values.flag("delete.topic.enable"),
+            message_bytes_max: size(number("message.max.bytes")).min(BATCH_BYTES_CEILING),
+            fetch_bytes_max: size(number("fetch.max.bytes")),
+            fetch_session_slots: size(number("max.incremental.fetch.session.cache.slots")),
+            request_bytes_max: size(number("socket.request.max.bytes")),
+            connection_idle_max: match u64::try_from(idle_max) {
+                Ok(millis) => Duration::from_millis(millis).min(HUNDRED_YEARS),
+                Err(_) => HUNDRED_YEARS,
+            },
+            offsets_topic_partitions: int("offsets.topic.num.partitions"),
+            offsets_retention: millis(number("offsets.retention.minutes").saturating_mul(60_000)),
+            offsets_expiry_interval: millis(number("offsets.retention.check.interval.ms")),
+            offset_metadata_max: size(number("offset.metadata.max.bytes")),
+            group_initial_rebalance_delay: millis(number("group.initial.rebalance.delay.ms")),
+            group_session_timeout_min_ms: int("group.min.session.timeout.ms"),
+            group_session_timeout_max_ms: int("group.max.session.timeout.ms"),
+            group_members_max: size(number("group.max.size")),
+            producer_expiry: millis(number("producer.id.expiration.ms")),
+            retention_check_interval: millis(number("log.retention.check.interval.ms")),
+            journal_bytes: bytes("millstream.journal.bytes"),
+            tail_bytes: bytes("millstream.tail.bytes"),
+            durability: match values.text("millstream.durability") {
+                "os" => Durability::Os,
+                _ => Durability::Flush,
+            },
+            full_validation: values.text("record.validation") == "full",
+            topic_defaults: TopicDefaults::resolve(overrides),
+        }
+    }
+}
+
+impl Default for BrokerConfig {
+    /// A broker without overrides.
+    fn default() -> Self {
+        Self::resolve(&BrokerOverrides::default())
+    }
+}

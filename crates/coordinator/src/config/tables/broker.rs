@@ -1,0 +1,347 @@
+//! Configs of a broker (resource type 4), but for logs and groups.
+//!
+//! Of Kafka's own, those that clients and tools read or that have a meaning here; then ours.
+
+use super::super::Section;
+use super::super::entry::Allowed::{AtLeast, Between, BetweenOrDefault, Distinct, OneOf};
+use super::super::entry::Effect::{AcceptedOnly, Later, Reported};
+use super::super::entry::{Entry, boolean, int, list, long, short, string};
+use super::words::{COMPRESSIONS, INT_MAX, INT_MAX_ARRAY};
+use super::{groups, log};
+
+pub(crate) static SECTIONS: &[Section] = &[
+    Section { title: "Topics", entries: TOPICS },
+    Section { title: "Requests and connections", entries: REQUESTS },
+    Section { title: "Log", entries: log::LOG },
+    Section { title: "Log cleaner", entries: log::CLEANER },
+    Section { title: "Producers and transactions", entries: PRODUCERS },
+    Section { title: "Offsets", entries: groups::OFFSETS },
+    Section { title: "Classic groups", entries: groups::CLASSIC },
+    Section { title: "Consumer groups", entries: groups::CONSUMER },
+    Section { title: "Share groups", entries: groups::SHARE },
+    Section { title: "Streams groups", entries: groups::STREAMS },
+    Section { title: "Replication and threads", entries: MACHINERY },
+    Section { title: "Security", entries: SECURITY },
+    Section { title: "What this broker is", entries: IDENTITY },
+    Section { title: "Millstream's own", entries: OWN },
+];
+
+static TOPICS: &[Entry] = &[
+    int("num.partitions", "1")
+        .allow(AtLeast(1))
+        .read_only()
+        .doc("How many partitions a topic gets when nobody says how many."),
+    int("default.replication.factor", "1").allow(Between(1, 32_767)).read_only().doc(
+        "The replication factor that a topic reports when nobody asks for one; durability \
+         comes from the store below, whatever it is.",
+    ),
+    boolean("auto.create.topics.enable", "true")
+        .read_only()
+        .doc("Whether a topic is created when a client asks for its metadata and allows it."),
+    boolean("delete.topic.enable", "true").read_only().doc("Whether topics can be deleted at all."),
+    int("min.insync.replicas", "1").allow(AtLeast(1)).effect(AcceptedOnly).doc(
+        "The default of the topic config of that name. Without effect: durability comes \
+         from the store below, not from replicas.",
+    ),
+    string("compression.type", "producer")
+        .allow(OneOf(COMPRESSIONS))
+        .doc("The default of the topic config of that name."),
+    int("compression.gzip.level", "-1")
+        .allow(BetweenOrDefault(1, 9))
+        .doc("The default of the topic config of that name."),
+    int("compression.lz4.level", "9").allow(Between(1, 17)).effect(AcceptedOnly).doc(
+        "The default of the topic config of that name. Without effect: the codec in use has \
+         one level.",
+    ),
+    int("compression.zstd.level", "3")
+        .allow(Between(-131_072, 22))
+        .doc("The default of the topic config of that name."),
+];
+
+static REQUESTS: &[Entry] = &[
+    int("message.max.bytes", "1048588")
+        .allow(AtLeast(0))
+        .doc("The default of the topic config `max.message.bytes`, in bytes."),
+    int("max.decompressed.message.bytes", INT_MAX_ARRAY)
+        .allow(Between(1, 2_147_483_639))
+        .doc("The default of the topic config of that name, in bytes."),
+    int("socket.request.max.bytes", "104857600")
+        .allow(AtLeast(1))
+        .read_only()
+        .doc("The largest request that is read, in bytes; a larger one closes the connection."),
+    int("fetch.max.bytes", "57671680").allow(AtLeast(1024)).read_only().doc(
+        "The most bytes that one Fetch answers with, whatever the client allows; the first \
+         batch is sent even if it is larger.",
+    ),
+    int("max.incremental.fetch.session.cache.slots", "1000").allow(AtLeast(0)).read_only().doc(
+        "How many incremental fetch sessions are kept; clients without one send all they \
+         ask for each time.",
+    ),
+    int("max.request.partition.size.limit", "2000")
+        .allow(AtLeast(1))
+        .read_only()
+        .effect(Later)
+        .doc("The most partitions in one answer to DescribeTopicPartitions."),
+    long("connections.max.idle.ms", "600000").read_only().doc(
+        "A connection without a request for so many milliseconds is closed; a negative \
+         number closes none.",
+    ),
+    int("max.connections", INT_MAX)
+        .allow(AtLeast(0))
+        .effect(Later)
+        .doc("The most connections at a time."),
+    int("max.connections.per.ip", INT_MAX)
+        .allow(AtLeast(0))
+        .effect(Later)
+        .doc("The most connections at a time from one address."),
+    string("max.connections.per.ip.overrides", "")
+        .effect(Later)
+        .doc("Other limits for single addresses, as `host:number` with commas between them."),
+    int("max.connection.creation.rate", INT_MAX)
+        .allow(AtLeast(0))
+        .effect(Later)
+        .doc("The most connections accepted in a second."),
+    int("queued.max.requests", "500").allow(AtLeast(1)).read_only().effect(AcceptedOnly).doc(
+        "How many requests may wait for a thread. Without effect: there is no queue; each \
+         connection is bounded by itself.",
+    ),
+    long("queued.max.request.bytes", "-1").read_only().effect(AcceptedOnly).doc(
+        "How many bytes of requests may wait for a thread. Without effect: there is no \
+         queue; each connection is bounded by itself.",
+    ),
+    int("socket.send.buffer.bytes", "102400").read_only().effect(AcceptedOnly).doc(
+        "The kernel's send buffer of a connection, in bytes. Without effect: the kernel \
+         tunes it.",
+    ),
+    int("socket.receive.buffer.bytes", "102400").read_only().effect(AcceptedOnly).doc(
+        "The kernel's receive buffer of a connection, in bytes. Without effect: the kernel \
+         tunes it.",
+    ),
+    int("socket.listen.backlog.size", "50").allow(AtLeast(1)).read_only().effect(AcceptedOnly).doc(
+        "How many connections may wait to be accepted. Without effect: the kernel's own \
+         default is used.",
+    ),
+    int("request.timeout.ms", "30000").read_only().effect(AcceptedOnly).doc(
+        "How long a broker waits for another, in milliseconds. Without effect: brokers do \
+         not send each other requests.",
+    ),
+    int("telemetry.max.bytes", "1048576")
+        .allow(AtLeast(1))
+        .read_only()
+        .effect(Later)
+        .doc("The most bytes of metrics that a client may push at a time."),
+];
+
+static PRODUCERS: &[Entry] = &[
+    int("producer.id.expiration.ms", "86400000").allow(AtLeast(1)).doc(
+        "A producer that has been idle for so many milliseconds is forgotten; its next \
+         retry can no longer be recognised.",
+    ),
+    int("transaction.max.timeout.ms", "900000")
+        .allow(AtLeast(1))
+        .read_only()
+        .effect(Later)
+        .doc("The longest transaction timeout that a producer may ask for, in milliseconds."),
+    int("transactional.id.expiration.ms", "604800000")
+        .allow(AtLeast(1))
+        .read_only()
+        .effect(Later)
+        .doc("A transactional id that has been idle for so many milliseconds is forgotten."),
+    int("transaction.abort.timed.out.transaction.cleanup.interval.ms", "10000")
+        .allow(AtLeast(1))
+        .read_only()
+        .effect(Later)
+        .doc("How often transactions are looked at for their timeout, in milliseconds."),
+    int("transaction.remove.expired.transaction.cleanup.interval.ms", "3600000")
+        .allow(AtLeast(1))
+        .read_only()
+        .effect(Later)
+        .doc("How often transactional ids are looked at for expiry, in milliseconds."),
+    boolean("transaction.partition.verification.enable", "true").effect(Later).doc(
+        "Whether a transactional batch is refused unless its partition belongs to an open \
+         transaction.",
+    ),
+    boolean("transaction.two.phase.commit.enable", "false")
+        .read_only()
+        .effect(Later)
+        .doc("Whether producers may prepare a transaction and leave its end to somebody else."),
+    int("transaction.state.log.num.partitions", "50")
+        .allow(AtLeast(1))
+        .read_only()
+        .effect(Later)
+        .doc("How many partitions the internal topic of transactions gets when it is created."),
+    short("transaction.state.log.replication.factor", "3")
+        .allow(AtLeast(1))
+        .read_only()
+        .effect(AcceptedOnly)
+        .doc(
+            "The replication factor of the internal topic of transactions. Without effect: \
+             durability comes from the store below.",
+        ),
+    int("transaction.state.log.min.isr", "2")
+        .allow(AtLeast(1))
+        .read_only()
+        .effect(AcceptedOnly)
+        .doc(
+            "`min.insync.replicas` of the internal topic of transactions. Without effect: \
+             durability comes from the store below.",
+        ),
+    int("transaction.state.log.segment.bytes", "104857600")
+        .allow(AtLeast(1))
+        .read_only()
+        .effect(AcceptedOnly)
+        .doc(
+            "`segment.bytes` of the internal topic of transactions. Without effect: loading \
+             reads a snapshot, never the whole topic.",
+        ),
+    int("transaction.state.log.load.buffer.size", "5242880")
+        .allow(AtLeast(1))
+        .read_only()
+        .effect(AcceptedOnly)
+        .doc(
+            "How many bytes are read at a time while transactions are loaded. Without effect: \
+             loading reads a snapshot.",
+        ),
+];
+
+static MACHINERY: &[Entry] = &[
+    boolean("unclean.leader.election.enable", "false").effect(AcceptedOnly).doc(
+        "The default of the topic config of that name. Without effect: there are no \
+         replicas that could lag.",
+    ),
+    boolean("auto.leader.rebalance.enable", "true").read_only().effect(AcceptedOnly).doc(
+        "Whether leadership returns to preferred replicas. Without effect: a partition has \
+         no preferred replica.",
+    ),
+    long("replica.lag.time.max.ms", "30000").read_only().effect(AcceptedOnly).doc(
+        "How long a replica may lag, in milliseconds. Without effect: brokers do not copy \
+         records from each other.",
+    ),
+    int("replica.fetch.max.bytes", "1048576")
+        .allow(AtLeast(0))
+        .read_only()
+        .effect(AcceptedOnly)
+        .doc(
+            "How many bytes of a partition a replica fetches at a time. Without effect: brokers \
+             do not copy records from each other.",
+        ),
+    int("num.replica.fetchers", "1").allow(AtLeast(1)).effect(AcceptedOnly).doc(
+        "How many threads fetch from each leader. Without effect: brokers do not copy \
+         records from each other.",
+    ),
+    long("leader.replication.throttled.rate", "9223372036854775807")
+        .allow(AtLeast(0))
+        .effect(AcceptedOnly)
+        .doc(
+            "How many bytes a second throttled replicas are sent. Without effect: brokers do \
+             not copy records from each other.",
+        ),
+    long("follower.replication.throttled.rate", "9223372036854775807")
+        .allow(AtLeast(0))
+        .effect(AcceptedOnly)
+        .doc(
+            "How many bytes a second throttled replicas fetch. Without effect: brokers do not \
+             copy records from each other.",
+        ),
+    long("replica.alter.log.dirs.io.max.bytes.per.second", "9223372036854775807")
+        .allow(AtLeast(0))
+        .effect(AcceptedOnly)
+        .doc(
+            "How many bytes a second move between log directories. Without effect: there is one \
+             directory.",
+        ),
+    int("num.network.threads", "3").allow(AtLeast(1)).effect(AcceptedOnly).doc(
+        "How many threads serve sockets. Without effect: there is one worker for each core, \
+         for everything.",
+    ),
+    int("num.io.threads", "8").allow(AtLeast(1)).effect(AcceptedOnly).doc(
+        "How many threads handle requests. Without effect: there is one worker for each \
+         core, for everything.",
+    ),
+    int("background.threads", "10").allow(AtLeast(1)).effect(AcceptedOnly).doc(
+        "How many threads do background work. Without effect: there is one worker for each \
+         core, for everything.",
+    ),
+    int("num.recovery.threads.per.data.dir", "2").allow(AtLeast(1)).effect(AcceptedOnly).doc(
+        "How many threads recover logs. Without effect: recovery reads one journal, in \
+         order.",
+    ),
+    boolean("remote.log.storage.system.enable", "false").read_only().effect(Later).doc(
+        "Whether topics may set `remote.storage.enable`. Without effect yet: they always \
+         may, and it does nothing.",
+    ),
+];
+
+static SECURITY: &[Entry] = &[
+    list("sasl.enabled.mechanisms", "")
+        .allow(Distinct)
+        .read_only()
+        .effect(Later)
+        .doc("The SASL mechanisms that clients may use. Without effect yet: there are none."),
+    long("connections.max.reauth.ms", "0").read_only().effect(Later).doc(
+        "How long a SASL session lasts before the client must log in again, in \
+         milliseconds; 0 sets no limit.",
+    ),
+    string("authorizer.class.name", "")
+        .read_only()
+        .effect(AcceptedOnly)
+        .doc("The Java class that authorises requests. Without effect: there are no Java classes."),
+];
+
+static IDENTITY: &[Entry] = &[
+    int("node.id", "1")
+        .allow(AtLeast(0))
+        .read_only()
+        .effect(Reported("the data directory"))
+        .doc("The number of this broker in the cluster."),
+    int("broker.id", "1")
+        .read_only()
+        .effect(Reported("the data directory"))
+        .doc("The number of this broker in the cluster: another name of `node.id`."),
+    list("process.roles", "broker,controller")
+        .read_only()
+        .effect(Reported("the program"))
+        .doc("What this process does; always both."),
+    list("listeners", "PLAINTEXT://127.0.0.1:9092")
+        .read_only()
+        .effect(Reported("`--kafka-listen`"))
+        .doc("Where this broker listens for Kafka clients."),
+    list("advertised.listeners", "PLAINTEXT://127.0.0.1:9092")
+        .read_only()
+        .effect(Reported("`--advertise`"))
+        .doc("Where clients are told to find this broker."),
+    list("log.dir", "./millstream-data")
+        .read_only()
+        .effect(Reported("`--data-dir`"))
+        .doc("The data directory."),
+    list("log.dirs", "./millstream-data")
+        .read_only()
+        .effect(Reported("`--data-dir`"))
+        .doc("The data directory; there is always one."),
+    string("broker.rack", "")
+        .unset()
+        .read_only()
+        .effect(Later)
+        .doc("Where this broker stands, for clients that prefer a broker near them."),
+];
+
+static OWN: &[Entry] = &[
+    long("millstream.journal.bytes", "1073741824").allow(AtLeast(134_217_728)).read_only().doc(
+        "How much disk the journal may take, in bytes, at least 128 MiB: what has not been \
+         laid out into segments yet. More absorbs longer bursts and makes recovery longer.",
+    ),
+    long("millstream.tail.bytes", "67108864").allow(AtLeast(1_048_576)).read_only().doc(
+        "How much memory recent batches may take, in bytes, at least 1 MiB. More lets \
+         consumers lag further before they cost reads.",
+    ),
+    string("millstream.durability", "flush").allow(OneOf(&["flush", "os"])).read_only().doc(
+        "What an acknowledgement waits for: `flush`, stable storage; `os`, the operating \
+         system only, so that a power cut loses acknowledged records. The second is for \
+         comparisons.",
+    ),
+    string("record.validation", "crc").allow(OneOf(&["crc", "full"])).doc(
+        "How far batches are checked when they arrive: `crc`, checksum, header, and every \
+         record of uncompressed batches; `full` decompresses the others too, at the price \
+         of CPU time.",
+    ),
+];

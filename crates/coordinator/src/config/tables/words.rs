@@ -1,0 +1,14 @@
+//! Words and numbers that several tables share.
+
+pub(super) const CLEANUP_POLICIES: &[&str] = &["compact", "delete"];
+pub(super) const COMPRESSIONS: &[&str] =
+    &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+pub(super) const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
+pub(super) const ISOLATION_LEVELS: &[&str] = &["read_committed", "read_uncommitted"];
+
+/// The largest 64-bit number: Kafka's "never" and "no limit".
+pub(super) const NEVER: &str = "9223372036854775807";
+/// The largest 32-bit number: Kafka's "no limit" for counts.
+pub(super) const INT_MAX: &str = "2147483647";
+/// The largest Java array, in bytes.
+pub(super) const INT_MAX_ARRAY: &str = "2147483639";

@@ -1,0 +1,266 @@
+//! What a restart must find again of one group: its record and its committed offsets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_types::{Offset, Timestamp};
+
+use super::command::{Commit, DeleteOffsets, FetchTopic};
+use super::live::{Live, Phase, Subscribed};
+use super::record::{Fact, StoredGroup, StoredOffset, StoredRecord, TEXT_LEN_MAX};
+use super::reply::{
+    CommitPartitionError, Committed, CommittedTopic, DeletePartitionError, DeletedTopic, Fetched,
+};
+
+/// Hard state of one group. Changed by [`Hard::apply`] alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hard {
+    pub(super) stored: Option<StoredGroup>,
+    offsets: BTreeMap<Arc<str>, BTreeMap<i32, StoredOffset>>,
+}
+
+impl Hard {
+    /// Whether there is nothing to remember.
+    pub(super) fn is_void(&self) -> bool {
+        self.stored.is_none() && self.offsets.is_empty()
+    }
+
+    pub(super) fn offsets_count(&self) -> usize {
+        self.offsets.values().map(BTreeMap::len).sum()
+    }
+
+    /// Takes in what a record says of the offset of one partition.
+    pub(super) fn apply_offset(
+        &mut self,
+        topic: Arc<str>,
+        partition: i32,
+        value: Option<StoredOffset>,
+    ) {
+        if let Some(offset) = value {
+            self.offsets.entry(topic).or_default().insert(partition, offset);
+        } else if let Some(partitions) = self.offsets.get_mut(&topic) {
+            partitions.remove(&partition);
+            if partitions.is_empty() {
+                self.offsets.remove(&topic);
+            }
+        }
+    }
+
+    fn get(&self, topic: &str, partition: i32) -> Option<&StoredOffset> {
+        self.offsets.get(topic)?.get(&partition)
+    }
+
+    /// The records that rebuild this state.
+    pub(super) fn facts(&self, group: &Arc<str>) -> impl Iterator<Item = Fact> {
+        let stored = self
+            .stored
+            .clone()
+            .map(|stored| Fact::Group { group: Arc::clone(group), value: Some(stored) });
+        let offsets = self.iter().map(|(topic, partition, offset)| Fact::Offset {
+            group: Arc::clone(group),
+            topic: Arc::clone(topic),
+            partition,
+            value: Some(offset.clone()),
+        });
+        stored.into_iter().chain(offsets)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Arc<str>, i32, &StoredOffset)> {
+        self.offsets.iter().flat_map(|(topic, partitions)| {
+            partitions.iter().map(move |(partition, offset)| (topic, *partition, offset))
+        })
+    }
+
+    /// Records that forget everything.
+    pub(super) fn forget_all(&self, group: &Arc<str>, records: &mut Vec<StoredRecord>) {
+        for (topic, partition, _) in self.iter() {
+            forget(group, topic, partition, records);
+        }
+        if self.stored.is_some() {
+            Fact::Group { group: Arc::clone(group), value: None }.put(records);
+        }
+    }
+
+    /// Records that forget the offsets of a topic.
+    pub(super) fn forget_topic(
+        &self,
+        group: &Arc<str>,
+        topic: &Arc<str>,
+        records: &mut Vec<StoredRecord>,
+    ) {
+        for partition in self.offsets.get(topic).into_iter().flat_map(BTreeMap::keys) {
+            forget(group, topic, *partition, records);
+        }
+    }
+
+    /// Records that forget what a request names, unless a member reads it.
+    pub(super) fn delete(
+        &self,
+        request: &DeleteOffsets,
+        subscribed: &Subscribed,
+        records: &mut Vec<StoredRecord>,
+    ) -> Vec<DeletedTopic> {
+        let mut results = Vec::with_capacity(request.topics.len());
+        for (topic, partitions) in &request.topics {
+            let result = if subscribed.includes(topic) {
+                Err(DeletePartitionError::SubscribedToTopic)
+            } else {
+                Ok(())
+            };
+            for &partition in partitions {
+                if result.is_ok() && self.get(topic, partition).is_some() {
+                    forget(&request.group, topic, partition, records);
+                }
+            }
+            let per_partition = partitions.iter().map(|index| (*index, result)).collect();
+            results.push((Arc::clone(topic), per_partition));
+        }
+        results
+    }
+
+    /// The offsets of some topics, in the order asked, or all there are.
+    pub(super) fn fetch(&self, asked: Option<&[FetchTopic]>) -> Vec<(Arc<str>, Vec<Fetched>)> {
+        let Some(asked) = asked else {
+            let all = self.offsets.iter().map(|(topic, partitions)| {
+                let each = partitions.iter().map(|(index, offset)| fetched(*index, Some(offset)));
+                (Arc::clone(topic), each.collect())
+            });
+            return all.collect();
+        };
+        let of_topic = |topic: &FetchTopic| {
+            let each = topic.partitions.iter().map(|&index| {
+                let offset = self.get(&topic.name, index);
+                fetched(index, offset.filter(|offset| offset.belongs_to(topic)))
+            });
+            (Arc::clone(&topic.name), each.collect())
+        };
+        asked.iter().map(of_topic).collect()
+    }
+
+    /// Records that forget what has expired; whether nothing is left then.
+    pub(super) fn expire(
+        &self,
+        live: &Live,
+        wall: Timestamp,
+        retention: Duration,
+        records: &mut Vec<StoredRecord>,
+    ) -> bool {
+        let Some(rule) = Expiry::of(live) else { return self.offsets.is_empty() };
+        let subscribed = live.subscribed();
+        let mut nothing_left = true;
+        for (topic, partition, offset) in self.iter() {
+            let expired = !subscribed.includes(topic)
+                && offset.expires_at.map_or_else(
+                    || rule.base(offset).plus(retention) <= wall,
+                    |expires_at| expires_at <= wall,
+                );
+            if expired {
+                forget(&live.id, topic, partition, records);
+            } else {
+                nothing_left = false;
+            }
+        }
+        nothing_left
+    }
+}
+
+/// From when on the retention of a group's offsets counts.
+enum Expiry {
+    /// From the moment when its last member left, where that is known.
+    SinceEmpty(Option<Timestamp>),
+    /// From each commit.
+    SinceCommit,
+}
+
+impl Expiry {
+    /// `None` when nothing may expire.
+    fn of(live: &Live) -> Option<Self> {
+        if live.protocol_type.is_none() {
+            return Some(Self::SinceCommit);
+        }
+        match live.phase {
+            Phase::Empty => Some(Self::SinceEmpty(live.since)),
+            // Topics that no member reads any more; which those are, consumers say.
+            Phase::Stable if matches!(live.subscribed(), Subscribed::Topics(_)) => {
+                Some(Self::SinceCommit)
+            }
+            Phase::Stable | Phase::Preparing { .. } | Phase::Completing => None,
+        }
+    }
+
+    fn base(&self, offset: &StoredOffset) -> Timestamp {
+        match self {
+            Self::SinceEmpty(Some(since)) => *since,
+            Self::SinceEmpty(None) | Self::SinceCommit => offset.committed_at,
+        }
+    }
+}
+
+impl StoredOffset {
+    /// Whether the offset was committed for the topic that is asked for, not for a deleted
+    /// namesake. Who names a topic by name alone takes what is there.
+    fn belongs_to(&self, topic: &FetchTopic) -> bool {
+        self.topic_id.zip(topic.id).is_none_or(|(stored, asked)| stored == asked)
+    }
+}
+
+fn fetched(index: i32, offset: Option<&StoredOffset>) -> Fetched {
+    let committed = offset.map(|offset| Committed {
+        offset: offset.offset,
+        leader_epoch: offset.leader_epoch,
+        metadata: Arc::clone(&offset.metadata),
+        topic_id: offset.topic_id,
+    });
+    Fetched { index, committed: Ok(committed) }
+}
+
+fn forget(group: &Arc<str>, topic: &Arc<str>, partition: i32, records: &mut Vec<StoredRecord>) {
+    let (group, topic) = (Arc::clone(group), Arc::clone(topic));
+    Fact::Offset { group, topic, partition, value: None }.put(records);
+}
+
+/// The records that store a commit, and what each partition is answered.
+pub(super) fn commit(
+    commit: &Commit,
+    wall: Timestamp,
+    metadata_max: usize,
+    records: &mut Vec<StoredRecord>,
+) -> Vec<CommittedTopic> {
+    let expires_at = commit.retention_ms.map(|ms| Timestamp(wall.0.saturating_add(ms)));
+    let mut results = Vec::with_capacity(commit.topics.len());
+    for topic in &commit.topics {
+        let mut per_partition = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let note = &partition.metadata;
+            if is_longer(note, metadata_max) || note.len() > TEXT_LEN_MAX {
+                per_partition.push((partition.index, Err(CommitPartitionError::MetadataTooLarge)));
+                continue;
+            }
+            let value = StoredOffset {
+                offset: Offset(partition.offset.0),
+                leader_epoch: partition.leader_epoch,
+                metadata: Arc::clone(&partition.metadata),
+                committed_at: wall,
+                expires_at,
+                topic_id: topic.id,
+            };
+            Fact::Offset {
+                group: Arc::clone(&commit.speaker.group),
+                topic: Arc::clone(&topic.name),
+                partition: partition.index,
+                value: Some(value),
+            }
+            .put(records);
+            per_partition.push((partition.index, Ok(())));
+        }
+        results.push((Arc::clone(&topic.name), per_partition));
+    }
+    results
+}
+
+/// Whether a text has more than `max` UTF-16 units, which is how Kafka counts.
+fn is_longer(text: &str, max: usize) -> bool {
+    // A unit takes at least one byte, so that most texts need no counting.
+    text.len() > max && text.encode_utf16().count() > max
+}

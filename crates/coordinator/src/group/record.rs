@@ -1,0 +1,112 @@
+//! What is stored: Kafka's own records of `__consumer_offsets`.
+//!
+//! | key | value | lifetime |
+//! |---|---|---|
+//! | offset: group, topic, partition | [`StoredOffset`] | until deleted or expired |
+//! | group: group | [`StoredGroup`] | until the group is empty and has no offsets left |
+//!
+//! A value of `None` forgets the key. Key and value each start with their version (`i16`); for the
+//! key that number says what the record is.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_types::{LeaderEpoch, Offset, Timestamp, TopicId};
+use millstream_wire::DecodeError;
+
+mod codec;
+
+/// A record to append to the shard's partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Compaction keeps the newest record of a key.
+    pub key: Bytes,
+    /// `None` forgets the key.
+    pub value: Option<Bytes>,
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fact {
+    /// The offset of one partition, or that there is none any more.
+    Offset { group: Arc<str>, topic: Arc<str>, partition: i32, value: Option<StoredOffset> },
+    /// A group, or that there is none any more.
+    Group { group: Arc<str>, value: Option<StoredGroup> },
+}
+
+/// The longest text that a record can hold, in bytes. [`super::Groups`] takes in no longer ones.
+pub(super) const TEXT_LEN_MAX: usize = i16::MAX as usize;
+
+/// A record that no coordinator of this or an earlier version writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayError(pub DecodeError);
+
+impl fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a record of the group coordinator cannot be read: {}", self.0)
+    }
+}
+
+impl std::error::Error for ReplayError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// A committed offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StoredOffset {
+    pub(super) offset: Offset,
+    pub(super) leader_epoch: LeaderEpoch,
+    pub(super) metadata: Arc<str>,
+    pub(super) committed_at: Timestamp,
+    /// When it expires, where the client said so itself.
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) topic_id: Option<TopicId>,
+}
+
+/// A group as of the end of its last rebalance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StoredGroup {
+    /// `None` when the group only keeps offsets.
+    pub(super) protocol_type: Option<Arc<str>>,
+    pub(super) generation: i32,
+    pub(super) protocol: Option<Arc<str>>,
+    pub(super) leader: Option<Arc<str>>,
+    /// Since when it has been in this state; `None` in old records.
+    pub(super) since: Option<Timestamp>,
+    pub(super) members: Vec<StoredMember>,
+}
+
+/// A member of a stored group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StoredMember {
+    pub(super) member: Arc<str>,
+    pub(super) instance: Option<Arc<str>>,
+    pub(super) client_id: Arc<str>,
+    pub(super) client_host: Arc<str>,
+    pub(super) rebalance_timeout_ms: i32,
+    pub(super) session_timeout_ms: i32,
+    pub(super) subscription: Bytes,
+    pub(super) assignment: Bytes,
+}
+
+impl Fact {
+    /// Adds the fact to `records`.
+    pub(super) fn put(&self, records: &mut Vec<StoredRecord>) {
+        match codec::encode(self) {
+            Ok(record) => records.push(record),
+            Err(error) => debug_assert!(false, "texts are bounded: {error}"),
+        }
+    }
+
+    /// Reads a record; `None` when it says something that only a newer coordinator knows.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not what a coordinator writes.
+    pub(super) fn decode(record: &StoredRecord) -> Result<Option<Self>, ReplayError> {
+        codec::decode(record).map_err(ReplayError)
+    }
+}

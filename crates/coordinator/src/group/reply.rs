@@ -1,0 +1,352 @@
+//! What a coordinator of groups answers: one error enum per operation, so that the edge gives
+//! each its number in one exhaustive match.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_types::{LeaderEpoch, Offset, TopicId};
+
+/// The answer to a [`super::Command`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// To a join.
+    Join(Result<Joined, JoinRefused>),
+    /// To a sync.
+    Sync(Result<Synced, SyncError>),
+    /// To a heartbeat.
+    Heartbeat(Result<(), HeartbeatError>),
+    /// To a leave: one result per leaver, in the order asked.
+    Leave(Result<Vec<Result<(), LeaveMemberError>>, LeaveError>),
+    /// To a commit: per topic, in the order asked, and per partition, in the order asked.
+    Commit(Result<Vec<CommittedTopic>, CommitError>),
+    /// To a deletion of offsets: per topic and partition, in the order asked.
+    DeleteOffsets(Result<Vec<DeletedTopic>, DeleteOffsetsError>),
+    /// To a deletion of groups, in the order asked.
+    DeleteGroups(Vec<(Arc<str>, Result<(), DeleteGroupError>)>),
+}
+
+/// The outcome of a commit for one topic: its name, and per partition its number and result.
+pub type CommittedTopic = (Arc<str>, Vec<(i32, Result<(), CommitPartitionError>)>);
+
+/// The outcome of a deletion for one topic: its name, and per partition its number and result.
+pub type DeletedTopic = (Arc<str>, Vec<(i32, Result<(), DeletePartitionError>)>);
+
+/// The member is part of a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The member's id.
+    pub member: Arc<str>,
+    /// The generation.
+    pub generation: i32,
+    /// What the protocols are for.
+    pub protocol_type: Option<Arc<str>>,
+    /// The protocol that was chosen.
+    pub protocol: Option<Arc<str>>,
+    /// Who computes the assignment; empty when there is none.
+    pub leader: Arc<str>,
+    /// The leader need not compute an assignment: the stored one stands.
+    pub skip_assignment: bool,
+    /// For the leader: everybody in the group. Empty for others.
+    pub members: Vec<JoinedMember>,
+}
+
+/// A member as its leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedMember {
+    /// The member's id.
+    pub member: Arc<str>,
+    /// The static member's own name.
+    pub instance: Option<Arc<str>>,
+    /// What it said for the chosen protocol.
+    pub metadata: Bytes,
+}
+
+/// The member is not part of a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinRefused {
+    /// The id that the reply names: a new one with [`JoinError::MemberIdRequired`].
+    pub member: Arc<str>,
+    /// Why.
+    pub error: JoinError,
+}
+
+/// The coordinator's host could not store what the reply depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostFailure {
+    /// This node is not, or no longer, the group's coordinator: look it up again.
+    NotCoordinator,
+    /// Not now: try again.
+    Unavailable,
+    /// The record is larger than the log takes.
+    TooLarge,
+}
+
+/// Why a join failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinError {
+    /// The group has no name.
+    InvalidGroupId,
+    /// The session timeout is outside what the coordinator allows.
+    InvalidSessionTimeout,
+    /// No such member: join again as a newcomer.
+    UnknownMember,
+    /// Another client has taken over this static member's name: stop.
+    FencedInstance,
+    /// No protocol that every member speaks, or another protocol type, or none at all.
+    InconsistentProtocol,
+    /// Join again with the id given.
+    MemberIdRequired,
+    /// The group has as many members as are allowed.
+    GroupFull,
+    /// The same member has sent a newer join, which will be answered instead.
+    Superseded,
+    /// The coordinator's host failed.
+    Host(HostFailure),
+}
+
+/// The member's assignment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synced {
+    /// What the protocols are for.
+    pub protocol_type: Option<Arc<str>>,
+    /// The protocol that was chosen.
+    pub protocol: Option<Arc<str>>,
+    /// What the leader wrote for this member; empty when it wrote nothing.
+    pub assignment: Bytes,
+}
+
+/// Why a sync failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncError {
+    /// The group has no name.
+    InvalidGroupId,
+    /// No such member: join again as a newcomer.
+    UnknownMember,
+    /// Another client has taken over this static member's name: stop.
+    FencedInstance,
+    /// The group is in another generation: join again.
+    IllegalGeneration,
+    /// The member believes in another protocol than the group's.
+    InconsistentProtocol,
+    /// A new generation is being formed: join again.
+    RebalanceInProgress,
+    /// The same member has sent a newer sync, which will be answered instead.
+    Superseded,
+    /// The coordinator's host failed.
+    Host(HostFailure),
+}
+
+/// Why a heartbeat failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeartbeatError {
+    /// The group has no name.
+    InvalidGroupId,
+    /// No such member: join again as a newcomer.
+    UnknownMember,
+    /// Another client has taken over this static member's name: stop.
+    FencedInstance,
+    /// The group is in another generation: join again.
+    IllegalGeneration,
+    /// A new generation is being formed: join again. The member's session goes on.
+    RebalanceInProgress,
+}
+
+/// Why nobody could leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaveError {
+    /// The group has no name.
+    InvalidGroupId,
+    /// The coordinator's host failed.
+    Host(HostFailure),
+}
+
+/// Why one member could not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaveMemberError {
+    /// No such member.
+    UnknownMember,
+    /// Another client has taken over this static member's name.
+    FencedInstance,
+}
+
+/// Why no offset was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitError {
+    /// No such group, and the commit names a generation. (Old protocol versions know this as an
+    /// illegal generation.)
+    GroupNotFound,
+    /// No such member; or an outsider's commit while the group has members.
+    UnknownMember,
+    /// Another client has taken over this static member's name: stop.
+    FencedInstance,
+    /// The group is in another generation: join again.
+    IllegalGeneration,
+    /// The member has joined a generation but does not know its assignment yet.
+    RebalanceInProgress,
+    /// The coordinator's host failed.
+    Host(HostFailure),
+}
+
+/// Why the offset of one partition was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitPartitionError {
+    /// The client's note is too long.
+    MetadataTooLarge,
+}
+
+/// Why no offset was forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteOffsetsError {
+    /// No such group.
+    GroupNotFound,
+    /// The group has members, and what they read cannot be known.
+    NonEmptyGroup,
+    /// The coordinator's host failed.
+    Host(HostFailure),
+}
+
+/// Why one offset was not forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeletePartitionError {
+    /// A member of the group reads the topic.
+    SubscribedToTopic,
+}
+
+/// Why a group was not forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteGroupError {
+    /// No such group.
+    GroupNotFound,
+    /// The group has members.
+    NonEmptyGroup,
+    /// The coordinator's host failed.
+    Host(HostFailure),
+}
+
+/// The offset of one partition, as fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// The partition's number.
+    pub index: i32,
+    /// `None` when nothing is stored.
+    pub committed: Result<Option<Committed>, FetchError>,
+}
+
+/// A stored offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The next offset to read.
+    pub offset: Offset,
+    /// The leader epoch of the last record read, -1 when not known.
+    pub leader_epoch: LeaderEpoch,
+    /// The client's own note.
+    pub metadata: Arc<str>,
+    /// The identity of the topic, where the commit named it.
+    pub topic_id: Option<TopicId>,
+}
+
+/// Why the offset of one partition cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchError {
+    /// A transaction that would change it is open, and only settled offsets were asked for.
+    /// (Not produced before transactions are.)
+    Unstable,
+}
+
+/// The state of a group, as clients and tools know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GroupState {
+    /// No members.
+    Empty,
+    /// Waiting for members to join.
+    PreparingRebalance,
+    /// Waiting for the leader's assignment.
+    CompletingRebalance,
+    /// Every member has its assignment.
+    Stable,
+}
+
+impl GroupState {
+    /// The name that clients and tools know.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::PreparingRebalance => "PreparingRebalance",
+            Self::CompletingRebalance => "CompletingRebalance",
+            Self::Stable => "Stable",
+        }
+    }
+}
+
+/// The type of group that this module keeps, as tools know it.
+pub const GROUP_TYPE: &str = "classic";
+
+/// A group, described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its state.
+    pub state: GroupState,
+    /// What the protocols are for; empty when only offsets are kept.
+    pub protocol_type: Arc<str>,
+    /// The chosen protocol, in a stable group; empty otherwise.
+    pub protocol: Arc<str>,
+    /// The generation.
+    pub generation: i32,
+    /// Who computes the assignment, if the group has members.
+    pub leader: Option<Arc<str>>,
+    /// The members.
+    pub members: Vec<DescribedMember>,
+}
+
+/// A member, described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedMember {
+    /// The member's id.
+    pub member: Arc<str>,
+    /// The static member's own name.
+    pub instance: Option<Arc<str>>,
+    /// The client's name for itself.
+    pub client_id: Arc<str>,
+    /// Where the client connects from.
+    pub client_host: Arc<str>,
+    /// What it said for the chosen protocol, in a stable group; empty otherwise.
+    pub metadata: Bytes,
+    /// Its assignment, in a stable group; empty otherwise.
+    pub assignment: Bytes,
+}
+
+/// A group, listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The group.
+    pub group: Arc<str>,
+    /// What the protocols are for; empty when only offsets are kept.
+    pub protocol_type: Arc<str>,
+    /// Its state.
+    pub state: GroupState,
+}
+
+impl Reply {
+    /// The same reply after the host could not store what it depends on: refusals stand,
+    /// successes turn into failures.
+    #[must_use]
+    pub(super) fn failed(self, why: HostFailure) -> Self {
+        match self {
+            Self::Join(Ok(_)) => {
+                Self::Join(Err(JoinRefused { member: Arc::from(""), error: JoinError::Host(why) }))
+            }
+            Self::Sync(Ok(_)) => Self::Sync(Err(SyncError::Host(why))),
+            Self::Leave(Ok(_)) => Self::Leave(Err(LeaveError::Host(why))),
+            Self::Commit(Ok(_)) => Self::Commit(Err(CommitError::Host(why))),
+            Self::DeleteOffsets(Ok(_)) => Self::DeleteOffsets(Err(DeleteOffsetsError::Host(why))),
+            Self::DeleteGroups(results) => Self::DeleteGroups(
+                results
+                    .into_iter()
+                    .map(|(group, result)| (group, result.and(Err(DeleteGroupError::Host(why)))))
+                    .collect(),
+            ),
+            refused => refused,
+        }
+    }
+}

@@ -1,0 +1,527 @@
+//! All groups of one partition of `__consumer_offsets`, their timers, and what the host calls.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use millstream_types::{Monotonic, Timestamp};
+
+use super::Effects;
+use super::command::{
+    Command, Commit, DeleteGroups, DeleteOffsets, FetchTopic, Heartbeat, Join, Leave, ListFilter,
+    Sync, Ticket,
+};
+use super::live::{Live, Moment};
+use super::offsets::{self, Hard};
+use super::record::{Fact, ReplayError, StoredRecord, TEXT_LEN_MAX};
+use super::reply::{
+    CommitError, DeleteGroupError, DeleteOffsetsError, Description, Fetched, GROUP_TYPE,
+    HeartbeatError, HostFailure, JoinError, JoinRefused, LeaveError, LeaveMemberError, Listed,
+    Reply, SyncError,
+};
+use super::settings::GroupSettings;
+use super::subscription;
+
+/// How many offsets one tick looks at for expiry, so that a tick stays short.
+const EXPIRY_LOOKS_MAX: usize = 10_000;
+
+/// The partition of `__consumer_offsets` that keeps `group`, when there are `partitions`: the hash
+/// that Java gives to a string, which clients and tools may compute, too.
+#[must_use]
+pub fn partition_of(group: &str, partitions: i32) -> i32 {
+    let hash = group
+        .encode_utf16()
+        .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    (hash & i32::MAX).checked_rem(partitions).unwrap_or(0)
+}
+
+/// Groups that are being read from their partition.
+#[derive(Clone, Debug, Default)]
+pub struct Loading {
+    groups: BTreeMap<Arc<str>, Hard>,
+}
+
+/// All groups of one partition of `__consumer_offsets`.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    settings: GroupSettings,
+    pub(super) groups: BTreeMap<Arc<str>, Group>,
+    /// At most one entry per group: its [`Group::scheduled`].
+    pub(super) timers: BTreeSet<(Monotonic, Arc<str>)>,
+    expiry: ExpiryRound,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) hard: Hard,
+    pub(super) live: Live,
+    /// When the group's timer rings; never later than its live part wants to be woken.
+    pub(super) scheduled: Option<Monotonic>,
+}
+
+/// The look at all offsets for those that have expired, in steps.
+#[derive(Clone, Debug)]
+struct ExpiryRound {
+    /// When the next step is due.
+    at: Monotonic,
+    /// The last group that this round has looked at.
+    after: Option<Arc<str>>,
+    paused: bool,
+}
+
+impl Loading {
+    /// Nothing loaded yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in the next record of the partition.
+    ///
+    /// # Errors
+    ///
+    /// When the record is not what a coordinator writes; nothing has changed then.
+    pub fn replay(&mut self, record: &StoredRecord) -> Result<(), ReplayError> {
+        let (group, is_void) = match Fact::decode(record)? {
+            None => return Ok(()),
+            Some(Fact::Offset { group, topic, partition, value }) => {
+                let hard = self.groups.entry(Arc::clone(&group)).or_default();
+                hard.apply_offset(topic, partition, value);
+                (group, hard.is_void())
+            }
+            Some(Fact::Group { group, value }) => {
+                let hard = self.groups.entry(Arc::clone(&group)).or_default();
+                hard.stored = value;
+                (group, hard.is_void())
+            }
+        };
+        if is_void {
+            self.groups.remove(&group);
+        }
+        Ok(())
+    }
+
+    /// Everything has been read: members are taken to be there, each for a session from now.
+    pub fn finish(
+        self,
+        settings: GroupSettings,
+        now: Monotonic,
+        wall: Timestamp,
+    ) -> (Groups, Effects) {
+        let at = Moment { now, wall, settings };
+        let expiry =
+            ExpiryRound { at: now.plus(settings.expiry_interval), after: None, paused: false };
+        let (groups, timers) = (BTreeMap::new(), BTreeSet::new());
+        let mut loaded = Groups { settings, groups, timers, expiry };
+        let mut out = Effects::default();
+        for (id, hard) in self.groups {
+            let mut live = match &hard.stored {
+                Some(stored) => Live::restore(Arc::clone(&id), stored, at),
+                None => Live::new(Arc::clone(&id)),
+            };
+            if live.members.len() > loaded.settings.members_max {
+                live.prepare(at, &mut out);
+            }
+            loaded.groups.insert(Arc::clone(&id), Group { hard, live, scheduled: None });
+            loaded.settle(&id);
+        }
+        out.next_deadline = loaded.next_deadline();
+        (loaded, out)
+    }
+}
+
+impl Groups {
+    /// A coordinator of no groups.
+    #[must_use]
+    pub fn new(settings: GroupSettings, now: Monotonic) -> Self {
+        Loading::new().finish(settings, now, Timestamp::NONE).0
+    }
+
+    /// When [`Groups::tick`] is to be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        let expiry = (!self.expiry.paused).then_some(self.expiry.at);
+        self.timers.first().map(|(at, _)| *at).into_iter().chain(expiry).min()
+    }
+
+    /// Changes the settings, from now on.
+    pub fn configure(&mut self, settings: GroupSettings) {
+        self.settings = settings;
+    }
+
+    /// Stops or resumes the expiry of offsets: for a host whose wall clock cannot be trusted.
+    pub fn pause_expiry(&mut self, paused: bool) {
+        self.expiry.paused = paused;
+    }
+
+    /// Answers a command, at once or later. See the module's documentation for what is to be done
+    /// with the effects.
+    pub fn handle(
+        &mut self,
+        now: Monotonic,
+        wall: Timestamp,
+        command: Command,
+        ticket: Ticket,
+    ) -> Effects {
+        let at = Moment { now, wall, settings: self.settings };
+        let mut out = Effects::default();
+        match command {
+            Command::Join(join) => self.join(join, ticket, at, &mut out),
+            Command::Sync(sync) => self.sync(sync, ticket, at, &mut out),
+            Command::Heartbeat(heartbeat) => {
+                let result = self.heartbeat(&heartbeat, at);
+                out.reply(ticket, Reply::Heartbeat(result));
+            }
+            Command::Leave(leave) => {
+                let result = self.leave(&leave, at, &mut out);
+                out.reply(ticket, Reply::Leave(result));
+            }
+            Command::Commit(commit) => {
+                let result = self.commit(&commit, at, &mut out);
+                out.reply(ticket, Reply::Commit(result));
+            }
+            Command::DeleteOffsets(request) => {
+                let result = self.delete_offsets(&request, &mut out);
+                out.reply(ticket, Reply::DeleteOffsets(result));
+            }
+            Command::DeleteGroups(request) => self.delete_groups(&request, ticket, &mut out),
+        }
+        out.next_deadline = self.next_deadline();
+        out
+    }
+
+    /// Does what has become due.
+    pub fn tick(&mut self, now: Monotonic, wall: Timestamp) -> Effects {
+        let at = Moment { now, wall, settings: self.settings };
+        let mut out = Effects::default();
+        let mut due = Vec::new();
+        while self.timers.first().is_some_and(|(when, _)| *when <= now) {
+            due.extend(self.timers.pop_first());
+        }
+        for (_, id) in due {
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.scheduled = None;
+                group.live.on_time(at, &mut out);
+                self.settle(&id);
+            }
+        }
+        if !self.expiry.paused && self.expiry.at <= now {
+            self.expire_offsets(at, &mut out);
+        }
+        out.next_deadline = self.next_deadline();
+        out
+    }
+
+    /// Takes in a record that was appended: the only way in which hard state changes.
+    ///
+    /// # Errors
+    ///
+    /// When the record is not what a coordinator writes; nothing has changed then.
+    pub fn replay(&mut self, record: &StoredRecord) -> Result<(), ReplayError> {
+        let id = match Fact::decode(record)? {
+            None => return Ok(()),
+            Some(Fact::Offset { group, topic, partition, value }) => {
+                self.entry(&group).hard.apply_offset(topic, partition, value);
+                group
+            }
+            Some(Fact::Group { group, value }) => {
+                let known = self.entry(&group);
+                known.live.in_flight = false;
+                if value.is_none() && known.live.is_idle() {
+                    known.live = Live::new(Arc::clone(&group));
+                }
+                known.hard.stored = value;
+                group
+            }
+        };
+        self.settle(&id);
+        Ok(())
+    }
+
+    /// The records of `effects` were not appended and will not be: replies that claim success turn
+    /// into failures, and groups that were to be stored form a new generation. What follows from
+    /// that never has records of its own.
+    pub fn append_failed(
+        &mut self,
+        now: Monotonic,
+        wall: Timestamp,
+        effects: Effects,
+        why: HostFailure,
+    ) -> Effects {
+        let at = Moment { now, wall, settings: self.settings };
+        let mut out = Effects::default();
+        for (ticket, reply) in effects.replies {
+            out.reply(ticket, reply.failed(why));
+        }
+        for record in &effects.records {
+            let Ok(Some(Fact::Group { group: id, value: Some(_) })) = Fact::decode(record) else {
+                continue;
+            };
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.live.recover(at, &mut out);
+                self.settle(&id);
+            }
+        }
+        out.next_deadline = self.next_deadline();
+        out
+    }
+
+    /// Ends the coordinator: whoever waits is told to look for another one.
+    pub fn resign(self) -> Effects {
+        let mut out = Effects::default();
+        for (_, mut group) in self.groups {
+            group.live.dismiss(HostFailure::NotCoordinator, &mut out);
+        }
+        out
+    }
+
+    /// The records that forget all offsets of a topic that has been deleted.
+    pub fn topic_deleted(&self, topic: &Arc<str>) -> Effects {
+        let mut out = Effects::default();
+        for (id, group) in &self.groups {
+            group.hard.forget_topic(id, topic, &mut out.records);
+        }
+        out.next_deadline = self.next_deadline();
+        out
+    }
+
+    /// Committed offsets: of the topics asked for, in the order asked, or (`None`) all there are.
+    /// What was never committed has none. `require_stable` refuses offsets that an open transaction
+    /// may change; there are no transactions yet, so that it makes no difference.
+    #[must_use]
+    pub fn fetch_offsets(
+        &self,
+        group: &str,
+        topics: Option<&[FetchTopic]>,
+        require_stable: bool,
+    ) -> Vec<(Arc<str>, Vec<Fetched>)> {
+        let _ = require_stable;
+        match self.groups.get(group) {
+            Some(group) => group.hard.fetch(topics),
+            None => Hard::default().fetch(topics),
+        }
+    }
+
+    /// A group, its members and what they do; `None` when there is no such group.
+    #[must_use]
+    pub fn describe(&self, group: &str) -> Option<Description> {
+        self.groups.get(group).map(|group| group.live.describe())
+    }
+
+    /// All groups that `filter` lets through.
+    #[must_use]
+    pub fn list(&self, filter: &ListFilter) -> Vec<Listed> {
+        let any = |wanted: &[String], name: &str| {
+            wanted.is_empty() || wanted.iter().any(|it| it.trim().eq_ignore_ascii_case(name))
+        };
+        if !any(&filter.types, GROUP_TYPE) {
+            return Vec::new();
+        }
+        let listed = self.groups.iter().map(|(id, group)| Listed {
+            group: Arc::clone(id),
+            protocol_type: group.live.protocol_type.clone().unwrap_or_else(|| Arc::from("")),
+            state: group.live.state(),
+        });
+        listed.filter(|listed| any(&filter.states, listed.state.name())).collect()
+    }
+
+    /// The records that rebuild all hard state: what a checkpoint keeps instead of the partition.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<StoredRecord> {
+        let mut records = Vec::new();
+        for (id, group) in &self.groups {
+            group.hard.facts(id).for_each(|fact| fact.put(&mut records));
+        }
+        records
+    }
+
+    fn join(&mut self, join: Join, ticket: Ticket, at: Moment, out: &mut Effects) {
+        let allowed = self.settings.session_timeout_min_ms..=self.settings.session_timeout_max_ms;
+        let error = if join.group.is_empty() {
+            Some(JoinError::InvalidGroupId)
+        } else if !allowed.contains(&join.session_timeout_ms) {
+            Some(JoinError::InvalidSessionTimeout)
+        } else if !join.member.is_empty() && !self.groups.contains_key(&join.group) {
+            Some(JoinError::UnknownMember)
+        } else if !is_storable(&join) {
+            Some(JoinError::Host(HostFailure::TooLarge))
+        } else {
+            None
+        };
+        if let Some(error) = error {
+            let refused = JoinRefused { member: join.member, error };
+            return out.reply(ticket, Reply::Join(Err(refused)));
+        }
+        let id = Arc::clone(&join.group);
+        self.entry(&id).live.join(join, ticket, at, out);
+        self.settle(&id);
+    }
+
+    fn sync(&mut self, sync: Sync, ticket: Ticket, at: Moment, out: &mut Effects) {
+        let id = Arc::clone(&sync.speaker.group);
+        if id.is_empty() {
+            return out.reply(ticket, Reply::Sync(Err(SyncError::InvalidGroupId)));
+        }
+        let Some(group) = self.groups.get_mut(&id) else {
+            return out.reply(ticket, Reply::Sync(Err(SyncError::UnknownMember)));
+        };
+        group.live.sync(sync, ticket, at, out);
+        self.settle(&id);
+    }
+
+    fn heartbeat(&mut self, heartbeat: &Heartbeat, at: Moment) -> Result<(), HeartbeatError> {
+        let id = &heartbeat.speaker.group;
+        if id.is_empty() {
+            return Err(HeartbeatError::InvalidGroupId);
+        }
+        let group = self.groups.get_mut(id).ok_or(HeartbeatError::UnknownMember)?;
+        let result = group.live.heartbeat(heartbeat, at);
+        self.settle(id);
+        result
+    }
+
+    fn leave(
+        &mut self,
+        leave: &Leave,
+        at: Moment,
+        out: &mut Effects,
+    ) -> Result<Vec<Result<(), LeaveMemberError>>, LeaveError> {
+        if leave.group.is_empty() {
+            return Err(LeaveError::InvalidGroupId);
+        }
+        let Some(group) = self.groups.get_mut(&leave.group) else {
+            return Ok(vec![Err(LeaveMemberError::UnknownMember); leave.members.len()]);
+        };
+        let results = group.live.leave(leave, at, out);
+        self.settle(&leave.group);
+        Ok(results)
+    }
+
+    fn commit(
+        &mut self,
+        commit: &Commit,
+        at: Moment,
+        out: &mut Effects,
+    ) -> Result<Vec<super::CommittedTopic>, CommitError> {
+        let id = &commit.speaker.group;
+        match self.groups.get_mut(id) {
+            Some(group) => {
+                group.live.check_commit(commit, at)?;
+                self.settle(id);
+            }
+            None if commit.speaker.generation >= 0 => return Err(CommitError::GroupNotFound),
+            None => Live::new(Arc::clone(id)).check_commit(commit, at)?,
+        }
+        let texts = commit.topics.iter().map(|topic| &topic.name).chain([id]);
+        if texts.into_iter().any(|text| text.len() > TEXT_LEN_MAX) {
+            return Err(CommitError::Host(HostFailure::TooLarge));
+        }
+        let metadata_max = self.settings.offset_metadata_max;
+        Ok(offsets::commit(commit, at.wall, metadata_max, &mut out.records))
+    }
+
+    fn delete_offsets(
+        &self,
+        request: &DeleteOffsets,
+        out: &mut Effects,
+    ) -> Result<Vec<super::DeletedTopic>, DeleteOffsetsError> {
+        let group = self.groups.get(&request.group).ok_or(DeleteOffsetsError::GroupNotFound)?;
+        let live = &group.live;
+        let consumers = live.protocol_type.as_deref() == Some(subscription::PROTOCOL_TYPE);
+        if !live.is_empty() && !consumers {
+            return Err(DeleteOffsetsError::NonEmptyGroup);
+        }
+        Ok(group.hard.delete(request, &live.subscribed(), &mut out.records))
+    }
+
+    fn delete_groups(&mut self, request: &DeleteGroups, ticket: Ticket, out: &mut Effects) {
+        let mut results = Vec::with_capacity(request.groups.len());
+        let mut seen = BTreeSet::new();
+        for id in &request.groups {
+            let result = match self.groups.get_mut(id) {
+                _ if !seen.insert(id) => Err(DeleteGroupError::GroupNotFound),
+                None => Err(DeleteGroupError::GroupNotFound),
+                Some(group) if !group.live.is_empty() => Err(DeleteGroupError::NonEmptyGroup),
+                Some(group) => {
+                    // Whoever was given an id is told to start anew when it comes back with it.
+                    group.live.pending.clear();
+                    group.hard.forget_all(id, &mut out.records);
+                    self.settle(id);
+                    Ok(())
+                }
+            };
+            results.push((Arc::clone(id), result));
+        }
+        out.reply(ticket, Reply::DeleteGroups(results));
+    }
+
+    /// One step of the round that looks for expired offsets.
+    fn expire_offsets(&mut self, at: Moment, out: &mut Effects) {
+        let from = match self.expiry.after.take() {
+            Some(after) => Bound::Excluded(after),
+            None => Bound::Unbounded,
+        };
+        let mut looks = 0_usize;
+        let mut void = Vec::new();
+        for (id, group) in self.groups.range((from, Bound::Unbounded)) {
+            if looks >= EXPIRY_LOOKS_MAX {
+                break;
+            }
+            looks = looks.saturating_add(group.hard.offsets_count()).saturating_add(1);
+            let retention = self.settings.offsets_retention;
+            let nothing_left = group.hard.expire(&group.live, at.wall, retention, &mut out.records);
+            if nothing_left && group.live.is_idle() {
+                if group.hard.stored.is_some() {
+                    Fact::Group { group: Arc::clone(id), value: None }.put(&mut out.records);
+                }
+                void.push(Arc::clone(id));
+            }
+            self.expiry.after = Some(Arc::clone(id));
+        }
+        for id in void {
+            self.settle(&id);
+        }
+        if looks < EXPIRY_LOOKS_MAX {
+            self.expiry.after = None;
+            self.expiry.at = at.now.plus(self.settings.expiry_interval);
+        }
+    }
+
+    /// The group, made if there is none.
+    fn entry(&mut self, id: &Arc<str>) -> &mut Group {
+        self.groups.entry(Arc::clone(id)).or_insert_with(|| Group {
+            hard: Hard::default(),
+            live: Live::new(Arc::clone(id)),
+            scheduled: None,
+        })
+    }
+
+    /// After anything that may have changed a group: sets its timer, or forgets a group of which
+    /// nothing is left.
+    fn settle(&mut self, id: &Arc<str>) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        if group.hard.is_void() && group.live.is_idle() {
+            if let Some(at) = group.scheduled {
+                self.timers.remove(&(at, Arc::clone(id)));
+            }
+            self.groups.remove(id);
+            return;
+        }
+        let Some(wake) = group.live.wake else { return };
+        if group.scheduled.is_none_or(|at| wake < at) {
+            if let Some(at) = group.scheduled.replace(wake) {
+                self.timers.remove(&(at, Arc::clone(id)));
+            }
+            self.timers.insert((wake, Arc::clone(id)));
+        }
+    }
+}
+
+/// Whether records can hold what a member says of itself.
+fn is_storable(join: &Join) -> bool {
+    [&join.group, &join.member, &join.client_id, &join.client_host, &join.protocol_type]
+        .into_iter()
+        .chain(&join.instance)
+        .chain(join.protocols.iter().map(|protocol| &protocol.name))
+        .all(|text| text.len() <= TEXT_LEN_MAX)
+}

@@ -1,0 +1,7 @@
+//! Scenarios as scripts, small cases exhaustively, laws on random histories.
+
+mod exhaustive;
+mod host;
+mod laws;
+mod scenarios;
+mod script;

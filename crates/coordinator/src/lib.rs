@@ -1,0 +1,9 @@
+//! Coordinators as pure state machines: consumer groups and cluster metadata.
+//!
+//! No clock, no randomness, no IO: times and random ids are arguments, and what is to be written
+//! comes back as a value. `command(state, now, input) -> (records, replies, deadline)`, and only
+//! `replay(record)` changes what must survive a restart.
+
+pub mod cluster;
+pub mod config;
+pub mod group;

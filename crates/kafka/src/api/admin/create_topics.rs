@@ -1,0 +1,91 @@
+//! CreateTopics (19): makes topics; each is answered by itself.
+//!
+//! v4: -1 means the broker's default. v5: what was made is described. v7: topic ids. When this is
+//! answered, the topic can be written and read.
+
+use std::collections::HashSet;
+
+use millstream_broker::{DescribedTopic, TopicRequest};
+use millstream_wire::create_topics_request::CreatableTopic;
+use millstream_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use millstream_wire::{CreateTopicsRequest, CreateTopicsResponse, ErrorCode, StrBytes};
+
+use crate::dispatch::Call;
+use crate::errors::Code as _;
+
+const DEFAULT: i32 = -1;
+
+pub(crate) async fn handle(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let mut seen = HashSet::new();
+    let twice: HashSet<StrBytes> = request
+        .topics
+        .iter()
+        .filter(|topic| !seen.insert(topic.name.clone()))
+        .map(|topic| topic.name.clone())
+        .collect();
+    let mut response = CreateTopicsResponse::default();
+    let mut answered = HashSet::new();
+    for topic in request.topics {
+        let name = topic.name.clone();
+        let result = if !twice.contains(&name) {
+            create(&call, topic, request.validate_only).await
+        } else if answered.insert(name.clone()) {
+            failed(name, ErrorCode::InvalidRequest, "the request names the topic twice".into())
+        } else {
+            continue;
+        };
+        response.topics.push(result);
+    }
+    response
+}
+
+async fn create(call: &Call, topic: CreatableTopic, only_validate: bool) -> CreatableTopicResult {
+    let name = topic.name.clone();
+    let assignments = topic.assignments.into_iter();
+    let configs = topic.configs.iter();
+    let request = TopicRequest {
+        name: name.as_str().to_owned(),
+        partitions: (topic.num_partitions != DEFAULT).then_some(topic.num_partitions),
+        replicas: (i32::from(topic.replication_factor) != DEFAULT)
+            .then_some(topic.replication_factor),
+        assigned: assignments.map(|each| (each.partition_index, each.broker_ids)).collect(),
+        configs: configs
+            .map(|each| {
+                let value = each.value.as_ref().map(|value| value.as_str().to_owned());
+                (each.name.as_str().to_owned(), value)
+            })
+            .collect(),
+    };
+    match call.broker().create_topic(request, only_validate).await {
+        Ok(made) => described(call, name, &made),
+        Err(error) => failed(name, error.code(), error.to_string()),
+    }
+}
+
+fn described(call: &Call, name: StrBytes, made: &DescribedTopic) -> CreatableTopicResult {
+    let configs = call.broker().describe_topic_overrides(&made.overrides);
+    let configs = configs.into_iter().map(|config| CreatableTopicConfigs {
+        name: StrBytes::from(config.name),
+        value: config.value.map(StrBytes::from),
+        read_only: config.read_only,
+        config_source: config.source as i8,
+        is_sensitive: config.sensitive,
+    });
+    CreatableTopicResult {
+        name,
+        topic_id: made.id,
+        num_partitions: made.partitions,
+        replication_factor: made.replicas,
+        configs: Some(configs.collect()),
+        ..CreatableTopicResult::default()
+    }
+}
+
+fn failed(name: StrBytes, error: ErrorCode, why: String) -> CreatableTopicResult {
+    CreatableTopicResult {
+        name,
+        error_code: error.code(),
+        error_message: Some(StrBytes::from(why)),
+        ..CreatableTopicResult::default()
+    }
+}

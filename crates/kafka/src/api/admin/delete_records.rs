@@ -1,0 +1,59 @@
+//! DeleteRecords (21): deletes the records before an offset; -1 means all that are visible.
+
+use std::sync::Arc;
+
+use millstream_broker::{Topic, TopicRef};
+use millstream_types::{Lsn, Offset};
+use millstream_wire::delete_records_request::DeleteRecordsPartition;
+use millstream_wire::delete_records_response::{
+    DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
+};
+use millstream_wire::{DeleteRecordsRequest, DeleteRecordsResponse, ErrorCode};
+
+use crate::dispatch::Call;
+use crate::errors::Code as _;
+
+const HIGH_WATERMARK: i64 = -1;
+
+pub(crate) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+    let mut newest = Lsn(0);
+    let mut response = DeleteRecordsResponse::default();
+    for topic in request.topics {
+        let found = call.broker().topic(TopicRef::Name(&topic.name));
+        let delete = |asked: &DeleteRecordsPartition| {
+            let deleted = delete(&call, found.as_ref(), asked, &mut newest);
+            respond(asked.partition_index, deleted)
+        };
+        let partitions = topic.partitions.iter().map(delete).collect();
+        response.topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
+    }
+    if call.broker().wait_durable(newest).await.is_err() {
+        let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        for partition in partitions.filter(|partition| partition.error_code == 0) {
+            *partition = respond(partition.partition_index, Err(ErrorCode::KafkaStorageError));
+        }
+    }
+    response
+}
+
+fn delete(
+    call: &Call,
+    topic: Option<&Arc<Topic>>,
+    asked: &DeleteRecordsPartition,
+    newest: &mut Lsn,
+) -> Result<Offset, ErrorCode> {
+    let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let before = (asked.offset != HIGH_WATERMARK).then_some(Offset(asked.offset));
+    let deleted = call.broker().delete_records(topic, asked.partition_index, before);
+    let (log_start, end) = deleted.map_err(|error| error.code())?;
+    *newest = (*newest).max(end);
+    Ok(log_start)
+}
+
+fn respond(index: i32, deleted: Result<Offset, ErrorCode>) -> DeleteRecordsPartitionResult {
+    DeleteRecordsPartitionResult {
+        partition_index: index,
+        low_watermark: deleted.map_or(-1, |log_start| log_start.0),
+        error_code: deleted.err().unwrap_or(ErrorCode::None).code(),
+    }
+}

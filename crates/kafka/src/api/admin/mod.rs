@@ -1,0 +1,65 @@
+//! Topics, partitions, configuration, the cluster.
+
+pub(crate) mod alter_configs;
+pub(crate) mod create_partitions;
+pub(crate) mod create_topics;
+pub(crate) mod delete_records;
+pub(crate) mod delete_topics;
+pub(crate) mod describe_cluster;
+pub(crate) mod describe_configs;
+pub(crate) mod incremental_alter_configs;
+
+use millstream_broker::ConfigTarget;
+use millstream_wire::{ErrorCode, StrBytes};
+
+/// "Authorised operations": not asked for.
+pub(crate) const NOT_ASKED: i32 = i32::MIN;
+
+// Bits of `AclOperation`. Without an authorizer, everybody may do everything.
+const READ: i32 = 1 << 3;
+const WRITE: i32 = 1 << 4;
+const CREATE: i32 = 1 << 5;
+const DELETE: i32 = 1 << 6;
+const ALTER: i32 = 1 << 7;
+const DESCRIBE: i32 = 1 << 8;
+const CLUSTER_ACTION: i32 = 1 << 9;
+const DESCRIBE_CONFIGS: i32 = 1 << 10;
+const ALTER_CONFIGS: i32 = 1 << 11;
+const IDEMPOTENT_WRITE: i32 = 1 << 12;
+
+/// What can be done to a topic.
+pub(crate) const TOPIC_OPERATIONS: i32 =
+    READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
+/// What can be done to a group.
+pub(crate) const GROUP_OPERATIONS: i32 =
+    READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
+/// What can be done to a cluster.
+pub(crate) const CLUSTER_OPERATIONS: i32 = CREATE
+    | ALTER
+    | DESCRIBE
+    | CLUSTER_ACTION
+    | DESCRIBE_CONFIGS
+    | ALTER_CONFIGS
+    | IDEMPOTENT_WRITE;
+
+/// What a config resource's type and name mean (`ConfigResource.Type`).
+fn target(kind: i8, name: &StrBytes) -> Result<ConfigTarget, (ErrorCode, String)> {
+    let text = || name.as_str().to_owned();
+    match kind {
+        2 => Ok(ConfigTarget::Topic(text())),
+        4 if name.is_empty() => Ok(ConfigTarget::Brokers),
+        4 | 8 => {
+            let number = name.as_str().parse().map_err(|_| {
+                (ErrorCode::InvalidRequest, format!("a broker is named by its number, not {name}"))
+            })?;
+            Ok(if kind == 4 {
+                ConfigTarget::Broker(number)
+            } else {
+                ConfigTarget::BrokerLogger(number)
+            })
+        }
+        16 => Ok(ConfigTarget::ClientMetrics(text())),
+        32 => Ok(ConfigTarget::Group(text())),
+        other => Err((ErrorCode::InvalidRequest, format!("there is no config resource {other}"))),
+    }
+}

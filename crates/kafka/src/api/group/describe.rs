@@ -1,0 +1,65 @@
+//! DescribeGroups (15): state and members of groups.
+//!
+//! v3: authorised operations. v4: instance ids. v6: an unknown group is an error, not `Dead`.
+
+use millstream_broker::groups::Description;
+use millstream_wire::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use millstream_wire::{DescribeGroupsRequest, DescribeGroupsResponse, ErrorCode, StrBytes};
+
+use super::{wire, wire_option};
+use crate::api::admin::{GROUP_OPERATIONS, NOT_ASKED};
+use crate::dispatch::Call;
+use crate::errors::Code as _;
+
+const NOT_FOUND_SINCE: i16 = 6;
+const DEAD: &str = "Dead";
+
+pub(crate) async fn handle(call: Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let operations =
+        if request.include_authorized_operations { GROUP_OPERATIONS } else { NOT_ASKED };
+    let mut response = DescribeGroupsResponse::default();
+    for group in request.groups {
+        let described = match call.broker().describe_group(&group).await {
+            Ok(Some(found)) => describe(group, found),
+            Ok(None) => dead(call.version, group),
+            Err(error) => DescribedGroup {
+                error_code: error.code().code(),
+                group_id: group,
+                ..DescribedGroup::default()
+            },
+        };
+        let described = DescribedGroup { authorized_operations: operations, ..described };
+        response.groups.push(described);
+    }
+    response
+}
+
+fn describe(group_id: StrBytes, found: Description) -> DescribedGroup {
+    let members = found.members.into_iter().map(|member| DescribedGroupMember {
+        member_id: wire(&member.member),
+        group_instance_id: wire_option(member.instance.as_ref()),
+        client_id: wire(&member.client_id),
+        client_host: wire(&member.client_host),
+        member_metadata: member.metadata,
+        member_assignment: member.assignment,
+    });
+    DescribedGroup {
+        group_id,
+        group_state: StrBytes::from(found.state.name()),
+        protocol_type: wire(&found.protocol_type),
+        protocol_data: wire(&found.protocol),
+        members: members.collect(),
+        ..DescribedGroup::default()
+    }
+}
+
+fn dead(version: i16, group_id: StrBytes) -> DescribedGroup {
+    let missing = version >= NOT_FOUND_SINCE;
+    DescribedGroup {
+        error_code: if missing { ErrorCode::GroupIdNotFound.code() } else { 0 },
+        error_message: missing.then(|| format!("Group {group_id} not found.").into()),
+        group_id,
+        group_state: StrBytes::from(DEAD),
+        ..DescribedGroup::default()
+    }
+}

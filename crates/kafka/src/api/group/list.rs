@@ -1,0 +1,31 @@
+//! ListGroups (16). v4: by state. v5: by type.
+
+use millstream_broker::groups::{GROUP_TYPE, ListFilter, Listed};
+use millstream_wire::list_groups_response::ListedGroup;
+use millstream_wire::{ListGroupsRequest, ListGroupsResponse, StrBytes};
+
+use super::wire;
+use crate::dispatch::Call;
+use crate::errors::Code as _;
+
+pub(crate) async fn handle(call: Call, request: ListGroupsRequest) -> ListGroupsResponse {
+    let texts = |texts: &[StrBytes]| texts.iter().map(|text| text.as_str().to_owned()).collect();
+    let filter =
+        ListFilter { states: texts(&request.states_filter), types: texts(&request.types_filter) };
+    match call.broker().list_groups(&filter).await {
+        Ok(listed) => {
+            let groups = listed.iter().map(group).collect();
+            ListGroupsResponse { groups, ..ListGroupsResponse::default() }
+        }
+        Err(error) => ListGroupsResponse { error_code: error.code().code(), ..Default::default() },
+    }
+}
+
+fn group(listed: &Listed) -> ListedGroup {
+    ListedGroup {
+        group_id: wire(&listed.group),
+        protocol_type: wire(&listed.protocol_type),
+        group_state: StrBytes::from(listed.state.name()),
+        group_type: StrBytes::from(GROUP_TYPE),
+    }
+}

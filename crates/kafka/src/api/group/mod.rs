@@ -1,0 +1,50 @@
+//! Consumer groups of the classic protocol, and committed offsets.
+
+pub(crate) mod delete;
+pub(crate) mod describe;
+pub(crate) mod find_coordinator;
+pub(crate) mod heartbeat;
+pub(crate) mod join;
+pub(crate) mod leave;
+pub(crate) mod list;
+pub(crate) mod offset_commit;
+pub(crate) mod offset_delete;
+pub(crate) mod offset_fetch;
+pub(crate) mod sync;
+
+use std::sync::Arc;
+
+use millstream_broker::groups::Speaker;
+use millstream_wire::StrBytes;
+
+/// Text that outlives the request it came in.
+fn owned(text: &StrBytes) -> Arc<str> {
+    Arc::from(text.as_str())
+}
+
+fn owned_option(text: Option<&StrBytes>) -> Option<Arc<str>> {
+    text.map(owned)
+}
+
+/// Text of ours, for a response.
+fn wire(text: &Arc<str>) -> StrBytes {
+    StrBytes::from(text.as_ref().to_owned())
+}
+
+fn wire_option(text: Option<&Arc<str>>) -> Option<StrBytes> {
+    text.map(wire)
+}
+
+fn speaker(
+    group: &StrBytes,
+    member: &StrBytes,
+    instance: Option<&StrBytes>,
+    generation: i32,
+) -> Speaker {
+    Speaker {
+        group: owned(group),
+        member: owned(member),
+        instance: owned_option(instance),
+        generation,
+    }
+}

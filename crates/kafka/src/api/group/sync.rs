@@ -1,0 +1,41 @@
+//! SyncGroup (14): hand in or collect the assignment of a generation.
+//!
+//! v3: static members. v5: protocol type and name, checked and told.
+
+use bytes::Bytes;
+use millstream_broker::groups::{Command, Reply, Sync};
+use millstream_wire::{ErrorCode, SyncGroupRequest, SyncGroupResponse};
+
+use super::{owned, owned_option, speaker, wire_option};
+use crate::dispatch::Call;
+use crate::errors::Code as _;
+
+pub(crate) async fn handle(call: Call, request: SyncGroupRequest) -> SyncGroupResponse {
+    let instance = request.group_instance_id.as_ref();
+    let speaker = speaker(&request.group_id, &request.member_id, instance, request.generation_id);
+    let group = speaker.group.clone();
+    let assignments = request.assignments.iter();
+    let command = Command::Sync(Sync {
+        speaker,
+        protocol_type: owned_option(request.protocol_type.as_ref()),
+        protocol: owned_option(request.protocol_name.as_ref()),
+        assignments: assignments
+            .map(|each| (owned(&each.member_id), Bytes::copy_from_slice(&each.assignment)))
+            .collect(),
+    });
+    match call.broker().group(&group, command).await {
+        Ok(Reply::Sync(Ok(synced))) => SyncGroupResponse {
+            protocol_type: wire_option(synced.protocol_type.as_ref()),
+            protocol_name: wire_option(synced.protocol.as_ref()),
+            assignment: synced.assignment,
+            ..SyncGroupResponse::default()
+        },
+        Ok(Reply::Sync(Err(error))) => failed(error.code()),
+        Ok(_) => failed(ErrorCode::UnknownServerError),
+        Err(error) => failed(error.code()),
+    }
+}
+
+fn failed(error: ErrorCode) -> SyncGroupResponse {
+    SyncGroupResponse { error_code: error.code(), ..SyncGroupResponse::default() }
+}

@@ -1,0 +1,115 @@
+//! Metadata (3): nodes, topics, partitions, leaders.
+//!
+//! v0: an empty list means all topics; from v1 on null does. v4: the client may forbid creation.
+//! v8-10: authorised operations. v10: topic ids in the answer; v12: in the request. v13: an error
+//! for the whole answer.
+
+use std::sync::Arc;
+
+use millstream_broker::{Topic, TopicRef};
+use millstream_wire::metadata_request::MetadataRequestTopic;
+use millstream_wire::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use millstream_wire::{ErrorCode, MetadataRequest, MetadataResponse, StrBytes};
+
+use crate::api::admin::{CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS};
+use crate::dispatch::Call;
+use crate::errors::Code as _;
+
+pub(crate) async fn handle(call: Call, request: MetadataRequest) -> MetadataResponse {
+    let node = call.broker().node();
+    let topic_operations =
+        if request.include_topic_authorized_operations { TOPIC_OPERATIONS } else { NOT_ASKED };
+    let cluster_operations =
+        if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { NOT_ASKED };
+    let mut topics = Vec::new();
+    match named(&call, request.topics) {
+        None => {
+            let all = call.broker().topics();
+            topics.extend(all.iter().map(|topic| describe(&call, topic, topic_operations)));
+        }
+        Some(asked) => {
+            for topic in asked {
+                let found = find(&call, &topic, request.allow_auto_topic_creation).await;
+                topics.push(match found {
+                    Ok(topic) => describe(&call, &topic, topic_operations),
+                    Err(error) => failed(topic, error),
+                });
+            }
+        }
+    }
+    MetadataResponse {
+        brokers: vec![MetadataResponseBroker {
+            node_id: node.id.0,
+            host: StrBytes::from(node.host.clone()),
+            port: node.port,
+            rack: None,
+        }],
+        cluster_id: Some(StrBytes::from(node.cluster_id.to_string())),
+        controller_id: node.id.0,
+        topics,
+        cluster_authorized_operations: cluster_operations,
+        ..MetadataResponse::default()
+    }
+}
+
+/// The topics that are asked for; `None` means all.
+fn named(
+    call: &Call,
+    topics: Option<Vec<MetadataRequestTopic>>,
+) -> Option<Vec<MetadataRequestTopic>> {
+    topics.filter(|topics| call.version > 0 || !topics.is_empty())
+}
+
+async fn find(
+    call: &Call,
+    asked: &MetadataRequestTopic,
+    may_create: bool,
+) -> Result<Arc<Topic>, ErrorCode> {
+    let broker = call.broker();
+    let Some(name) = asked.name.as_ref().filter(|_| asked.topic_id.0 == [0; 16]) else {
+        return broker.topic(TopicRef::Id(asked.topic_id)).ok_or(ErrorCode::UnknownTopicId);
+    };
+    match broker.topic(TopicRef::Name(name)) {
+        Some(topic) => Ok(topic),
+        None if may_create && broker.config().auto_create_topics => {
+            broker.auto_create(name).await.map_err(|error| error.code())
+        }
+        None => match broker.check_topic_name(name) {
+            Ok(()) => Err(ErrorCode::UnknownTopicOrPartition),
+            Err(_) => Err(ErrorCode::InvalidTopicException),
+        },
+    }
+}
+
+fn describe(call: &Call, topic: &Topic, operations: i32) -> MetadataResponseTopic {
+    let node = call.broker().node().id.0;
+    let partitions =
+        topic.partitions().iter().zip(0..).map(|(partition, index)| MetadataResponsePartition {
+            partition_index: index,
+            leader_id: node,
+            leader_epoch: partition.ends().epoch.0,
+            replica_nodes: vec![node],
+            isr_nodes: vec![node],
+            ..MetadataResponsePartition::default()
+        });
+    MetadataResponseTopic {
+        name: Some(StrBytes::from(topic.name.as_ref().to_owned())),
+        topic_id: topic.id,
+        is_internal: topic.internal,
+        partitions: partitions.collect(),
+        topic_authorized_operations: operations,
+        ..MetadataResponseTopic::default()
+    }
+}
+
+fn failed(asked: MetadataRequestTopic, error: ErrorCode) -> MetadataResponseTopic {
+    MetadataResponseTopic {
+        error_code: error.code(),
+        name: asked.name,
+        topic_id: asked.topic_id,
+        topic_authorized_operations: NOT_ASKED,
+        ..MetadataResponseTopic::default()
+    }
+}

@@ -1,0 +1,11 @@
+//! One file per API; a folder per family. Each opens with what its versions changed.
+
+pub(crate) mod admin;
+pub(crate) mod api_versions;
+pub(crate) mod fetch;
+pub(crate) mod group;
+pub(crate) mod init_producer_id;
+pub(crate) mod list_offsets;
+pub(crate) mod metadata;
+pub(crate) mod offset_for_leader_epoch;
+pub(crate) mod produce;

@@ -1,0 +1,154 @@
+//! Produce (0): appends one batch per partition.
+//!
+//! v7: zstd. v8: which records were wrong. v10: the leader, where it is another. v12: transactions
+//! enlist partitions by themselves. v13: topics by id.
+//!
+//! Everything is appended before the first wait, so that pipelined requests keep their order; the
+//! answer goes out when all of it is durable, for `acks=1` as for `acks=all`.
+
+use millstream_broker::log::Appended;
+use millstream_broker::record::Compression;
+use millstream_broker::{ProduceError, Sent, Topic, TopicRef};
+use millstream_types::{Lsn, Timestamp};
+use millstream_wire::produce_request::{PartitionProduceData, TopicProduceData};
+use millstream_wire::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
+use millstream_wire::{ErrorCode, ProduceRequest, ProduceResponse, StrBytes};
+
+use crate::connection::Close;
+use crate::dispatch::{Call, Outcome};
+use crate::errors::Code as _;
+
+const ACKS_NONE: i16 = 0;
+const ZSTD_SINCE: i16 = 7;
+const TOPIC_IDS_SINCE: i16 = 13;
+
+pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Outcome<ProduceResponse> {
+    let acks = request.acks;
+    let mut newest = Lsn(0);
+    let mut response = ProduceResponse {
+        responses: request
+            .topic_data
+            .into_iter()
+            .map(|topic| append_topic(&call, acks, topic, &mut newest))
+            .collect(),
+        ..ProduceResponse::default()
+    };
+    if acks == ACKS_NONE {
+        return unanswered(&response);
+    }
+    if call.broker().wait_durable(newest).await.is_err() {
+        undo(&mut response);
+    }
+    Outcome::Answer(response)
+}
+
+/// Without an answer, ending the connection is the only way to tell the client that it must look
+/// again.
+fn unanswered(response: &ProduceResponse) -> Outcome<ProduceResponse> {
+    let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    match partitions.find(|partition| partition.error_code != 0) {
+        None => Outcome::Silence,
+        Some(failed) => {
+            let error = ErrorCode::or_unknown(failed.error_code).name();
+            Outcome::Close(Close::Refused(format!("a produce request with acks=0: {error}")))
+        }
+    }
+}
+
+/// The session ended before the appended batches were durable.
+fn undo(response: &mut ProduceResponse) {
+    for topic in &mut response.responses {
+        for partition in &mut topic.partition_responses {
+            if partition.error_code == 0 {
+                *partition = failed(partition.index, ErrorCode::KafkaStorageError);
+            }
+        }
+    }
+}
+
+fn append_topic(
+    call: &Call,
+    acks: i16,
+    request: TopicProduceData,
+    newest: &mut Lsn,
+) -> TopicProduceResponse {
+    let by_id = call.version >= TOPIC_IDS_SINCE;
+    let wanted = if by_id { TopicRef::Id(request.topic_id) } else { TopicRef::Name(&request.name) };
+    let topic = match call.broker().topic(wanted) {
+        _ if !(-1..=1).contains(&acks) => Err(ErrorCode::InvalidRequiredAcks),
+        Some(topic) => Ok(topic),
+        None if by_id => Err(ErrorCode::UnknownTopicId),
+        None => Err(ErrorCode::UnknownTopicOrPartition),
+    };
+    let append = |partition: PartitionProduceData| match &topic {
+        Ok(topic) => append_partition(call, topic, partition, newest),
+        Err(error) => failed(partition.index, *error),
+    };
+    let partition_responses = request.partition_data.into_iter().map(append).collect();
+    TopicProduceResponse { name: request.name, topic_id: request.topic_id, partition_responses }
+}
+
+fn append_partition(
+    call: &Call,
+    topic: &Topic,
+    request: PartitionProduceData,
+    newest: &mut Lsn,
+) -> PartitionProduceResponse {
+    let index = request.index;
+    let records = request.records.map(|records| records.to_bytes()).unwrap_or_default();
+    if call.version < ZSTD_SINCE && is_zstd(&records) {
+        return failed(index, ErrorCode::UnsupportedCompressionType);
+    }
+    let how = Sent {
+        now: call.broker().env().clock.wall(),
+        full_validation: call.broker().config().full_validation,
+        buffer_bytes: call.frame_bytes,
+    };
+    match topic.append(index, &records, how) {
+        Ok(appended) => {
+            *newest = (*newest).max(appended.end);
+            succeeded(index, &appended)
+        }
+        Err(error) => refused(index, &error),
+    }
+}
+
+fn succeeded(index: i32, appended: &Appended) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        base_offset: appended.base_offset.0,
+        log_append_time_ms: appended.log_append_time.unwrap_or(Timestamp::NONE).0,
+        log_start_offset: appended.log_start.0,
+        ..PartitionProduceResponse::default()
+    }
+}
+
+fn failed(index: i32, error: ErrorCode) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        error_code: error.code(),
+        base_offset: -1,
+        ..PartitionProduceResponse::default()
+    }
+}
+
+fn refused(index: i32, error: &ProduceError) -> PartitionProduceResponse {
+    let text = StrBytes::from(error.to_string());
+    let wrong = error.record_index().map(|batch_index| BatchIndexAndErrorMessage {
+        batch_index,
+        batch_index_error_message: Some(text.clone()),
+    });
+    PartitionProduceResponse {
+        record_errors: wrong.into_iter().collect(),
+        error_message: Some(text),
+        ..failed(index, error.code())
+    }
+}
+
+/// Looks at the attributes only: the batch is checked later.
+fn is_zstd(batch: &[u8]) -> bool {
+    const ATTRIBUTES_LOW: usize = 22;
+    batch.get(ATTRIBUTES_LOW).is_some_and(|low| low & 0x7 == Compression::Zstd as u8)
+}

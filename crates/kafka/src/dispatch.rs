@@ -1,0 +1,232 @@
+//! The table: one line per API. Dispatch, ApiVersions, metrics and `docs/protocol.md` follow from it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_broker::Broker;
+use millstream_types::Monotonic;
+use millstream_wire::{
+    ApiKey, ApiVersionsRequest, DecodeError, Reader, Request, RequestHeader, StrBytes,
+    decode_request_header, encode_response,
+};
+
+use crate::api;
+use crate::api::fetch::session::Sessions;
+use crate::connection::{Answer, Close, Service, Started};
+use crate::metrics::{ApiMetrics, Metrics};
+
+/// An API that is served, and in which versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The API.
+    pub api: ApiKey,
+    /// The versions.
+    pub versions: RangeInclusive<i16>,
+}
+
+macro_rules! served {
+    ($($api:ident $versions:expr => $handle:path;)+) => {
+        /// Every API that is served: what is not here is not advertised.
+        pub const SERVED: &[Served] = &[$(Served { api: ApiKey::$api, versions: $versions },)+];
+
+        fn start(call: Call, api: ApiKey, reader: &mut Reader<'_>) -> Result<Started, Close> {
+            match api {
+                $(ApiKey::$api => run(call, reader, $handle),)+
+                other => Err(Close::Refused(format!("{} is not served", other.name()))),
+            }
+        }
+    };
+}
+
+served! {
+    Produce 3..=13 => api::produce::handle;
+    Fetch 4..=18 => api::fetch::handle;
+    ListOffsets 1..=11 => api::list_offsets::handle;
+    Metadata 0..=13 => api::metadata::handle;
+    OffsetCommit 2..=10 => api::group::offset_commit::handle;
+    OffsetFetch 1..=10 => api::group::offset_fetch::handle;
+    FindCoordinator 0..=6 => api::group::find_coordinator::handle;
+    JoinGroup 0..=9 => api::group::join::handle;
+    Heartbeat 0..=4 => api::group::heartbeat::handle;
+    LeaveGroup 0..=5 => api::group::leave::handle;
+    SyncGroup 0..=5 => api::group::sync::handle;
+    DescribeGroups 0..=6 => api::group::describe::handle;
+    ListGroups 0..=5 => api::group::list::handle;
+    ApiVersions 0..=5 => api::api_versions::handle;
+    CreateTopics 2..=7 => api::admin::create_topics::handle;
+    DeleteTopics 1..=6 => api::admin::delete_topics::handle;
+    DeleteRecords 0..=2 => api::admin::delete_records::handle;
+    InitProducerId 0..=5 => api::init_producer_id::handle;
+    OffsetForLeaderEpoch 2..=4 => api::offset_for_leader_epoch::handle;
+    DescribeConfigs 1..=4 => api::admin::describe_configs::handle;
+    AlterConfigs 0..=2 => api::admin::alter_configs::handle;
+    CreatePartitions 0..=3 => api::admin::create_partitions::handle;
+    DeleteGroups 0..=3 => api::group::delete::handle;
+    IncrementalAlterConfigs 0..=1 => api::admin::incremental_alter_configs::handle;
+    OffsetDelete 0..=0 => api::group::offset_delete::handle;
+    DescribeCluster 0..=2 => api::admin::describe_cluster::handle;
+}
+
+/// Who asks, and in which version: what a handler knows besides the request.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) version: i16,
+    pub(crate) client_id: StrBytes,
+    pub(crate) peer: Option<SocketAddr>,
+    /// The size of the request's frame, in bytes.
+    pub(crate) frame_bytes: usize,
+    correlation_id: i32,
+    begun: Monotonic,
+}
+
+/// What a handler makes of a request.
+pub(crate) enum Outcome<R> {
+    /// A response.
+    Answer(R),
+    /// None is wanted.
+    Silence,
+    /// The connection is to end.
+    Close(Close),
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    pub(crate) broker: Broker,
+    pub(crate) sessions: Sessions,
+    metrics: Arc<Metrics>,
+    /// In the order of [`ApiKey::ALL`].
+    by_api: Vec<ApiMetrics>,
+}
+
+/// One connection, as the dispatcher sees it.
+pub(crate) struct Session {
+    dispatch: Arc<Dispatch>,
+    peer: Option<SocketAddr>,
+}
+
+impl Dispatch {
+    pub(crate) fn new(broker: Broker, metrics: &Arc<Metrics>) -> Self {
+        let sessions = Sessions::new(broker.config().fetch_session_slots);
+        let by_api = ApiKey::ALL.iter().map(|key| metrics.api(*key)).collect();
+        Self { broker, sessions, metrics: Arc::clone(metrics), by_api }
+    }
+
+    pub(crate) fn session(self: &Arc<Self>, peer: Option<SocketAddr>) -> Session {
+        Session { dispatch: Arc::clone(self), peer }
+    }
+
+    fn answered(&self, api: i16, begun: Monotonic, segments: Option<&[Bytes]>) {
+        let after = self.broker.env().clock.monotonic().since(begun);
+        let position = ApiKey::ALL.iter().position(|key| key.code() == api);
+        if let Some(metrics) = position.and_then(|at| self.by_api.get(at)) {
+            metrics.answered(after);
+        }
+        let sent: usize = segments.into_iter().flatten().map(Bytes::len).sum();
+        self.metrics.bytes_out.inc_by(sent as u64);
+    }
+}
+
+impl Call {
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.dispatch.broker
+    }
+
+    /// Where the client connects from, as Kafka writes it: for people.
+    pub(crate) fn client_host(&self) -> Arc<str> {
+        match self.peer {
+            Some(peer) => Arc::from(format!("/{}", peer.ip())),
+            None => Arc::from("in-process"),
+        }
+    }
+}
+
+impl Service for Session {
+    fn pipelines(&self, frame: &[u8]) -> bool {
+        frame.first_chunk::<2>().is_some_and(|key| i16::from_be_bytes(*key) == 0)
+    }
+
+    fn start(&mut self, frame: Bytes) -> Started {
+        self.dispatch.metrics.bytes_in.inc_by(frame.len() as u64);
+        match self.begin(&frame) {
+            Ok(started) => started,
+            Err(close) => Box::pin(std::future::ready(Err(close))),
+        }
+    }
+}
+
+impl Session {
+    fn begin(&self, frame: &Bytes) -> Result<Started, Close> {
+        let mut reader = Reader::new(frame);
+        let (api, header) = decode_request_header(&mut reader)?;
+        let version = header.request_api_version;
+        let call = self.call(header, frame.len());
+        let known = SERVED.iter().find(|served| served.api == api);
+        if known.is_some_and(|served| served.versions.contains(&version)) {
+            return start(call, api, &mut reader);
+        }
+        if api == ApiKey::ApiVersions {
+            // The one request whose version the client can't know yet (KIP-511).
+            let answer = api::api_versions::unsupported(&call);
+            let segments = encode_response::<ApiVersionsRequest>(&answer, 0, call.correlation_id);
+            let answer = segments.map(Some).map_err(|error| Close::Refused(error.to_string()));
+            return Ok(Box::pin(std::future::ready(answer)));
+        }
+        Err(Close::Refused(format!("{} version {version} is not served", api.name())))
+    }
+
+    fn call(&self, header: RequestHeader, frame_bytes: usize) -> Call {
+        Call {
+            dispatch: Arc::clone(&self.dispatch),
+            version: header.request_api_version,
+            client_id: header.client_id.unwrap_or_default(),
+            peer: self.peer,
+            frame_bytes,
+            correlation_id: header.correlation_id,
+            begun: self.dispatch.broker.env().clock.monotonic(),
+        }
+    }
+}
+
+/// Decodes now, so that a bad request ends the connection before anything is done; handles when
+/// polled.
+fn run<R, H, F, O>(call: Call, reader: &mut Reader<'_>, handle: H) -> Result<Started, Close>
+where
+    R: Request + Send + 'static,
+    R::Response: Send,
+    H: FnOnce(Call, R) -> F,
+    F: Future<Output = O> + Send + 'static,
+    O: Into<Outcome<R::Response>> + Send,
+{
+    let request = R::decode(reader, call.version)?;
+    let (dispatch, version) = (Arc::clone(&call.dispatch), call.version);
+    let (correlation_id, begun) = (call.correlation_id, call.begun);
+    let handled = handle(call, request);
+    Ok(Box::pin(async move {
+        let answer: Answer = match handled.await.into() {
+            Outcome::Answer(response) => encode_response::<R>(&response, version, correlation_id)
+                .map(Some)
+                .map_err(|error| Close::Refused(error.to_string())),
+            Outcome::Silence => Ok(None),
+            Outcome::Close(close) => Err(close),
+        };
+        dispatch.answered(R::KEY, begun, answer.as_ref().ok().and_then(Option::as_deref));
+        answer
+    }))
+}
+
+impl<R> From<R> for Outcome<R> {
+    fn from(response: R) -> Self {
+        Self::Answer(response)
+    }
+}
+
+impl From<DecodeError> for Close {
+    fn from(error: DecodeError) -> Self {
+        Self::Refused(format!("not a request: {error}"))
+    }
+}

@@ -1,0 +1,18 @@
+//! The Kafka door: frames, sessions, and one file per API.
+//!
+//! socket → [`frames`] → [`connection`] → [`dispatch`] → a handler in [`api`] → the broker, and back.
+//!
+//! The only crate that knows API versions and error codes. A handler sees a decoded request and
+//! returns a response; bytes and sockets are not its business. To add an API: a file in `api`, a
+//! line in `dispatch`'s table.
+
+mod api;
+mod connection;
+mod dispatch;
+mod door;
+mod errors;
+mod frames;
+mod metrics;
+
+pub use dispatch::{SERVED, Served};
+pub use door::Door;
