@@ -1,0 +1,172 @@
+//! The command line: what can be typed. What it does is in [`crate::commands`], one file each.
+
+use clap::{Args, Parser, Subcommand};
+use millstream_client::Address;
+
+use crate::commands::completions::CompletionsArgs;
+use crate::commands::consume::ConsumeArgs;
+use crate::commands::group::GroupCommand;
+use crate::commands::log::LogCommand;
+use crate::commands::produce::ProduceArgs;
+use crate::commands::serve::ServeArgs;
+use crate::commands::topic::TopicCommand;
+
+/// A durable, partitioned, replayable log that speaks the Kafka protocol.
+#[derive(Debug, Parser)]
+#[command(
+    name = "millstream",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "\
+Start here:
+  millstream serve                       a broker on 127.0.0.1:9092, data in ./millstream-data
+  echo hello | millstream produce news   write a record (the topic is created)
+  millstream consume news                read it
+  millstream COMMAND --help              options and examples of a command
+
+All commands but `serve` work with any Kafka-compatible cluster: name it with --bootstrap HOST:PORT
+or the environment variable MILLSTREAM_BOOTSTRAP."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a broker
+    Serve(ServeArgs),
+    /// Create, list, describe, alter and delete topics
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// Write records to a topic
+    Produce(ProduceArgs),
+    /// Read records from a topic
+    Consume(ConsumeArgs),
+    /// List and describe consumer groups, and change their offsets
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Look into a data directory that no server uses
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Write a shell's completions to standard output
+    Completions(CompletionsArgs),
+}
+
+/// Which cluster, and how to show what it says.
+#[derive(Clone, Debug, Args)]
+pub struct ClusterArgs {
+    /// Where to find the cluster; several addresses with commas between them
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "MILLSTREAM_BOOTSTRAP",
+        default_value = "127.0.0.1:9092",
+        value_delimiter = ',',
+        help_heading = "Cluster"
+    )]
+    pub bootstrap: Vec<Address>,
+    /// Show the result as JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A setting as it is typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameValue {
+    /// Before the first `=`.
+    pub name: String,
+    /// After it.
+    pub value: String,
+}
+
+impl std::str::FromStr for NameValue {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.trim().is_empty() => {
+                Ok(Self { name: name.trim().to_owned(), value: value.to_owned() })
+            }
+            _ => Err(format!("`{text}` is not NAME=VALUE")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// The first line of what the program says to a wrong command line, or nothing.
+    fn complaint(line: &str) -> String {
+        let words = std::iter::once("millstream").chain(line.split_whitespace());
+        match Cli::try_parse_from(words) {
+            Ok(_) => String::new(),
+            Err(error) => {
+                assert_eq!(error.exit_code(), 2, "{line}");
+                error.to_string().lines().next().unwrap_or_default().to_owned()
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_typed_wrongly_is_explained() {
+        for (line, expected) in [
+            ("consume t --from soon", "error: invalid value 'soon' for '--from <WHERE>': "),
+            ("consume t --count many", "error: invalid value 'many' for '--count <N>': "),
+            ("consume", "error: the following required arguments were not provided:"),
+            ("consume t --partition 1 --group g", "error: the argument '--partition <N>' "),
+            ("produce t --acks 2", "error: invalid value '2' for '--acks <WHO>'"),
+            ("produce t --compression zip", "error: invalid value 'zip' for '--compression"),
+            ("produce t --header x", "error: invalid value 'x' for '--header <NAME=VALUE>': `x` "),
+            ("topic create", "error: the following required arguments were not provided:"),
+            ("topic create t --partitions 0", "error: invalid value '0' for '--partitions <N>': "),
+            ("topic create t --config x", "error: invalid value 'x' for '--config <NAME=VALUE>'"),
+            ("topic list --bootstrap ::1:1", "error: invalid value '::1:1' for '--bootstrap "),
+            ("group reset g --topic t", "error: the following required arguments were not provid"),
+            ("group reset g --to x", "error: invalid value 'x' for '--to <WHERE>': "),
+            ("serve --kafka-listen here", "error: invalid value 'here' for '--kafka-listen "),
+            ("serve --set x", "error: invalid value 'x' for '--set <NAME=VALUE>': `x` is not NAME"),
+            ("serve --log-format xml", "error: invalid value 'xml' for '--log-format <FORMAT>'"),
+            ("completions tcsh", "error: invalid value 'tcsh' for '<SHELL>'"),
+            ("frobnicate", "error: unrecognized subcommand 'frobnicate'"),
+        ] {
+            let complaint = complaint(line);
+            assert!(complaint.starts_with(expected), "{line}: {complaint}");
+        }
+    }
+
+    #[test]
+    fn what_is_typed_rightly_is_taken() {
+        for line in [
+            "serve",
+            "serve --kafka-listen [::]:9092 --advertise kafka.example.org:9092 --in-memory",
+            "serve --set num.partitions=4 --set auto.create.topics.enable=false --config x.toml",
+            "topic create t --partitions 3 --config retention.ms=1000 --config cleanup.policy=",
+            "topic alter t --set retention.ms=-1 --unset segment.bytes --partitions 12",
+            "topic list --json --bootstrap a:1,b:2",
+            "produce t --key-separator : --header a=b --header a= --acks all --compression zstd",
+            "produce t --json --idempotent false --partition 3",
+            "consume t --from -1h --follow",
+            "consume t --from 2026-01-31T00:00:00Z --count 3 --format key-value",
+            "consume t --from 17 --partition 0 --partition 1 --json",
+            "group reset g --topic t --to -10 --dry-run",
+            "group reset g --topic t --to +10",
+            "group reset g --topic t --to -1h",
+            "group describe g --json",
+            "completions zsh",
+        ] {
+            assert_eq!(complaint(line), "", "{line}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What to do about an error.
+
+use std::io;
+
+use millstream_client::Error;
+use millstream_wire::ErrorCode;
+
+/// Advice for the first error in the chain for which there is any.
+pub(super) fn for_error(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| cause.downcast_ref::<Error>().and_then(advice))
+}
+
+fn advice(error: &Error) -> Option<String> {
+    match error {
+        Error::Unreachable { address, kind, bootstrap: true, .. } => Some(match kind {
+            io::ErrorKind::ConnectionRefused => format!(
+                "nothing listens at {address}; start one with `millstream serve`, or say where \
+                 your cluster is with --bootstrap HOST:PORT"
+            ),
+            _ => "say where your cluster is with --bootstrap HOST:PORT".to_owned(),
+        }),
+        Error::Unreachable { address, bootstrap: false, .. } => Some(format!(
+            "the cluster tells its clients to connect to {address}; if that can't be reached from \
+             here, its advertised address has to be changed (`millstream serve --advertise`)"
+        )),
+        Error::Protocol { .. } => Some(
+            "is this the port of a Kafka listener, without TLS? HTTP ports and TLS listeners \
+             answer like this"
+                .to_owned(),
+        ),
+        Error::Disconnected { .. } => Some(
+            "the broker closed the connection; does it expect TLS or authentication? neither is \
+             there yet"
+                .to_owned(),
+        ),
+        Error::Refused { what, code, .. } => refused(what, *code),
+        Error::Undelivered { last, .. } => advice(last),
+        _ => None,
+    }
+}
+
+fn refused(what: &str, code: ErrorCode) -> Option<String> {
+    let topic = what.strip_prefix("topic ");
+    match code {
+        ErrorCode::UnknownTopicOrPartition => Some(match topic {
+            Some(topic) => format!(
+                "there is no such topic; see `millstream topic list`, or create it with \
+                 `millstream topic create {topic}`"
+            ),
+            None => "see `millstream topic list` and `millstream topic describe TOPIC`".to_owned(),
+        }),
+        ErrorCode::TopicAlreadyExists => {
+            Some("to leave it as it is without an error, add --if-not-exists".to_owned())
+        }
+        ErrorCode::InvalidTopicException => Some(
+            "a topic's name has up to 249 letters, digits, dots, underscores and dashes".to_owned(),
+        ),
+        ErrorCode::GroupIdNotFound => {
+            Some("there is no such group; see `millstream group list`".to_owned())
+        }
+        ErrorCode::NonEmptyGroup | ErrorCode::UnknownMemberId => {
+            Some("the group has members; stop them first".to_owned())
+        }
+        ErrorCode::OffsetOutOfRange => {
+            Some("see `millstream topic describe TOPIC` for the offsets that are there".to_owned())
+        }
+        ErrorCode::MessageTooLarge => Some(
+            "the topic takes no batches of this size; raise it with `millstream topic alter TOPIC \
+             --set max.message.bytes=...`"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_client::Address;
+
+    #[track_caller]
+    fn check(error: Error, expected: &str) {
+        let error = anyhow::Error::new(error).context("while doing something");
+        let hint = for_error(&error).unwrap_or_default();
+        assert!(hint.contains(expected), "{hint}");
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let unreachable = |kind, bootstrap| Error::Unreachable {
+            address: Address::new("127.0.0.1", 9092),
+            kind,
+            why: "why".to_owned(),
+            bootstrap,
+        };
+        let refused =
+            |what: &str, code| Error::Refused { what: what.to_owned(), code, message: None };
+        check(
+            unreachable(io::ErrorKind::ConnectionRefused, true),
+            "nothing listens at 127.0.0.1:9092; start one with `millstream serve`",
+        );
+        check(unreachable(io::ErrorKind::TimedOut, true), "--bootstrap HOST:PORT");
+        check(unreachable(io::ErrorKind::TimedOut, false), "--advertise");
+        check(
+            refused("topic news", ErrorCode::UnknownTopicOrPartition),
+            "millstream topic create news",
+        );
+        check(refused("group g", ErrorCode::NonEmptyGroup), "stop them first");
+        check(refused("group g", ErrorCode::InvalidGroupId), "");
+    }
+}

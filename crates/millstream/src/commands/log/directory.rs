@@ -1,0 +1,170 @@
+//! A data directory, opened to be read.
+
+use std::fmt;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use millstream_broker::StoredMetadata;
+use millstream_env::{DataDir, Env, FileJournalStore, JournalSettings};
+use millstream_log::offline::{Finding, Offline, OfflineStores, Place};
+use millstream_types::PartitionId;
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use super::DataArgs;
+use super::text::range;
+
+/// A data directory that is locked, and loaded as a server would load it.
+pub(super) struct Directory {
+    pub(super) offline: Offline,
+    /// By topic and number.
+    pub(super) partitions: Vec<Named>,
+    journals: Arc<FileJournalStore>,
+}
+
+/// A partition by its name.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) id: PartitionId,
+    pub(super) topic: Arc<str>,
+}
+
+/// A file below the data directory, and a byte in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct At {
+    pub(super) file: String,
+    pub(super) position: u64,
+}
+
+/// A finding as it is told.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Told {
+    pub(super) harmless: bool,
+    pub(super) kind: &'static str,
+    pub(super) topic: Option<String>,
+    pub(super) partition: Option<i32>,
+    pub(super) first_offset: Option<i64>,
+    pub(super) last_offset: Option<i64>,
+    #[serde(flatten)]
+    pub(super) at: Option<At>,
+    pub(super) found: String,
+    pub(super) meaning: &'static str,
+}
+
+impl Directory {
+    pub(super) async fn open(args: &DataArgs) -> anyhow::Result<Self> {
+        let env = Env::real(Handle::current());
+        let data = DataDir::open_read_only(&args.data_dir, env)?;
+        let metadata = StoredMetadata::read(&*data.meta())
+            .await
+            .context("the metadata can't be read, so nobody knows which records are whose")?;
+        let journals = data
+            .journals(JournalSettings::default())
+            .await
+            .context("the journal can't be opened, and a server would refuse to start")?;
+        let blobs = data.blobs().context("the folder `blobs` can't be read")?;
+        let cluster = data.cluster();
+        let stores = OfflineStores { journals: journals.clone(), blobs, cluster };
+        let partitions: Vec<_> =
+            metadata.partitions().into_iter().map(|(id, topic)| Named { id, topic }).collect();
+        let ids = partitions.iter().map(|named| named.id);
+        let offline = Offline::load(stores, journals.survey(), metadata.former, ids).await;
+        Ok(Self { offline, partitions, journals })
+    }
+
+    /// The partitions that the command line asks for.
+    pub(super) fn chosen(
+        &self,
+        topic: Option<&str>,
+        partition: Option<i32>,
+    ) -> anyhow::Result<Vec<Named>> {
+        let is_asked = |named: &&Named| {
+            topic.is_none_or(|topic| *named.topic == *topic)
+                && partition.is_none_or(|index| named.id.index == index)
+        };
+        let chosen: Vec<_> = self.partitions.iter().filter(is_asked).cloned().collect();
+        match (topic, partition) {
+            _ if !chosen.is_empty() => Ok(chosen),
+            (Some(topic), None) => bail!("there is no topic {topic:?}; {}", self.known()),
+            (Some(topic), Some(index)) => {
+                bail!("there is no partition {index} of topic {topic:?}; {}", self.known())
+            }
+            (None, Some(index)) => bail!("no topic has a partition {index}; {}", self.known()),
+            (None, None) => Ok(chosen),
+        }
+    }
+
+    fn known(&self) -> String {
+        let mut topics: Vec<&str> = self.partitions.iter().map(|named| &*named.topic).collect();
+        topics.dedup();
+        match topics.as_slice() {
+            [] => "there are no topics".to_owned(),
+            topics => format!("there are: {}", topics.join(", ")),
+        }
+    }
+
+    /// The file in which something lies.
+    pub(super) fn at(&self, place: &Place) -> At {
+        match place {
+            Place::Blob { name, position } => {
+                At { file: format!("blobs/{name}.blob"), position: *position }
+            }
+            Place::Journal { session, position } => {
+                match self.journals.file_of(*session, *position) {
+                    Some((file, position)) => At { file, position },
+                    None => At {
+                        file: format!("journal of session {session} (no such file any more)"),
+                        position: position.0,
+                    },
+                }
+            }
+        }
+    }
+
+    pub(super) fn told(&self, finding: &Finding) -> Told {
+        let topic = finding.partition.and_then(|id| {
+            let named = self.partitions.iter().find(|named| named.id == id);
+            named.map(|named| named.topic.to_string())
+        });
+        Told {
+            harmless: finding.kind.is_harmless(),
+            kind: finding.kind.name(),
+            topic,
+            partition: finding.partition.map(|id| id.index),
+            first_offset: finding.offsets.as_ref().map(|offsets| offsets.start.0),
+            last_offset: finding.offsets.as_ref().map(|offsets| offsets.end.0 - 1),
+            at: finding.place.as_ref().map(|place| self.at(place)),
+            found: finding.why.clone(),
+            meaning: finding.kind.meaning(),
+        }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.id.index)
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.position)
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let grade = if self.harmless { "note" } else { "damage" };
+        write!(f, "{grade} {}", self.kind)?;
+        if let (Some(topic), Some(index)) = (&self.topic, self.partition) {
+            write!(f, ": {topic}-{index}")?;
+        }
+        if let (Some(first), Some(last)) = (self.first_offset, self.last_offset) {
+            write!(f, ", offsets {}", range(first, last))?;
+        }
+        if let Some(at) = &self.at {
+            write!(f, ", in {at}")?;
+        }
+        write!(f, "\n  found: {}\n  meaning: {}", self.found, self.meaning)
+    }
+}

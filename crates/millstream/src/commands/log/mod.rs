@@ -1,0 +1,74 @@
+//! `millstream log`: looking into a data directory that no server uses. Nothing in it is changed.
+
+mod directory;
+mod dump;
+mod export;
+mod kafka_log;
+mod text;
+mod verify;
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+pub use dump::DumpArgs;
+pub use export::ExportArgs;
+pub use verify::VerifyArgs;
+
+/// What can be done with a data directory.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LogCommand {
+    /// Show what is stored, batch by batch or record by record
+    Dump(DumpArgs),
+    /// Check everything that is stored, and name what is damaged
+    Verify(VerifyArgs),
+    /// Write partitions as Apache Kafka keeps them on disk
+    Export(ExportArgs),
+}
+
+/// Which data directory.
+#[derive(Clone, Debug, Args)]
+pub struct DataArgs {
+    /// The data directory; no server may be using it
+    #[arg(long, value_name = "DIR", default_value = "./millstream-data")]
+    pub data_dir: PathBuf,
+}
+
+/// Carries the command out, with its output on standard output.
+///
+/// # Errors
+///
+/// What stood in the way; and that something is damaged, when it is.
+pub async fn run(command: LogCommand) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(io::stdout());
+    let done = run_to(command, &mut out).await;
+    let flushed = out.flush().map_err(anyhow::Error::from);
+    match done.and(flushed) {
+        // Whoever read the output (`head`, a pager) has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        done => done,
+    }
+}
+
+/// The same with its output anywhere.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_to(command: LogCommand, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
+    match command {
+        LogCommand::Dump(args) => dump::run(args, out).await,
+        LogCommand::Verify(args) => verify::run(args, out).await,
+        LogCommand::Export(args) => export::run(args, out).await,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let json = cause.downcast_ref::<serde_json::Error>();
+        let json = json.and_then(serde_json::Error::io_error_kind);
+        io.or(json) == Some(io::ErrorKind::BrokenPipe)
+    })
+}

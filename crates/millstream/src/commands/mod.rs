@@ -1,0 +1,101 @@
+//! What the program does, one file for each command.
+
+pub mod completions;
+pub mod consume;
+pub mod group;
+pub mod log;
+pub mod position;
+pub mod produce;
+pub mod serve;
+pub mod topic;
+
+mod advice;
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use millstream_client::{Admin, Cluster, ClusterSettings, Error, TcpConnector};
+use millstream_env::Env;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{ClusterArgs, Command};
+
+/// Carries a command out.
+///
+/// # Errors
+///
+/// What stood in the way. [`conclude`] says it.
+pub async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(args) => Box::pin(serve::run(args)).await,
+        Command::Topic(command) => Box::pin(topic::run(command)).await,
+        Command::Produce(args) => Box::pin(produce::run(args)).await,
+        Command::Consume(args) => Box::pin(consume::run(args)).await,
+        Command::Group(command) => Box::pin(group::run(command)).await,
+        Command::Log(command) => Box::pin(log::run(command)).await,
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// Says on standard error what went wrong, if anything did, and what to do about it. The program
+/// ends with 0 when all went well, with 1 when not; clap ends it with 2 when the command line is
+/// wrong.
+#[must_use]
+pub fn conclude(outcome: &anyhow::Result<()>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    if is_broken_pipe(error) {
+        // Whoever read the output (`head`, a pager) has seen enough.
+        return ExitCode::SUCCESS;
+    }
+    let mut text = format!("error: {error:#}\n");
+    if let Some(hint) = advice::for_error(error) {
+        text.push_str("  hint: ");
+        text.push_str(&hint);
+        text.push('\n');
+    }
+    // Where standard error is closed, the exit code has to do.
+    let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+    ExitCode::FAILURE
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let json = cause.downcast_ref::<serde_json::Error>();
+        let json = json.and_then(serde_json::Error::io_error_kind);
+        io.or(json) == Some(io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// The cluster that the command line names.
+async fn connect(args: &ClusterArgs) -> Result<Cluster, Error> {
+    let env = Env::real(Handle::current());
+    let settings = ClusterSettings {
+        client_id: "millstream-cli".to_owned(),
+        // A person is waiting.
+        patience: std::time::Duration::from_secs(20),
+        ..ClusterSettings::new(args.bootstrap.clone())
+    };
+    Cluster::connect(env, Arc::new(TcpConnector), settings).await
+}
+
+async fn admin(args: &ClusterArgs) -> Result<Admin, Error> {
+    Ok(Admin::new(connect(args).await?))
+}
+
+/// Completes when the program is to end: Ctrl-C, or SIGTERM.
+async fn interrupted() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            // Without a handler the signal ends the program, which is what is wanted.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}

@@ -1,0 +1,200 @@
+//! `millstream serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use millstream_client::Address;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::NameValue;
+use crate::{Place, Server, ServerConfig, Settings};
+
+/// What `serve` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  millstream serve
+  millstream serve --data-dir /var/lib/millstream --set num.partitions=12
+  millstream serve --kafka-listen 0.0.0.0:9092 --advertise kafka.example.org:9092
+  millstream serve --in-memory --kafka-listen 127.0.0.1:0        (for tests: any free port)
+
+Settings have Kafka's names where the meaning is the same; docs/configuration.md lists them. In a
+configuration file they stand alone:
+  num.partitions = 12
+  auto.create.topics.enable = false
+What is said with --set comes before what is in the file.
+
+It runs until Ctrl-C or SIGTERM, and then ends in order. /livez, /readyz and /metrics are at the
+HTTP address.")]
+pub struct ServeArgs {
+    /// Where Kafka clients connect
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9092")]
+    pub kafka_listen: SocketAddr,
+    /// Where /livez, /readyz and /metrics are
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
+    pub http_listen: SocketAddr,
+    /// Where the data is
+    #[arg(long, value_name = "PATH", default_value = "./millstream-data")]
+    pub data_dir: PathBuf,
+    /// Keep everything in memory: it is gone at the end
+    #[arg(long, conflicts_with = "data_dir")]
+    pub in_memory: bool,
+    /// The address that clients are told to connect to [default: where it listens]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<Address>,
+    /// A file with settings
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// A setting; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<NameValue>,
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object for each line.
+    Json,
+}
+
+/// Runs a broker until it is told to stop.
+pub(super) async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    start_log(args.log_format);
+    let config = args.server_config()?;
+    let server = Server::start(config).await?;
+    // The one line that says that clients are served.
+    let http = server.http_address().map(|at| format!(", http://{at}")).unwrap_or_default();
+    if let Some(kafka) = server.kafka_address() {
+        eprintln!("ready: Kafka clients at {kafka}{http}");
+    }
+    let stopped = told_to_stop().await;
+    tracing::info!("stopping");
+    server.stop().await;
+    stopped
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| "info".into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Who embeds the program may have a log of its own already.
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+impl ServeArgs {
+    fn server_config(self) -> anyhow::Result<ServerConfig> {
+        let mut settings = match &self.config {
+            None => Settings::new(),
+            Some(path) => {
+                let what = || format!("can't use {}", path.display());
+                #[expect(clippy::disallowed_methods, reason = "the user's own file")]
+                let bytes = std::fs::read(path).with_context(what)?;
+                let text = String::from_utf8(bytes).with_context(what)?;
+                read_settings(&text).with_context(what)?
+            }
+        };
+        settings.extend(self.set.into_iter().map(|NameValue { name, value }| (name, value)));
+        Ok(ServerConfig {
+            place: if self.in_memory { Place::Memory } else { Place::Directory(self.data_dir) },
+            kafka_listen: Some(self.kafka_listen),
+            http_listen: Some(self.http_listen),
+            advertise: self.advertise.map(|Address { host, port }| (host, port)),
+            settings,
+        })
+    }
+}
+
+/// Reads settings; `a.b = 1`, `"a.b" = 1` and `b = 1` below `[a]` are the same.
+fn read_settings(text: &str) -> anyhow::Result<Settings> {
+    let mut settings = Settings::new();
+    for (name, value) in text.parse::<toml::Table>()? {
+        flatten(name, value, &mut settings)?;
+    }
+    Ok(settings)
+}
+
+fn flatten(name: String, value: toml::Value, settings: &mut Settings) -> anyhow::Result<()> {
+    let text = match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                flatten(format!("{name}.{key}"), value, settings)?;
+            }
+            return Ok(());
+        }
+        toml::Value::String(text) => text,
+        toml::Value::Array(items) => {
+            let items = items.into_iter().map(|item| match item {
+                toml::Value::String(text) => Ok(text),
+                other => bail!("{name}: a list has texts, not {other}"),
+            });
+            items.collect::<anyhow::Result<Vec<_>>>()?.join(",")
+        }
+        toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
+            value.to_string()
+        }
+        toml::Value::Datetime(_) => bail!("{name}: no setting is a date"),
+    };
+    settings.insert(name, text);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_however_they_are_written() {
+        let text = r#"
+            num.partitions = 4
+            "log.retention.ms" = -1
+            compression.type = "zstd"
+            cleanup.policy = ["compact", "delete"]
+            [group]
+            initial.rebalance.delay.ms = 0
+            [auto.create]
+            topics.enable = false
+        "#;
+        let settings = read_settings(text).unwrap();
+        let pairs: Vec<_> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(
+            pairs,
+            [
+                ("auto.create.topics.enable", "false"),
+                ("cleanup.policy", "compact,delete"),
+                ("compression.type", "zstd"),
+                ("group.initial.rebalance.delay.ms", "0"),
+                ("log.retention.ms", "-1"),
+                ("num.partitions", "4"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_setting_is_refused() {
+        for (text, expected) in [
+            ("a = 1979-05-27", "a: no setting is a date"),
+            ("a = [1]", "a: a list has texts, not 1"),
+        ] {
+            assert_eq!(read_settings(text).unwrap_err().to_string(), expected);
+        }
+        assert!(read_settings("a =").is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! What the broker shows at `/metrics`: read when asked, so that counting costs nothing.
+
+use std::fmt;
+use std::sync::Arc;
+
+use millstream_broker::Broker;
+use millstream_env::JournalStats;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+
+/// Reads a broker's figures when they are scraped.
+#[derive(Debug)]
+pub(crate) struct BrokerCollector {
+    broker: Broker,
+    journal: Arc<JournalStats>,
+}
+
+type LagLabels = [(&'static str, String); 3];
+type NoLabels = [(&'static str, &'static str); 0];
+
+impl BrokerCollector {
+    pub(crate) fn new(broker: Broker, journal: Arc<JournalStats>) -> Self {
+        Self { broker, journal }
+    }
+
+    /// The times of the journal's flushes, as a histogram.
+    fn flushes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let (name, help) = ("millstream_journal_flush_seconds", "Write and flush of one group");
+        let mut encoder = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let buckets: Vec<(f64, u64)> =
+            self.journal.flush_times().map(|(below, count)| (below.as_secs_f64(), count)).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let sum = self.journal.flush_time().as_secs_f64();
+        encoder.encode_histogram::<NoLabels>(sum, count, &buckets, None)
+    }
+
+    fn lag(&self) -> Family<LagLabels, Gauge> {
+        let lag = Family::<LagLabels, Gauge>::default();
+        for each in self.broker.group_lags() {
+            let labels = [
+                ("group", each.group.to_string()),
+                ("topic", each.topic.to_string()),
+                ("partition", each.partition.to_string()),
+            ];
+            lag.get_or_create(&labels).set(each.records);
+        }
+        lag
+    }
+}
+
+impl Collector for BrokerCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let log = self.broker.log_stats();
+        let gauges = [
+            ("millstream_topics", "Topics", self.broker.topics().len() as u64),
+            ("millstream_partitions", "Partitions", log.partitions),
+            ("millstream_tail_bytes", "Memory of recent batches", log.tail_bytes),
+            ("millstream_index_bytes", "Memory of segments' indexes", log.index_bytes),
+            ("millstream_journal_used_bytes", "Journal in use", log.journal_used),
+            ("millstream_journal_max_bytes", "The most it may use", log.journal_max),
+            ("millstream_backlog_bytes", "Batches in the journal only", log.backlog_bytes),
+            ("millstream_segment_bytes", "Batches in segments", log.segment_bytes),
+        ];
+        for (name, help, value) in gauges {
+            gauge(&mut encoder, name, help, value)?;
+        }
+        let counters = [
+            ("millstream_journal_writes", "Writes to the journal", self.journal.writes()),
+            ("millstream_journal_written_bytes", "Bytes of them", self.journal.bytes()),
+            ("millstream_appended_bytes", "Bytes of batches appended", log.appended_bytes),
+            ("millstream_laid_out_bytes", "Bytes of batches laid out", log.laid_bytes),
+            ("millstream_checkpoints", "Checkpoints taken", log.checkpoints),
+            ("millstream_cold_reads", "Reads from segments", log.cold_reads),
+            ("millstream_journal_reads", "Reads from the journal", log.journal_reads),
+        ];
+        for (name, help, value) in counters {
+            counter(&mut encoder, name, help, value)?;
+        }
+        self.flushes(&mut encoder)?;
+        let lag = self.lag();
+        let help = "Records between a group's committed offset and the end";
+        let lags =
+            encoder.encode_descriptor("millstream_group_lag", help, None, MetricType::Gauge)?;
+        lag.encode(lags)
+    }
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), fmt::Error> {
+    let value = i64::try_from(value).unwrap_or(i64::MAX);
+    let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(encoder)
+}
+
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), fmt::Error> {
+    let encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    ConstCounter::new(value).encode(encoder)
+}

@@ -1,0 +1,275 @@
+//! A running broker: stores, broker, doors, wired together.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, bail};
+use millstream_broker::config::{
+    BrokerConfig, BrokerOverrides, Durability as Wanted, validate_start,
+};
+use millstream_broker::{Broker, Node, Stores};
+use millstream_console::Pages;
+use millstream_env::{DataDir, Durability, Env, JournalSettings, JournalStats};
+use millstream_kafka::Door;
+use millstream_types::BrokerId;
+use millstream_types::limits::BATCH_BYTES_CEILING;
+use prometheus_client::registry::Registry;
+use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::metrics::BrokerCollector;
+
+/// Configuration by name, as `--set` and the configuration file give it.
+pub type Settings = std::collections::BTreeMap<String, String>;
+
+/// The size of a file of the journal. No frame ever spans two: the largest batch fits into one.
+const JOURNAL_FILE_BYTES: u64 = 128 * 1024 * 1024;
+const _: () = assert!(BATCH_BYTES_CEILING as u64 + (1 << 20) < JOURNAL_FILE_BYTES);
+
+/// There is one node; the number is Kafka's customary first.
+const NODE_ID: BrokerId = BrokerId(1);
+
+/// Where a server keeps its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this directory, which is made if need be.
+    Directory(PathBuf),
+    /// In memory: gone when the server stops. For tests.
+    Memory,
+}
+
+/// What a server is told at its start.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where the data is.
+    pub place: Place,
+    /// Where Kafka clients connect; `None` for in-process clients only. Port 0 takes a free one.
+    pub kafka_listen: Option<SocketAddr>,
+    /// Where `/livez`, `/readyz` and `/metrics` are; `None` for nowhere. Port 0 takes a free one.
+    pub http_listen: Option<SocketAddr>,
+    /// The host and port that clients are told to connect to; `None` for where it listens.
+    pub advertise: Option<(String, u16)>,
+    /// Configuration of the broker, by Kafka's names.
+    pub settings: Settings,
+}
+
+/// A running server. Stops when it is dropped; [`Server::stop`] waits until everything is on
+/// stable storage and the data directory is free.
+#[derive(Debug)]
+pub struct Server {
+    broker: Broker,
+    door: Door,
+    kafka_address: Option<SocketAddr>,
+    http_address: Option<SocketAddr>,
+    ready: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+}
+
+impl ServerConfig {
+    /// A server in memory on a free port of the loopback interface, without HTTP: what a test
+    /// wants. Groups form without delay.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let delay = ("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned());
+        Self {
+            place: Place::Memory,
+            kafka_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            http_listen: None,
+            advertise: None,
+            settings: Settings::from([delay]),
+        }
+    }
+
+    /// The same over a directory.
+    #[must_use]
+    pub fn in_directory(path: impl Into<PathBuf>) -> Self {
+        Self { place: Place::Directory(path.into()), ..Self::in_memory() }
+    }
+}
+
+impl Server {
+    /// Starts a server on the current tokio runtime. When this returns, clients are served.
+    ///
+    /// # Errors
+    ///
+    /// Says what stands in the way, and what to do about it.
+    pub async fn start(config: ServerConfig) -> anyhow::Result<Self> {
+        validate_start(&config.settings)?;
+        let advertise = advertise(&config)?;
+        let kafka = listen(config.kafka_listen, "--kafka-listen").await?;
+        let http = listen(config.http_listen, "--http-listen").await?;
+        let kafka_address = address(kafka.as_ref())?;
+        let http_address = address(http.as_ref())?;
+        let (ready, is_ready) = watch::channel(false);
+        let (stop, stopped) = watch::channel(false);
+        let metrics = Arc::new(Mutex::new(Registry::default()));
+        let env = Env::real(Handle::current());
+        if let Some(listener) = http {
+            serve_http(&env, listener, is_ready, Arc::clone(&metrics), stopped);
+        }
+        let (broker, journal) = start_broker(&env, &config, advertise, kafka_address).await?;
+        let door = {
+            let mut registry = metrics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            registry.register_collector(Box::new(BrokerCollector::new(broker.clone(), journal)));
+            Door::new(broker.clone(), &mut registry)
+        };
+        if let Some(listener) = kafka {
+            let accepting = door.clone();
+            env.spawn("kafka listener", async move { accepting.listen(listener).await });
+        }
+        ready.send_replace(true);
+        Ok(Self { broker, door, kafka_address, http_address, ready, stop })
+    }
+
+    /// Where Kafka clients connect, if in the network.
+    #[must_use]
+    pub fn kafka_address(&self) -> Option<SocketAddr> {
+        self.kafka_address
+    }
+
+    /// Where the HTTP pages are, if anywhere.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// A Kafka connection without a network, for clients in this process.
+    #[must_use]
+    pub fn connect(&self) -> DuplexStream {
+        self.door.connect()
+    }
+
+    /// The broker, for those who embed it.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Takes no more requests, makes everything durable, and frees port and data directory.
+    pub async fn stop(self) {
+        self.ready.send_replace(false);
+        self.door.close().await;
+        self.broker.close().await;
+        self.stop.send_replace(true);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.door.shut();
+        self.stop.send_replace(true);
+    }
+}
+
+/// What the program knows of itself and tools ask the broker for.
+fn report(settings: &mut Settings, config: &ServerConfig) {
+    let directory = match &config.place {
+        Place::Directory(path) => path.display().to_string(),
+        Place::Memory => "memory".to_owned(),
+    };
+    settings.insert("node.id".to_owned(), NODE_ID.to_string());
+    settings.insert("broker.id".to_owned(), NODE_ID.to_string());
+    settings.insert("log.dirs".to_owned(), directory);
+}
+
+/// What clients are to be told, as far as it is known before the port is.
+fn advertise(config: &ServerConfig) -> anyhow::Result<Option<(String, u16)>> {
+    match (&config.advertise, config.kafka_listen) {
+        (Some(advertised), _) => Ok(Some(advertised.clone())),
+        (None, Some(listen)) if listen.ip().is_unspecified() => bail!(
+            "clients can't connect to {}: say which address they shall use, \
+             for example --advertise {}:{}",
+            listen.ip(),
+            example_host(listen.ip()),
+            listen.port()
+        ),
+        (None, _) => Ok(None),
+    }
+}
+
+fn example_host(listen: IpAddr) -> &'static str {
+    if listen.is_ipv4() { "192.0.2.10" } else { "[2001:db8::10]" }
+}
+
+async fn listen(at: Option<SocketAddr>, option: &str) -> anyhow::Result<Option<TcpListener>> {
+    let Some(at) = at else { return Ok(None) };
+    let listener = TcpListener::bind(at).await.with_context(|| {
+        format!("can't listen at {at}: is something else there? choose another with {option}")
+    })?;
+    Ok(Some(listener))
+}
+
+fn address(listener: Option<&TcpListener>) -> anyhow::Result<Option<SocketAddr>> {
+    Ok(listener.map(TcpListener::local_addr).transpose()?)
+}
+
+fn serve_http(
+    env: &Env,
+    listener: TcpListener,
+    ready: watch::Receiver<bool>,
+    metrics: Arc<Mutex<Registry>>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let pages = Pages { ready, metrics };
+    env.spawn("http", async move {
+        let stop = async move {
+            // An error means that the server is gone, which is a stop too.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        if let Err(error) = millstream_console::serve(listener, pages, stop).await {
+            warn!(%error, "the HTTP listener has failed");
+        }
+    });
+}
+
+async fn start_broker(
+    env: &Env,
+    config: &ServerConfig,
+    advertise: Option<(String, u16)>,
+    bound: Option<SocketAddr>,
+) -> anyhow::Result<(Broker, Arc<JournalStats>)> {
+    let data = match &config.place {
+        Place::Directory(path) => DataDir::open(path, env.clone())?,
+        Place::Memory => DataDir::in_memory(env.clone())?,
+    };
+    let mut settings = config.settings.clone();
+    report(&mut settings, config);
+    let start = BrokerOverrides { start: settings.clone(), ..BrokerOverrides::default() };
+    let broker_config = BrokerConfig::resolve(&start);
+    let (host, port) = match (advertise, bound) {
+        (Some((host, port)), _) => (host, port),
+        (None, Some(bound)) => (bound.ip().to_string(), bound.port()),
+        (None, None) => ("in-process".to_owned(), 0),
+    };
+    let cluster_id = data.cluster();
+    if data.is_new() {
+        info!(%cluster_id, "new data directory");
+    }
+    let node = Node { id: NODE_ID, cluster_id, host, port: i32::from(port) };
+    let journals = data.journals(journal_settings(&config.place, &broker_config)).await?;
+    let stats = journals.stats();
+    let stores = Stores { journals, blobs: data.blobs()?, metadata: data.meta() };
+    let broker = Broker::start(env.clone(), node, stores, settings).await?;
+    Ok((broker, stats))
+}
+
+fn journal_settings(place: &Place, config: &BrokerConfig) -> JournalSettings {
+    let defaults = match place {
+        Place::Directory(_) => JournalSettings::default(),
+        Place::Memory => return JournalSettings::in_memory(),
+    };
+    let files = config.journal_bytes.div_ceil(JOURNAL_FILE_BYTES).max(2);
+    JournalSettings {
+        file_bytes: JOURNAL_FILE_BYTES,
+        files_max: usize::try_from(files).unwrap_or(usize::MAX),
+        durability: match config.durability {
+            Wanted::Flush => Durability::Flushed,
+            Wanted::Os => Durability::Os,
+        },
+        ..defaults
+    }
+}

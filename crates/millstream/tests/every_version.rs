@@ -1,0 +1,327 @@
+//! Every API that is advertised answers, in every version that is advertised, with a response that
+//! decodes. A field that a version lacks, or a null that it forbids, fails here and not at a client.
+
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
+
+use std::ops::RangeInclusive;
+
+use bytes::{Bytes, BytesMut};
+use millstream::{Server, ServerConfig};
+use millstream_record::BatchBuilder;
+use millstream_types::{Timestamp, Uuid};
+use millstream_wire::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+const TOPIC: &str = "t";
+const GROUP: &str = "g";
+
+struct Client {
+    stream: DuplexStream,
+    topic_id: Uuid,
+    asked: Vec<(i16, i16)>,
+}
+
+impl Client {
+    async fn ask<R: Request>(&mut self, version: i16, request: R) -> R::Response {
+        let name = R::NAME;
+        let segments = encode_request(&request, version, i32::from(version), Some("c".into()))
+            .unwrap_or_else(|error| panic!("{name} v{version}: {error}"));
+        for segment in segments {
+            self.stream.write_all(&segment).await.expect("connected");
+        }
+        let frame = self.frame(name, version).await;
+        let mut reader = Reader::new(&frame);
+        let header = ResponseHeader::decode(&mut reader, R::response_header_version(version));
+        assert_eq!(header.expect("a header").correlation_id, i32::from(version));
+        let response = R::Response::decode(&mut reader, version)
+            .unwrap_or_else(|error| panic!("{name} v{version}: {error}"));
+        assert_eq!(reader.remaining(), 0, "{name} v{version}");
+        self.asked.push((R::KEY, version));
+        response
+    }
+
+    async fn frame(&mut self, name: &str, version: i16) -> Bytes {
+        let length = self.stream.read_i32().await;
+        let length = length.unwrap_or_else(|_| panic!("{name} v{version} ended the connection"));
+        let mut frame = BytesMut::zeroed(usize::try_from(length).expect("a length"));
+        self.stream.read_exact(&mut frame).await.expect("a whole frame");
+        frame.freeze()
+    }
+}
+
+fn batch() -> Bytes {
+    let mut batch = BatchBuilder::new();
+    batch.append(Timestamp(1_000), Some(b"k"), Some(b"v"), &[]);
+    batch.build().expect("a batch")
+}
+
+fn versions(api: ApiKey) -> RangeInclusive<i16> {
+    let served = millstream::served().iter().find(|served| served.api == api);
+    served.unwrap_or_else(|| panic!("{} is not served", api.name())).versions.clone()
+}
+
+macro_rules! each {
+    ($client:ident, $api:ident, |$version:ident| $request:expr) => {
+        for $version in versions(ApiKey::$api) {
+            let response = $client.ask($version, $request).await;
+            // Shown by `--nocapture`, to read what clients get.
+            println!("{} v{}: {response:?}", ApiKey::$api.name(), $version);
+        }
+    };
+}
+
+#[tokio::test]
+async fn every_api_answers_in_every_version() {
+    let server = Server::start(ServerConfig::in_memory()).await.expect("starts");
+    let mut client = Client { stream: server.connect(), topic_id: Uuid::NIL, asked: Vec::new() };
+    cluster(&mut client).await;
+    topics(&mut client).await;
+    records(&mut client).await;
+    groups(&mut client).await;
+    configs(&mut client).await;
+    deletions(&mut client).await;
+    let mut advertised = Vec::new();
+    for served in millstream::served() {
+        advertised.extend(served.versions.clone().map(|version| (served.api.code(), version)));
+    }
+    client.asked.sort_unstable();
+    client.asked.dedup();
+    assert_eq!(client.asked, advertised, "asked, and advertised");
+    server.stop().await;
+}
+
+async fn cluster(client: &mut Client) {
+    each!(client, ApiVersions, |version| ApiVersionsRequest {
+        client_software_name: "test".into(),
+        client_software_version: "1".into(),
+        ..Default::default()
+    });
+    each!(client, DescribeCluster, |version| DescribeClusterRequest::default());
+    each!(client, FindCoordinator, |version| FindCoordinatorRequest {
+        key: if version < 4 { GROUP.into() } else { StrBytes::default() },
+        coordinator_keys: if version < 4 { Vec::new() } else { vec![GROUP.into()] },
+        ..Default::default()
+    });
+    each!(client, InitProducerId, |version| InitProducerIdRequest {
+        transactional_id: None,
+        ..Default::default()
+    });
+}
+
+async fn topics(client: &mut Client) {
+    use create_partitions_request::CreatePartitionsTopic;
+    use create_topics_request::CreatableTopic;
+    use metadata_request::MetadataRequestTopic;
+    each!(client, CreateTopics, |version| CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: if version == 2 { TOPIC.into() } else { format!("made-by-{version}").into() },
+            num_partitions: 1,
+            replication_factor: 1,
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    each!(client, CreatePartitions, |version| CreatePartitionsRequest {
+        topics: vec![CreatePartitionsTopic {
+            name: "made-by-3".into(),
+            count: i32::from(version) + 2,
+            assignments: None,
+        }],
+        ..Default::default()
+    });
+    each!(client, Metadata, |version| MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic { name: Some(TOPIC.into()), ..Default::default() }]),
+        ..Default::default()
+    });
+    let all = client.ask(12, MetadataRequest { topics: None, ..Default::default() }).await;
+    let found = all.topics.iter().find(|topic| topic.name.as_deref() == Some(TOPIC));
+    client.topic_id = found.expect("it was made").topic_id;
+}
+
+async fn records(client: &mut Client) {
+    use fetch_request::{FetchPartition, FetchTopic};
+    use list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+    use offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+    use produce_request::{PartitionProduceData, TopicProduceData};
+    let topic_id = client.topic_id;
+    let by_id = |version: i16| if version >= 13 { topic_id } else { Uuid::NIL };
+    let by_name =
+        |version: i16| if version >= 13 { StrBytes::default() } else { StrBytes::from(TOPIC) };
+    // Records and an error: both must be told in every version.
+    for index in [0, 99] {
+        each!(client, Produce, |version| ProduceRequest {
+            transactional_id: None,
+            acks: -1,
+            timeout_ms: 1_000,
+            topic_data: vec![TopicProduceData {
+                name: by_name(version),
+                topic_id: by_id(version),
+                partition_data: vec![PartitionProduceData { index, records: Some(batch().into()) }],
+            }],
+        });
+        each!(client, Fetch, |version| FetchRequest {
+            max_bytes: 1 << 20,
+            topics: vec![FetchTopic {
+                topic: by_name(version),
+                topic_id: by_id(version),
+                partitions: vec![FetchPartition {
+                    partition: index,
+                    partition_max_bytes: 1 << 20,
+                    ..Default::default()
+                }],
+            }],
+            ..Default::default()
+        });
+        each!(client, ListOffsets, |version| ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![ListOffsetsTopic {
+                name: TOPIC.into(),
+                partitions: vec![ListOffsetsPartition {
+                    partition_index: index,
+                    timestamp: 0,
+                    ..Default::default()
+                }],
+            }],
+            ..Default::default()
+        });
+        each!(client, OffsetForLeaderEpoch, |version| OffsetForLeaderEpochRequest {
+            topics: vec![OffsetForLeaderTopic {
+                topic: TOPIC.into(),
+                partitions: vec![OffsetForLeaderPartition {
+                    partition: index,
+                    leader_epoch: 0,
+                    ..Default::default()
+                }],
+            }],
+            ..Default::default()
+        });
+    }
+}
+
+async fn groups(client: &mut Client) {
+    use join_group_request::JoinGroupRequestProtocol;
+    use offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+    use offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopic};
+    each!(client, JoinGroup, |version| JoinGroupRequest {
+        group_id: format!("join-{version}").into(),
+        session_timeout_ms: 30_000,
+        rebalance_timeout_ms: if version >= 1 { 30_000 } else { -1 },
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            metadata: Bytes::from_static(b"m"),
+        }],
+        ..Default::default()
+    });
+    each!(client, SyncGroup, |version| SyncGroupRequest {
+        group_id: GROUP.into(),
+        member_id: "nobody".into(),
+        ..Default::default()
+    });
+    each!(client, Heartbeat, |version| HeartbeatRequest {
+        group_id: GROUP.into(),
+        member_id: "nobody".into(),
+        ..Default::default()
+    });
+    each!(client, LeaveGroup, |version| LeaveGroupRequest {
+        group_id: GROUP.into(),
+        member_id: if version < 3 { "nobody".into() } else { StrBytes::default() },
+        members: if version < 3 { Vec::new() } else { vec![Default::default()] },
+    });
+    let topic_id = client.topic_id;
+    each!(client, OffsetCommit, |version| OffsetCommitRequest {
+        group_id: GROUP.into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![OffsetCommitRequestTopic {
+            name: if version < 10 { TOPIC.into() } else { StrBytes::default() },
+            topic_id: if version < 10 { Uuid::NIL } else { topic_id },
+            partitions: vec![OffsetCommitRequestPartition {
+                committed_offset: 1,
+                ..Default::default()
+            }],
+        }],
+        ..Default::default()
+    });
+    each!(client, OffsetFetch, |version| {
+        let topics =
+            vec![OffsetFetchRequestTopic { name: TOPIC.into(), partition_indexes: vec![0, 7] }];
+        let group =
+            OffsetFetchRequestGroup { group_id: GROUP.into(), topics: None, ..Default::default() };
+        OffsetFetchRequest {
+            group_id: if version < 8 { GROUP.into() } else { StrBytes::default() },
+            topics: if version < 8 { Some(topics) } else { Some(Vec::new()) },
+            groups: if version < 8 { Vec::new() } else { vec![group] },
+            ..Default::default()
+        }
+    });
+    each!(client, DescribeGroups, |version| DescribeGroupsRequest {
+        groups: vec![GROUP.into(), "unknown".into(), "join-9".into()],
+        ..Default::default()
+    });
+    each!(client, ListGroups, |version| ListGroupsRequest::default());
+}
+
+async fn configs(client: &mut Client) {
+    use describe_configs_request::DescribeConfigsResource;
+    use incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+    each!(client, DescribeConfigs, |version| DescribeConfigsRequest {
+        resources: [(2, TOPIC), (4, "1"), (4, "7"), (32, GROUP)]
+            .map(|(resource_type, name)| DescribeConfigsResource {
+                resource_type,
+                resource_name: name.into(),
+                configuration_keys: None,
+            })
+            .into(),
+        include_synonyms: true,
+        include_documentation: version >= 3,
+    });
+    each!(client, IncrementalAlterConfigs, |version| IncrementalAlterConfigsRequest {
+        resources: vec![AlterConfigsResource {
+            resource_type: 2,
+            resource_name: TOPIC.into(),
+            configs: vec![AlterableConfig {
+                name: "retention.ms".into(),
+                config_operation: 0,
+                value: Some("3600000".into()),
+            }],
+        }],
+        ..Default::default()
+    });
+    each!(client, AlterConfigs, |version| AlterConfigsRequest {
+        resources: vec![alter_configs_request::AlterConfigsResource {
+            resource_type: 2,
+            resource_name: TOPIC.into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+}
+
+async fn deletions(client: &mut Client) {
+    use delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+    use delete_topics_request::DeleteTopicState;
+    use offset_delete_request::OffsetDeleteRequestTopic;
+    each!(client, DeleteRecords, |version| DeleteRecordsRequest {
+        topics: vec![DeleteRecordsTopic {
+            name: TOPIC.into(),
+            partitions: vec![DeleteRecordsPartition { partition_index: 0, offset: -1 }],
+        }],
+        ..Default::default()
+    });
+    each!(client, OffsetDelete, |version| OffsetDeleteRequest {
+        group_id: GROUP.into(),
+        topics: vec![OffsetDeleteRequestTopic { name: TOPIC.into(), ..Default::default() }],
+    });
+    each!(client, DeleteGroups, |version| DeleteGroupsRequest {
+        groups_names: vec![GROUP.into(), "unknown".into()],
+    });
+    each!(client, DeleteTopics, |version| DeleteTopicsRequest {
+        topic_names: if version < 6 { vec![TOPIC.into()] } else { Vec::new() },
+        topics: if version < 6 {
+            Vec::new()
+        } else {
+            vec![DeleteTopicState { name: Some("made-by-5".into()), ..Default::default() }]
+        },
+        ..Default::default()
+    });
+}
