@@ -1,0 +1,551 @@
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.File;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.HexFormat;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.TreeMap;
+import java.util.concurrent.Callable;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.IntStream;
+import org.apache.kafka.common.utils.Exit;
+
+/**
+ * Apache Kafka's command-line tools, run as a shell would run them, but in one JVM.
+ *
+ * <pre>java -cp ... Tools BOOTSTRAP SCENARIO RUN [ARGUMENT...]</pre>
+ *
+ * The last line printed is the result: {"result": "pass" | "fail" | "skip", "reason": ..., "data": ...}.
+ */
+public final class Tools {
+    private static final int SECONDS = 30;
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final PrintStream OUT = System.out;
+
+    // What stands between the fields that kafka-console-consumer prints: nothing that is in a record.
+    private static final String FIELD = "|f|";
+    private static final String LINE = "|l|\n";
+    private static final String HEADER = "|h|";
+    private static final String NULL = "|null|";
+
+    private static String bootstrap;
+    private static String topic;
+    private static List<String> arguments;
+
+    private static final Map<String, Callable<Object>> SCENARIOS = new LinkedHashMap<>();
+
+    static {
+        for (String codec : List.of("none", "gzip", "snappy", "lz4", "zstd")) {
+            SCENARIOS.put("produce-" + codec, () -> produceWith(codec));
+        }
+        for (String acks : List.of("0", "1", "all")) {
+            SCENARIOS.put("acks-" + acks, () -> produceAcks(acks));
+        }
+        SCENARIOS.put("idempotent", Tools::idempotent);
+        SCENARIOS.put("consume-start", () -> consumeFrom("earliest", 0));
+        SCENARIOS.put("consume-end", Tools::consumeEnd);
+        SCENARIOS.put("consume-offset", () -> consumeFrom("42", 42));
+        SCENARIOS.put("commit-manual", Tools::commitManual);
+        SCENARIOS.put("commit-auto", Tools::commitAuto);
+        SCENARIOS.put("topics", Tools::topics);
+        SCENARIOS.put("partitions", Tools::partitions);
+        SCENARIOS.put("configs", Tools::configs);
+        SCENARIOS.put("groups", Tools::groups);
+        SCENARIOS.put("delete-group", Tools::deleteGroup);
+        SCENARIOS.put("list-offsets", Tools::listOffsets);
+        SCENARIOS.put("delete-records", Tools::deleteRecords);
+        SCENARIOS.put("performance", Tools::performance);
+        SCENARIOS.put("read-others", Tools::readOthers);
+        SCENARIOS.put("tables-read", Tools::tablesRead);
+    }
+
+    private static final Map<String, String> LACKS = Map.of(
+        "keys", "the console producer is used on one partition here",
+        "consume-timestamp", "kafka-console-consumer can't start from a time; see list-offsets",
+        "group", "kafka-console-consumer is one member; see java",
+        "static-members", "kafka-console-consumer is one member; see java",
+        "table-produce", "kafka-console-producer doesn't tell where a record went");
+
+    public static void main(String[] words) throws Exception {
+        bootstrap = words[0];
+        topic = words[2] + "-java-tools-" + words[1];
+        arguments = List.of(words).subList(3, words.length);
+        Exit.setExitProcedure((code, message) -> {
+            // A tool may catch this and exit again: the first code is the one that a shell would see.
+            exitCode.compareAndSet(null, code);
+            throw new Exited();
+        });
+        Exit.setShutdownHookAdder((name, hook) -> hooks.add(hook));
+        OUT.println(JSON.writeValueAsString(attempt(words[1])));
+        OUT.flush();
+        Runtime.getRuntime().halt(0);
+    }
+
+    private static Map<String, Object> attempt(String scenario) throws IOException {
+        if (scenario.equals("version")) {
+            var properties = new Properties();
+            properties.load(Exit.class.getResourceAsStream("/kafka/kafka-version.properties"));
+            return result("pass", null, properties.getProperty("version"));
+        }
+        if (!SCENARIOS.containsKey(scenario)) {
+            return result("skip", LACKS.getOrDefault(scenario, "not a scenario of this client"), null);
+        }
+        try {
+            Object data = SCENARIOS.get(scenario).call();
+            return data instanceof Skip skip ? result("skip", skip.reason, null) : result("pass", null, data);
+        } catch (Throwable error) {
+            error.printStackTrace();
+            return result("fail", error.toString(), null);
+        }
+    }
+
+    private record Skip(String reason) { }
+
+    private static Map<String, Object> result(String result, String reason, Object data) {
+        Map<String, Object> all = new HashMap<>();
+        all.put("result", result);
+        all.put("reason", reason);
+        all.put("data", data);
+        return all;
+    }
+
+    // ---- running a tool
+
+    /** What a tool's call of `exit` becomes. */
+    private static final class Exited extends RuntimeException { }
+
+    private static final AtomicReference<Integer> exitCode = new AtomicReference<>();
+    private static final List<Runnable> hooks = new ArrayList<>();
+
+    private record Ran(int code, byte[] bytes) {
+        String text() {
+            return new String(bytes, StandardCharsets.UTF_8);
+        }
+    }
+
+    private interface Main {
+        void main(String[] words) throws Throwable;
+    }
+
+    /** Runs a tool with this input; what it prints to standard output, and its exit code. */
+    private static Ran run(Main tool, String input, String... words) throws Exception {
+        System.err.println("$ " + String.join(" ", words));
+        var printed = new ByteArrayOutputStream();
+        exitCode.set(null);
+        hooks.clear();
+        System.setIn(new ByteArrayInputStream(input.getBytes(StandardCharsets.UTF_8)));
+        System.setOut(new PrintStream(printed, true));
+        try {
+            tool.main(words);
+        } catch (Exited exited) {
+            // The code is in `exitCode`.
+        } catch (Throwable error) {
+            throw new AssertionError("a tool failed: " + error, error);
+        } finally {
+            hooks.forEach(Runnable::run);
+            System.setOut(OUT);
+        }
+        int code = exitCode.get() == null ? 0 : exitCode.get();
+        return new Ran(code, printed.toByteArray());
+    }
+
+    /** Runs a tool on the server; it must end well. */
+    private static String tool(Main tool, String... words) throws Exception {
+        Ran ran = attemptTool(tool, words);
+        check(ran.code == 0, "exit %d: %s", ran.code, ran.text());
+        return ran.text();
+    }
+
+    private static Ran attemptTool(Main tool, String... words) throws Exception {
+        return run(tool, "", with(words, "--bootstrap-server", bootstrap));
+    }
+
+    private static String[] with(String[] words, String... more) {
+        String[] all = Arrays.copyOf(words, words.length + more.length);
+        System.arraycopy(more, 0, all, words.length, more.length);
+        return all;
+    }
+
+    private static final Main TOPICS = org.apache.kafka.tools.TopicCommand::main;
+    private static final Main CONFIGS = kafka.admin.ConfigCommand::main;
+    private static final Main GROUPS = org.apache.kafka.tools.consumer.group.ConsumerGroupCommand::main;
+    private static final Main OFFSETS = org.apache.kafka.tools.GetOffsetShell::main;
+    private static final Main DELETE_RECORDS = org.apache.kafka.tools.DeleteRecordsCommand::main;
+    private static final Main PRODUCER = org.apache.kafka.tools.ConsoleProducer::main;
+    private static final Main CONSUMER = org.apache.kafka.tools.consumer.ConsoleConsumer::main;
+    private static final Main PERFORMANCE = org.apache.kafka.tools.ProducerPerformance::main;
+
+    private static boolean topicListed() throws Exception {
+        return tool(TOPICS, "--list").lines().anyMatch(topic::equals);
+    }
+
+    /** Creates the topic with one partition and waits until the server shows it. */
+    private static void create() throws Exception {
+        tool(TOPICS, "--create", "--topic", topic, "--partitions", "1", "--replication-factor", "1");
+        await("the topic is listed", Tools::topicListed);
+    }
+
+    /** Sends lines of HEADERS, tab, KEY, tab, VALUE. */
+    private static void produce(String topic, String lines, String... options) throws Exception {
+        Ran ran = run(PRODUCER, lines, with(options, "--bootstrap-server", bootstrap, "--topic", topic,
+            "--reader-property", "parse.key=true", "--reader-property", "parse.headers=true",
+            "--reader-property", "null.marker=" + NULL,
+            "--command-property", "max.in.flight.requests.per.connection=1"));
+        check(ran.code == 0, "kafka-console-producer: exit %d", ran.code);
+    }
+
+    private record Field(String name, byte[] value) { }
+
+    private record Rec(byte[] key, byte[] value, List<Field> headers, long timestamp, long offset) {
+        boolean equals(Rec other) {
+            boolean same = headers.size() == other.headers.size();
+            for (int i = 0; same && i < headers.size(); i++) {
+                same = headers.get(i).name.equals(other.headers.get(i).name)
+                    && Arrays.equals(headers.get(i).value, other.headers.get(i).value);
+            }
+            return same && Arrays.equals(key, other.key) && Arrays.equals(value, other.value)
+                && (other.timestamp < 0 || timestamp == other.timestamp);
+        }
+    }
+
+    /** Runs kafka-console-consumer until it has printed this many records. */
+    private static List<Rec> consume(String topic, int count, String... options) throws Exception {
+        Ran ran = run(CONSUMER, "", with(options, "--bootstrap-server", bootstrap, "--topic", topic,
+            "--max-messages", "" + count, "--timeout-ms", "" + SECONDS * 1000,
+            "--formatter-property", "print.timestamp=true", "--formatter-property", "print.offset=true",
+            "--formatter-property", "print.headers=true", "--formatter-property", "print.key=true",
+            "--formatter-property", "key.separator=" + FIELD, "--formatter-property", "line.separator=" + LINE,
+            "--formatter-property", "headers.separator=" + HEADER, "--formatter-property", "null.literal=" + NULL));
+        // One byte is one character here: whatever the records hold, it comes through.
+        String printed = new String(ran.bytes, StandardCharsets.ISO_8859_1);
+        List<Rec> records = new ArrayList<>();
+        for (String line : printed.split(Pattern.quote(LINE))) {
+            if (!line.isEmpty()) {
+                records.add(parse(line));
+            }
+        }
+        check(records.size() == count, "%d records instead of %d", records.size(), count);
+        return records;
+    }
+
+    private static List<Rec> read(String topic, String offset, int count) throws Exception {
+        return consume(topic, count, "--partition", "0", "--offset", offset);
+    }
+
+    /** From `CreateTime:1|f|Offset:2|f|NAME:VALUE|h|NAME:VALUE|f|KEY|f|VALUE`. */
+    private static Rec parse(String line) {
+        String[] fields = line.split(Pattern.quote(FIELD), -1);
+        List<Field> headers = new ArrayList<>();
+        if (!fields[2].equals("NO_HEADERS")) {
+            for (String header : fields[2].split(Pattern.quote(HEADER), -1)) {
+                int colon = header.indexOf(':');
+                String name = new String(latin(header.substring(0, colon)), StandardCharsets.UTF_8);
+                headers.add(new Field(name, latin(header.substring(colon + 1))));
+            }
+        }
+        return new Rec(latin(fields[3]), latin(fields[4]), headers, number(fields[0]), number(fields[1]));
+    }
+
+    private static byte[] latin(String text) {
+        return text.equals(NULL) ? null : text.getBytes(StandardCharsets.ISO_8859_1);
+    }
+
+    private static long number(String field) {
+        return Long.parseLong(field.substring(field.indexOf(':') + 1));
+    }
+
+    // ---- helpers
+
+    private static void check(boolean holds, String format, Object... values) {
+        if (!holds) {
+            throw new AssertionError(String.format(format, values));
+        }
+    }
+
+    private static void await(String what, Callable<Boolean> condition) throws Exception {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(SECONDS);
+        while (!condition.call()) {
+            check(System.nanoTime() < deadline, "waited %d s in vain: %s", SECONDS, what);
+            Thread.sleep(20);
+        }
+    }
+
+    private static byte[] unhex(JsonNode node) {
+        return node.isNull() ? null : HexFormat.of().parseHex(node.asText());
+    }
+
+    /** Records as the runner writes them: JSON with all bytes in hex. */
+    private static List<Rec> load(String file) throws IOException {
+        List<Rec> records = new ArrayList<>();
+        for (JsonNode r : JSON.readTree(new File(file))) {
+            List<Field> headers = new ArrayList<>();
+            r.get("headers").forEach(h -> headers.add(new Field(h.get(0).asText(), unhex(h.get(1)))));
+            long timestamp = r.get("timestamp").isNull() ? -1 : r.get("timestamp").asLong();
+            records.add(new Rec(unhex(r.get("key")), unhex(r.get("value")), headers, timestamp, 0));
+        }
+        return records;
+    }
+
+    private static String text(byte[] bytes) {
+        return bytes == null ? NULL : new String(bytes, StandardCharsets.UTF_8);
+    }
+
+    private static String line(Rec record) {
+        var headers = record.headers.stream().map(h -> h.name + ":" + text(h.value)).toList();
+        String joined = headers.isEmpty() ? NULL : String.join(",", headers);
+        return joined + "\t" + text(record.key) + "\t" + text(record.value) + "\n";
+    }
+
+    private static void equal(List<Rec> got, List<Rec> expected) {
+        for (int i = 0; i < got.size(); i++) {
+            check(got.get(i).equals(expected.get(i)), "record %d differs: %.200s", i, line(got.get(i)));
+        }
+    }
+
+    private static List<Rec> numbered(int count) {
+        return IntStream.range(0, count)
+            .mapToObj(i -> new Rec(("k" + i).getBytes(), ("v" + i).getBytes(), List.of(), -1, i)).toList();
+    }
+
+    private static String lines(List<Rec> records) {
+        return String.join("", records.stream().map(Tools::line).toList());
+    }
+
+    private static void contains(String text, String expected) {
+        check(text.contains(expected), "no \"%s\" in:%n%s", expected, text);
+    }
+
+    // ---- produce and consume
+
+    private static Object produceWith(String codec) throws Exception {
+        List<Rec> records = load(arguments.get(0));
+        create();
+        produce(topic, lines(records), "--compression-codec", codec);
+        equal(read(topic, "earliest", records.size()), records);
+        return null;
+    }
+
+    private static Object produceAcks(String acks) throws Exception {
+        create();
+        produce(topic, lines(numbered(100)), "--request-required-acks", acks);
+        equal(read(topic, "earliest", 100), numbered(100));
+        return null;
+    }
+
+    private static Object idempotent() throws Exception {
+        create();
+        produce(topic, lines(numbered(2000)), "--command-property", "enable.idempotence=true", "--batch-size", "500");
+        equal(read(topic, "earliest", 2000), numbered(2000));
+        contains(tool(OFFSETS, "--topic", topic), topic + ":0:2000");
+        return null;
+    }
+
+    private static Object consumeFrom(String offset, int first) throws Exception {
+        create();
+        produce(topic, lines(numbered(100)));
+        var got = read(topic, offset, 100 - first);
+        equal(got, numbered(100).subList(first, 100));
+        check(got.get(0).offset == first, "offset %d", got.get(0).offset);
+        return null;
+    }
+
+    /** Nothing tells when the consumer is in place: so the load goes on until it has seen something. */
+    private static Object consumeEnd() throws Exception {
+        create();
+        produce(topic, lines(numbered(100)));
+        var client = new Properties();
+        client.put("bootstrap.servers", bootstrap);
+        var bytes = new org.apache.kafka.common.serialization.ByteArraySerializer();
+        var producer = new org.apache.kafka.clients.producer.KafkaProducer<>(client, bytes, bytes);
+        var load = new Thread(() -> {
+            try {
+                while (true) {
+                    Thread.sleep(100);
+                    producer.send(new org.apache.kafka.clients.producer.ProducerRecord<>(topic, "later".getBytes()));
+                }
+            } catch (InterruptedException end) {
+                producer.close();
+            }
+        });
+        load.start();
+        var got = read(topic, "latest", 3);
+        load.interrupt();
+        load.join();
+        check(got.get(0).offset >= 100, "offset %d", got.get(0).offset);
+        check(got.stream().allMatch(r -> Arrays.equals(r.value, "later".getBytes())), "not what came later");
+        return null;
+    }
+
+    private static Object commitManual() throws Exception {
+        create();
+        produce(topic, lines(numbered(100)));
+        String printed = tool(GROUPS, "--group", topic, "--topic", topic, "--reset-offsets", "--to-offset", "60", "--execute");
+        check(Pattern.compile(topic + "\\s+0\\s+60").matcher(printed).find(), printed);
+        var got = consume(topic, 40, "--group", topic);
+        check(got.get(0).offset == 60, "offset %d", got.get(0).offset);
+        return null;
+    }
+
+    private static Object commitAuto() throws Exception {
+        create();
+        produce(topic, lines(numbered(100)));
+        equal(consume(topic, 100, "--group", topic, "--from-beginning"), numbered(100));
+        produce(topic, lines(numbered(10)));
+        var got = consume(topic, 10, "--group", topic, "--from-beginning");
+        check(got.get(0).offset == 100, "offset %d", got.get(0).offset);
+        return null;
+    }
+
+    // ---- admin
+
+    private static Object topics() throws Exception {
+        tool(TOPICS, "--create", "--topic", topic, "--partitions", "3", "--config", "retention.ms=3600000");
+        Ran again = attemptTool(TOPICS, "--create", "--topic", topic);
+        check(again.code == 1 && again.text().contains("already exists"), "exit %d: %s", again.code, again.text());
+        await("the topic is listed", Tools::topicListed);
+        String described = tool(TOPICS, "--describe", "--topic", topic);
+        contains(described, "PartitionCount: 3");
+        contains(described, "retention.ms=3600000");
+        check(described.lines().filter(line -> line.matches(".*Partition: \\d+\tLeader: \\d+.*")).count() == 3, described);
+        tool(TOPICS, "--delete", "--topic", topic);
+        await("the topic is gone", () -> !topicListed());
+        return null;
+    }
+
+    private static Object partitions() throws Exception {
+        create();
+        tool(TOPICS, "--alter", "--topic", topic, "--partitions", "5");
+        await("five partitions", () -> tool(TOPICS, "--describe", "--topic", topic).contains("PartitionCount: 5"));
+        Ran fewer = attemptTool(TOPICS, "--alter", "--topic", topic, "--partitions", "2");
+        check(fewer.code == 1 && fewer.text().contains("5"), "exit %d: %s", fewer.code, fewer.text());
+        return null;
+    }
+
+    private static Object configs() throws Exception {
+        create();
+        String[] entity = {"--entity-type", "topics", "--entity-name", topic};
+        String all = tool(CONFIGS, with(entity, "--describe", "--all"));
+        contains(all, "retention.ms=604800000");
+        contains(all, "max.message.bytes=");
+        tool(CONFIGS, with(entity, "--alter", "--add-config", "retention.ms=3600000,cleanup.policy=[compact,delete]"));
+        await("two configs set", () -> {
+            String set = tool(CONFIGS, with(entity, "--describe"));
+            return set.contains("retention.ms=3600000") && set.contains("cleanup.policy=compact,delete");
+        });
+        tool(CONFIGS, with(entity, "--alter", "--delete-config", "retention.ms"));
+        await("one config unset", () -> !tool(CONFIGS, with(entity, "--describe")).contains("retention.ms"));
+        return null;
+    }
+
+    private static Object groups() throws Exception {
+        create();
+        produce(topic, lines(numbered(100)));
+        consume(topic, 60, "--group", topic, "--from-beginning");
+        check(tool(GROUPS, "--list").lines().anyMatch(topic::equals), "the group is not listed");
+        String described = tool(GROUPS, "--describe", "--group", topic);
+        // Group, topic, partition, committed, end, lag.
+        Matcher columns = Pattern.compile(topic + "\\s+" + topic + "\\s+0\\s+60\\s+100\\s+40").matcher(described);
+        check(columns.find(), described);
+        contains(tool(GROUPS, "--describe", "--group", topic, "--state"), "Empty");
+        return null;
+    }
+
+    private static Object deleteGroup() throws Exception {
+        create();
+        produce(topic, lines(numbered(10)));
+        consume(topic, 10, "--group", topic, "--from-beginning");
+        contains(tool(GROUPS, "--delete", "--group", topic), "was successful");
+        check(tool(GROUPS, "--list").lines().noneMatch(topic::equals), "the group is still listed");
+        return null;
+    }
+
+    private static Object listOffsets() throws Exception {
+        create();
+        produce(topic, lines(numbered(42)));
+        Thread.sleep(10);
+        long between = System.currentTimeMillis();
+        Thread.sleep(10);
+        produce(topic, lines(numbered(58)));
+        for (var asked : Map.of("earliest", 0, "latest", 100, "max-timestamp", 99, "" + between, 42).entrySet()) {
+            String printed = tool(OFFSETS, "--topic", topic, "--time", asked.getKey());
+            // Records of one millisecond share the highest timestamp: any of them is right.
+            String expected = asked.getKey().equals("max-timestamp") ? "\\d+" : "" + asked.getValue();
+            check(printed.trim().matches(topic + ":0:" + expected), "%s: %s", asked, printed);
+        }
+        return null;
+    }
+
+    private static Object deleteRecords() throws Exception {
+        create();
+        produce(topic, lines(numbered(100)));
+        Path file = Files.createTempFile("delete-records", ".json");
+        var place = Map.of("topic", topic, "partition", 0, "offset", 40);
+        Files.writeString(file, JSON.writeValueAsString(Map.of("partitions", List.of(place), "version", 1)));
+        contains(tool(DELETE_RECORDS, "--offset-json-file", file.toString()), "low_watermark: 40");
+        Files.delete(file);
+        check(read(topic, "earliest", 60).get(0).offset == 40, "reading begins elsewhere");
+        return null;
+    }
+
+    private static Object performance() throws Exception {
+        String printed = tool(PERFORMANCE, "--topic", topic, "--num-records", "50000", "--record-size", "200",
+            "--throughput", "-1", "--command-property", "compression.type=lz4", "acks=all");
+        contains(printed, "50000 records sent");
+        return null;
+    }
+
+    // ---- all clients together
+
+    private static Object readOthers() throws Exception {
+        if (arguments.isEmpty()) {
+            return new Skip("no other client has produced in this run");
+        }
+        for (String pair : arguments) {
+            String[] parts = pair.split("=", 2);
+            List<Rec> expected = load(parts[1]);
+            equal(read(parts[0], "earliest", expected.size()), expected);
+        }
+        return Map.of("topics", arguments.size());
+    }
+
+    private static Object tablesRead() throws Exception {
+        if (arguments.isEmpty()) {
+            return new Skip("no table has been produced in this run");
+        }
+        Map<String, Object> tables = new TreeMap<>();
+        for (String table : arguments) {
+            Map<String, Object> digests = new TreeMap<>();
+            for (String end : tool(OFFSETS, "--topic", table).trim().split("\n")) {
+                String[] parts = end.split(":");
+                int count = Integer.parseInt(parts[2]);
+                if (count > 0) {
+                    var hash = MessageDigest.getInstance("SHA-256");
+                    for (Rec r : consume(table, count, "--partition", parts[1], "--offset", "earliest")) {
+                        for (byte[] part : new byte[][] {r.key, {'\n'}, r.value, {'\n'}}) {
+                            hash.update(part);
+                        }
+                    }
+                    digests.put(parts[1], List.of(count, HexFormat.of().formatHex(hash.digest())));
+                }
+            }
+            tables.put(table, digests);
+        }
+        return tables;
+    }
+}

@@ -1,0 +1,204 @@
+"""confluent-kafka: librdkafka, driven from Python."""
+
+import confluent_kafka as ck
+from confluent_kafka import admin as ca
+
+import suite
+
+SECONDS = 30
+
+
+class Member:
+    def __init__(self, bootstrap, group, topic, auto_commit, instance):
+        self.topic, self.assigned, self.rebalances = topic, set(), 0
+        config = {
+            "bootstrap.servers": bootstrap,
+            "group.id": group,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": auto_commit,
+            "auto.commit.interval.ms": 200,
+            "heartbeat.interval.ms": 300,
+            "session.timeout.ms": 10_000,
+        }
+        if instance:
+            config["group.instance.id"] = instance
+        self.consumer = ck.Consumer(config)
+        self.consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
+
+    def _on_assign(self, _, partitions):
+        self.assigned = {p.partition for p in partitions}
+        self.rebalances += 1
+
+    def _on_revoke(self, _, partitions):
+        self.assigned -= {p.partition for p in partitions}
+
+    def poll(self):
+        return [to_record(m) for m in self.consumer.consume(500, timeout=0.1)]
+
+    def commit(self, offsets=None):
+        if offsets is None:
+            self.consumer.commit(asynchronous=False)
+        else:
+            partitions = [ck.TopicPartition(self.topic, p, o) for p, o in offsets.items()]
+            self.consumer.commit(offsets=partitions, asynchronous=False)
+
+    def close(self):
+        self.consumer.close()
+
+
+def to_record(message):
+    if message.error():
+        raise ck.KafkaException(message.error())
+    return suite.Record(
+        message.key(),
+        message.value(),
+        message.headers() or [],
+        message.timestamp()[1],
+        message.partition(),
+        message.offset(),
+    )
+
+
+class Confluent(suite.Client):
+    name = "confluent-kafka"
+    rebalance_errors = (ck.KafkaException,)
+
+    def version(self):
+        return f"{ck.version()} (librdkafka {ck.libversion()[0]})"
+
+    def produce(self, topic, records, compression="none", acks="all", idempotent=False):
+        producer = ck.Producer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "compression.type": compression,
+                "acks": acks,
+                "enable.idempotence": idempotent,
+                # Without idempotence, a retry of one of several requests in flight changes the order.
+                "max.in.flight.requests.per.connection": 5 if idempotent else 1,
+                "linger.ms": 5,
+            }
+        )
+        placed, errors = [None] * len(records), []
+        for i, r in enumerate(records):
+
+            def delivered(error, message, i=i):
+                placed[i] = error or (message.partition(), message.offset())
+                if error:
+                    errors.append(error)
+
+            place = {} if r.partition is None else {"partition": r.partition}
+            at = {} if r.timestamp is None else {"timestamp": r.timestamp}
+            while True:
+                try:
+                    producer.produce(
+                        topic, r.value, r.key, headers=r.headers or None, on_delivery=delivered, **place, **at
+                    )
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            producer.poll(0)
+        assert producer.flush(SECONDS) == 0, "not all records were delivered"
+        assert not errors, f"{len(errors)} records failed, the first with {errors[0]}"
+        return placed
+
+    def read(self, topic, partition, start, count, ready=None):
+        consumer = ck.Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": "none",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 50,
+            }
+        )
+        try:
+            place = ck.TopicPartition(topic, partition, ck.OFFSET_BEGINNING)
+            if isinstance(start, tuple):
+                asked = ck.TopicPartition(topic, partition, start[1])
+                place.offset = consumer.offsets_for_times([asked], SECONDS)[0].offset
+            elif start == "end":
+                place.offset = consumer.get_watermark_offsets(place, SECONDS)[1]
+            elif start != "start":
+                place.offset = start
+            consumer.assign([place])
+            if ready:
+                ready()
+            got = []
+            while len(got) < count:
+                batch = consumer.consume(min(count - len(got), 10_000), timeout=SECONDS)
+                assert batch, f"only {len(got)} of {count} records came"
+                got.extend(map(to_record, batch))
+            return got
+        finally:
+            consumer.close()
+
+    def member(self, group, topic, auto_commit=False, instance=None):
+        return Member(self.bootstrap, group, topic, auto_commit, instance)
+
+    # ---- admin
+
+    @property
+    def admin(self):
+        if "_admin" not in self.__dict__:
+            self._admin = ca.AdminClient({"bootstrap.servers": self.bootstrap})
+        return self._admin
+
+    def error_code(self, error):
+        return error.args[0].code()
+
+    def create_topic(self, topic, partitions, configs):
+        new = ca.NewTopic(topic, num_partitions=partitions, replication_factor=1, config=configs)
+        self.admin.create_topics([new])[topic].result(SECONDS)
+
+    def topics(self):
+        return set(self.admin.list_topics(timeout=SECONDS).topics)
+
+    def describe_topic(self, topic):
+        found = self.admin.describe_topics(ck.TopicCollection([topic]))[topic].result(SECONDS)
+        return {p.id: p.leader.id for p in found.partitions}
+
+    def delete_topic(self, topic):
+        self.admin.delete_topics([topic])[topic].result(SECONDS)
+
+    def add_partitions(self, topic, total):
+        self.admin.create_partitions([ca.NewPartitions(topic, total)])[topic].result(SECONDS)
+
+    def configs(self, topic):
+        resource = ca.ConfigResource(ca.ResourceType.TOPIC, topic)
+        found = self.admin.describe_configs([resource])[resource].result(SECONDS)
+        return {name: entry.value for name, entry in found.items()}
+
+    def alter_configs(self, topic, values, unset):
+        operations = ca.AlterConfigOpType
+        entries = [
+            ca.ConfigEntry(name, value, incremental_operation=operations.SET) for name, value in values.items()
+        ] + [ca.ConfigEntry(name, None, incremental_operation=operations.DELETE) for name in unset]
+        resource = ca.ConfigResource(ca.ResourceType.TOPIC, topic, incremental_configs=entries)
+        self.admin.incremental_alter_configs([resource])[resource].result(SECONDS)
+
+    def groups(self):
+        return {g.group_id for g in self.admin.list_consumer_groups().result(SECONDS).valid}
+
+    def describe_group(self, group):
+        found = self.admin.describe_consumer_groups([group])[group].result(SECONDS)
+        return found.state.name.capitalize(), len(found.members)
+
+    def delete_group(self, group):
+        self.admin.delete_consumer_groups([group])[group].result(SECONDS)
+
+    def committed(self, group, topic):
+        asked = ck.ConsumerGroupTopicPartitions(group)
+        found = self.admin.list_consumer_group_offsets([asked])[group].result(SECONDS)
+        return {p.partition: p.offset for p in found.topic_partitions if p.topic == topic}
+
+    def offset(self, topic, partition, spec):
+        named = {"earliest": ca.OffsetSpec.earliest(), "latest": ca.OffsetSpec.latest()}
+        place = ck.TopicPartition(topic, partition)
+        asked = named.get(spec) or ca.OffsetSpec.for_timestamp(spec)
+        return self.admin.list_offsets({place: asked})[place].result(SECONDS).offset
+
+    def delete_records(self, topic, partition, before):
+        place = ck.TopicPartition(topic, partition, before)
+        return self.admin.delete_records([place])[place].result(SECONDS).low_watermark
+
+
+suite.main(Confluent)
