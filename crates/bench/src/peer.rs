@@ -1,0 +1,152 @@
+//! A connection to a broker, as thin as can be: whole frames out, whole frames in.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use millstream_wire::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use millstream_wire::metadata_request::MetadataRequestTopic;
+use millstream_wire::{
+    CreateTopicsRequest, ErrorCode, Message as _, MetadataRequest, Reader, Request, ResponseHeader,
+    StrBytes, encode_request,
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const CREATE_TOPICS_VERSION: i16 = 7;
+const METADATA_VERSION: i16 = 12;
+
+/// What creating a topic waits for, at most.
+const CREATE_TIMEOUT_MS: i32 = 30_000;
+
+/// No broker of the benchmark answers with more.
+const RESPONSE_BYTES_MAX: usize = 256 << 20;
+
+/// One connection, one request at a time.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    stream: TcpStream,
+    next_id: i32,
+}
+
+impl Peer {
+    /// # Errors
+    ///
+    /// When nothing listens there.
+    pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        Ok(Self { stream: connect(address).await?, next_id: 1 })
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends or either side can't be encoded or decoded.
+    pub(crate) async fn call<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+    ) -> anyhow::Result<R::Response> {
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        let segments = encode_request(request, version, id, Some(StrBytes::from("bench")))?;
+        self.stream.write_all(&segments.concat()).await?;
+        let frame = read_frame(&mut self.stream).await?;
+        decode_response::<R>(&frame, version, id)
+    }
+
+    /// Makes a topic and waits until each partition has a leader.
+    ///
+    /// # Errors
+    ///
+    /// When the broker refuses.
+    pub(crate) async fn create_topic(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&'static str, &'static str)],
+    ) -> anyhow::Result<()> {
+        let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
+            name: StrBytes::from(*name),
+            value: Some(StrBytes::from(*value)),
+        });
+        let topic = CreatableTopic {
+            name: StrBytes::from(name.to_owned()),
+            num_partitions: partitions,
+            replication_factor: 1,
+            configs: configs.collect(),
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: CREATE_TIMEOUT_MS,
+            ..CreateTopicsRequest::default()
+        };
+        let response = self.call(&request, CREATE_TOPICS_VERSION).await?;
+        let topic = response.topics.first().context("CreateTopics answered without the topic")?;
+        let error = ErrorCode::or_unknown(topic.error_code);
+        ensure!(error == ErrorCode::None, "creating {name}: {}", error.name());
+        self.wait_for_leaders(name, partitions).await
+    }
+
+    async fn wait_for_leaders(&mut self, name: &str, partitions: i32) -> anyhow::Result<()> {
+        let name = Some(StrBytes::from(name.to_owned()));
+        let topic = MetadataRequestTopic { name, ..MetadataRequestTopic::default() };
+        let request = MetadataRequest {
+            topics: Some(vec![topic]),
+            allow_auto_topic_creation: false,
+            ..MetadataRequest::default()
+        };
+        loop {
+            let response = self.call(&request, METADATA_VERSION).await?;
+            let led = response.topics.iter().flat_map(|topic| &topic.partitions);
+            let led = led.filter(|each| each.error_code == 0 && each.leader_id >= 0).count();
+            if led == usize::try_from(partitions)? {
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Connects without delay of small segments.
+///
+/// # Errors
+///
+/// When nothing listens there.
+pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await.with_context(|| address.to_string())?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The next frame, without its length.
+///
+/// # Errors
+///
+/// When the connection ends, or the length is absurd.
+pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<Bytes> {
+    let length = usize::try_from(stream.read_i32().await?).context("a negative length")?;
+    ensure!(length <= RESPONSE_BYTES_MAX, "an answer of {length} bytes");
+    // Not zeroed first: answers to Fetch are large.
+    let mut frame = Vec::with_capacity(length);
+    let read = stream.take(length as u64).read_to_end(&mut frame).await?;
+    ensure!(read == length, "the connection ended within an answer");
+    Ok(Bytes::from(frame))
+}
+
+/// Reads the answer to a request `R`.
+///
+/// # Errors
+///
+/// When it is none, or the answer to another request.
+pub(crate) fn decode_response<R: Request>(
+    frame: &Bytes,
+    version: i16,
+    correlation_id: i32,
+) -> anyhow::Result<R::Response> {
+    let mut reader = Reader::new(frame);
+    let header = ResponseHeader::decode(&mut reader, R::response_header_version(version))?;
+    ensure!(header.correlation_id == correlation_id, "the answer to another request");
+    Ok(R::Response::decode(&mut reader, version)?)
+}

@@ -1,0 +1,188 @@
+//! What things cost, read from outside: `/proc` of a process, `/proc` of the machine, the disk.
+
+use std::fs;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+/// `USER_HZ`: what `/proc` counts CPU time in, per second; 100 on every Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A process at rest uses less than this share of one core.
+const REST_SHARE: f64 = 0.1;
+
+const REST_LOOK: Duration = Duration::from_millis(200);
+
+/// CPU time of a process and of the whole machine at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cpu {
+    at: Instant,
+    server: f64,
+    generator: f64,
+    machine: f64,
+}
+
+/// What was used between two moments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Used {
+    /// CPU-seconds of the server.
+    pub(crate) server: f64,
+    /// Cores that the generator kept busy, on average.
+    pub(crate) generator_cores: f64,
+    /// Cores that everything else on the machine kept busy, on average.
+    pub(crate) others_cores: f64,
+}
+
+impl Cpu {
+    /// Reads the counters; `server` is its process.
+    ///
+    /// # Errors
+    ///
+    /// When the process is gone.
+    pub(crate) fn now(server: u32) -> anyhow::Result<Self> {
+        Ok(Self {
+            at: Instant::now(),
+            server: process_seconds(&server.to_string())?,
+            generator: process_seconds("self")?,
+            machine: machine_seconds()?,
+        })
+    }
+
+    /// What was used since.
+    ///
+    /// # Errors
+    ///
+    /// When the process is gone.
+    pub(crate) fn since(&self, server: u32) -> anyhow::Result<Used> {
+        let now = Self::now(server)?;
+        let elapsed = now.at.duration_since(self.at).as_secs_f64();
+        let (server, generator) = (now.server - self.server, now.generator - self.generator);
+        let others = now.machine - self.machine - server - generator;
+        Ok(Used {
+            server,
+            generator_cores: generator / elapsed,
+            others_cores: (others / elapsed).max(0.0),
+        })
+    }
+}
+
+/// Waits until a process has done the work that it put off, at most `limit`.
+///
+/// # Errors
+///
+/// When the process is gone.
+pub(crate) fn rest(process: u32, limit: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + limit;
+    let process = process.to_string();
+    while Instant::now() < deadline {
+        let before = process_seconds(&process)?;
+        std::thread::sleep(REST_LOOK);
+        let used = process_seconds(&process)? - before;
+        if used < REST_SHARE * REST_LOOK.as_secs_f64() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The resident memory of a process, in MiB.
+///
+/// # Errors
+///
+/// When the process is gone.
+pub(crate) fn resident_mebibytes(process: u32) -> anyhow::Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kibibytes / 1024.0)
+}
+
+/// What was asked of a process when it was started.
+pub(crate) fn command_line(process: u32) -> String {
+    let bytes = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+/// Cores and memory, in words.
+///
+/// # Errors
+///
+/// When `/proc` can't be read.
+pub(crate) fn machine() -> anyhow::Result<String> {
+    let cores = std::thread::available_parallelism()?;
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kibibytes: f64 =
+        total.context("no MemTotal")?.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(format!("{cores} cores, {:.0} GiB of memory", kibibytes / f64::from(1 << 20)))
+}
+
+/// What a disk gives a program that waits for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Disk {
+    /// Median time to write 4 KiB and flush, in microseconds.
+    pub(crate) flush_us: f64,
+    /// Median rate of writing 1 MiB and flushing, in MB per second.
+    pub(crate) flushed_megabytes: f64,
+}
+
+/// Measures the disk that holds `folder`: files written in place, `fdatasync` after each write.
+///
+/// # Errors
+///
+/// When it can't be written.
+pub(crate) fn disk(folder: &Path) -> anyhow::Result<Disk> {
+    let path = folder.join("flush-probe");
+    let small = flushes(&path, 4 << 10, 200)?;
+    let large = flushes(&path, 1 << 20, 50)?;
+    fs::remove_file(&path)?;
+    Ok(Disk {
+        flush_us: small.as_secs_f64() * 1e6,
+        flushed_megabytes: f64::from(1 << 20) / 1e6 / large.as_secs_f64(),
+    })
+}
+
+/// The median time of writing `bytes` to the same place and flushing.
+fn flushes(path: &Path, bytes: usize, count: usize) -> anyhow::Result<Duration> {
+    let mut file = fs::File::create(path)?;
+    let block = vec![0xA5; bytes];
+    file.write_all(&block)?;
+    file.sync_all()?;
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let begun = Instant::now();
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&block)?;
+        file.sync_data()?;
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    times.get(count / 2).copied().context("no flush was measured")
+}
+
+/// User and system time of a process, all its threads, in seconds.
+fn process_seconds(process: &str) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))
+        .with_context(|| format!("process {process} is gone"))?;
+    // The name before may hold anything, a `)` too.
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
+    let ticks: f64 = fields.split_whitespace().skip(11).take(2).map_while(number).sum();
+    Ok(ticks / TICKS_PER_SECOND)
+}
+
+/// All time that the machine was not idle, in seconds.
+fn machine_seconds() -> anyhow::Result<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().context("/proc/stat")?;
+    let ticks: Vec<f64> = line.split_whitespace().skip(1).take(8).map_while(number).collect();
+    // Without idle (3) and waiting for disks (4).
+    let busy: f64 =
+        ticks.iter().enumerate().filter(|(at, _)| !(3..=4).contains(at)).map(|(_, t)| t).sum();
+    Ok(busy / TICKS_PER_SECOND)
+}
+
+fn number(word: &str) -> Option<f64> {
+    word.parse().ok()
+}
