@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_coordinator::config::TopicConfig;
-use millstream_log::{AppendError, Appended, Origin};
+use millstream_env::Env;
+use millstream_log::{AppendError, Appended, Origin, Partition};
 use millstream_record::batch::{
     BatchError, Check, Origin as Sender, TimestampBounds, TimestampType, ValidBatch, split,
 };
-use millstream_types::Timestamp;
 use millstream_types::limits::BATCH_BYTES_CEILING;
+use millstream_types::{Monotonic, Timestamp};
 
+use crate::Broker;
 use crate::topics::Topic;
 
 /// How a client's records came in.
@@ -22,6 +24,8 @@ pub struct Sent {
     pub full_validation: bool,
     /// The size of the buffer that they are part of, in bytes: what keeping them would pin.
     pub buffer_bytes: usize,
+    /// Until when they may wait for room in the journal.
+    pub patience: Monotonic,
 }
 
 /// Why a client's records were not appended.
@@ -58,34 +62,62 @@ impl ProduceError {
     }
 }
 
-impl Topic {
-    /// Appends `records`, the bytes of one batch as a client sent them, to partition `index`.
-    /// Returns at once; the answer may go out when [`Appended::end`] is durable.
+impl Broker {
+    /// Appends `records`, the bytes of one batch as a client sent them, to partition `index` of
+    /// `topic`. Waits only for room in the journal: where there is some, it is done when first
+    /// polled. The answer may go out when [`Appended::end`] is durable.
     ///
     /// # Errors
     ///
     /// Nothing was appended then.
-    pub fn append(&self, index: i32, records: &Bytes, how: Sent) -> Result<Appended, ProduceError> {
-        if self.internal {
+    pub async fn append(
+        &self,
+        topic: &Topic,
+        index: i32,
+        records: &Bytes,
+        how: Sent,
+    ) -> Result<Appended, ProduceError> {
+        if topic.internal {
             return Err(ProduceError::Internal);
         }
-        let partition = self.partition(index).ok_or(ProduceError::NoPartition)?;
+        let partition = topic.partition(index).ok_or(ProduceError::NoPartition)?;
         let batch = only(records)?;
-        let batch = ValidBatch::check(batch, &check(&self.config, how))?;
+        let batch = ValidBatch::check(batch, &check(&topic.config, how))?;
         if batch.header().attributes.is_transactional() {
             return Err(ProduceError::Transactional);
         }
-        let batch = self.compressed(batch)?;
-        Ok(partition.append_pinned(&[batch], Origin::Client, Some(how.buffer_bytes))?)
+        let batch = compressed(batch, &topic.config)?;
+        Ok(append_patiently(self.env(), partition, &[batch], how).await?)
     }
+}
 
-    /// The batch in the compression that the topic asks for; most ask for the producer's.
-    fn compressed(&self, batch: ValidBatch) -> Result<ValidBatch, BatchError> {
-        match self.config.compression {
-            Some(wanted) => {
-                batch.recompress(wanted, self.config.compression_level, BATCH_BYTES_CEILING)
-            }
-            None => Ok(batch),
+/// The batch in the compression that the topic asks for; most ask for the producer's.
+fn compressed(batch: ValidBatch, config: &TopicConfig) -> Result<ValidBatch, BatchError> {
+    match config.compression {
+        Some(wanted) => batch.recompress(wanted, config.compression_level, BATCH_BYTES_CEILING),
+        None => Ok(batch),
+    }
+}
+
+/// A producer that is faster than the disk is held back, not turned away.
+async fn append_patiently(
+    env: &Env,
+    partition: &Partition,
+    batch: &[ValidBatch],
+    how: Sent,
+) -> Result<Appended, AppendError> {
+    let mut room = partition.room();
+    loop {
+        let appended = partition.append_pinned(batch, Origin::Client, Some(how.buffer_bytes));
+        if appended != Err(AppendError::Full) {
+            return appended;
+        }
+        let another = tokio::select! {
+            comes = room.comes() => comes,
+            () = env.clock.sleep_until(how.patience) => false,
+        };
+        if !another {
+            return appended;
         }
     }
 }

@@ -36,6 +36,11 @@ pub struct JournalStatus {
     pub durable: Lsn,
     /// Whether more can be appended.
     pub state: JournalState,
+    /// Rises when an append that was refused as [`JournalError::Full`] is worth another try.
+    pub room: u64,
+    /// Whether there was no space on the disk the last time that the journal wanted to grow: room
+    /// then comes back only when somebody frees some.
+    pub disk_full: bool,
 }
 
 /// Whether a journal takes frames.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use millstream_broker::Broker;
@@ -79,6 +80,7 @@ pub(crate) struct Call {
     pub(crate) peer: Option<SocketAddr>,
     /// The size of the request's frame, in bytes.
     pub(crate) frame_bytes: usize,
+    turn: Arc<AtomicBool>,
     correlation_id: i32,
     begun: Monotonic,
 }
@@ -107,6 +109,17 @@ pub(crate) struct Dispatch {
 pub(crate) struct Session {
     dispatch: Arc<Dispatch>,
     peer: Option<SocketAddr>,
+    /// Whether a request is still doing what must come before those behind it.
+    turn: Arc<AtomicBool>,
+}
+
+/// While it lives, no later request of the connection starts.
+pub(crate) struct Turn<'a>(&'a AtomicBool);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Dispatch {
@@ -117,7 +130,7 @@ impl Dispatch {
     }
 
     pub(crate) fn session(self: &Arc<Self>, peer: Option<SocketAddr>) -> Session {
-        Session { dispatch: Arc::clone(self), peer }
+        Session { dispatch: Arc::clone(self), peer, turn: Arc::default() }
     }
 
     fn answered(&self, api: i16, begun: Monotonic, segments: Option<&[Bytes]>) {
@@ -136,6 +149,12 @@ impl Call {
         &self.dispatch.broker
     }
 
+    /// Keeps the requests behind this one from starting. To be taken when first polled.
+    pub(crate) fn take_turn(&self) -> Turn<'_> {
+        self.turn.store(true, Ordering::Relaxed);
+        Turn(&self.turn)
+    }
+
     /// Where the client connects from, as Kafka writes it: for people.
     pub(crate) fn client_host(&self) -> Arc<str> {
         match self.peer {
@@ -147,7 +166,7 @@ impl Call {
 
 impl Service for Session {
     fn pipelines(&self, frame: &[u8]) -> bool {
-        frame.first_chunk::<2>().is_some_and(|key| i16::from_be_bytes(*key) == 0)
+        !self.turn.load(Ordering::Relaxed) && is_produce(frame)
     }
 
     fn start(&mut self, frame: Bytes) -> Started {
@@ -157,6 +176,10 @@ impl Service for Session {
             Err(close) => Box::pin(std::future::ready(Err(close))),
         }
     }
+}
+
+fn is_produce(frame: &[u8]) -> bool {
+    frame.first_chunk::<2>().is_some_and(|key| i16::from_be_bytes(*key) == ApiKey::Produce.code())
 }
 
 impl Session {
@@ -186,6 +209,7 @@ impl Session {
             client_id: header.client_id.unwrap_or_default(),
             peer: self.peer,
             frame_bytes,
+            turn: Arc::clone(&self.turn),
             correlation_id: header.correlation_id,
             begun: self.dispatch.broker.env().clock.monotonic(),
         }

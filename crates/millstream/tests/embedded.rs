@@ -3,7 +3,7 @@
 #![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use std::future::Future as _;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use millstream::{Server, ServerConfig};
@@ -13,7 +13,7 @@ use millstream_broker::groups::{
 use millstream_broker::log::Isolation;
 use millstream_broker::{Broker, Sent, Topic, TopicRef, TopicRequest};
 use millstream_record::BatchBuilder;
-use millstream_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
+use millstream_types::{LeaderEpoch, Monotonic, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 fn batch(value: &[u8], producer: Option<(ProducerId, i32)>) -> Bytes {
     let mut batch = BatchBuilder::new();
@@ -29,9 +29,13 @@ async fn create(broker: &Broker, name: &str) {
     broker.create_topic(request, false).await.expect("creates");
 }
 
+fn sent(buffer_bytes: usize) -> Sent {
+    let (now, patience) = (Timestamp(1_000), Monotonic(u64::MAX));
+    Sent { now, full_validation: false, buffer_bytes, patience }
+}
+
 async fn append(broker: &Broker, topic: &Topic, records: Bytes) -> Offset {
-    let how = Sent { now: Timestamp(1_000), full_validation: false, buffer_bytes: records.len() };
-    let appended = topic.append(0, &records, how).expect("appends");
+    let appended = broker.append(topic, 0, &records, sent(records.len())).await.expect("appends");
     broker.wait_durable(appended.end).await.expect("durable");
     appended.base_offset
 }
@@ -85,6 +89,33 @@ async fn a_restart_finds_everything_again() {
     let mut distinct = producers.clone();
     distinct.dedup();
     assert_eq!(producers, distinct, "producer ids are never given twice");
+}
+
+/// More than the journal lets wait for the disk is appended before anything is written.
+#[tokio::test]
+async fn a_fast_producer_is_held_back_and_not_refused() {
+    let server = Server::start(ServerConfig::in_memory()).await.expect("starts");
+    let broker = server.broker();
+    create(broker, "t").await;
+    let topic = find(&server, "t");
+    let records = batch(&vec![7; 1_000_000], None);
+    let mut waiting = Vec::new();
+    for offset in 0..50 {
+        let mut append = Box::pin(broker.append(&topic, 0, &records, sent(records.len())));
+        match append.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => waiting.push(append),
+            Poll::Ready(appended) => {
+                assert_eq!(appended.expect("appends").base_offset, Offset(offset));
+            }
+        }
+    }
+    assert!(!waiting.is_empty(), "this is to be more than the journal holds in memory");
+    for append in waiting {
+        append.await.expect("appends when there is room");
+    }
+    let ends = topic.partition(0).expect("a partition").ends();
+    assert_eq!(ends.log_end, Offset(50));
+    server.stop().await;
 }
 
 /// Starts a server as soon as the directory is free: dropping one ends its tasks one by one.

@@ -15,7 +15,7 @@ use millstream_broker::{Sent, TopicRef, TopicRequest};
 use millstream_env::{DataDir, Env};
 use millstream_record::batch::{StoredBatch, scan, split};
 use millstream_record::{BatchBuilder, Compression, Header};
-use millstream_types::{Lsn, ProducerEpoch, ProducerId, Timestamp};
+use millstream_types::{Lsn, Monotonic, ProducerEpoch, ProducerId, Timestamp};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -54,8 +54,13 @@ fn json_lines(text: &str) -> Vec<Value> {
 async fn append(server: &Server, partition: i32, batch: Bytes) -> Lsn {
     let topic = server.broker().topic(TopicRef::Name("orders")).unwrap();
     let buffer_bytes = batch.len();
-    let how = Sent { now: Timestamp(1_769_866_201_000), full_validation: false, buffer_bytes };
-    topic.append(partition, &batch, how).unwrap().end
+    let how = Sent {
+        now: Timestamp(1_769_866_201_000),
+        full_validation: false,
+        buffer_bytes,
+        patience: Monotonic(u64::MAX),
+    };
+    server.broker().append(&topic, partition, &batch, how).await.unwrap().end
 }
 
 fn small(number: i64) -> Bytes {

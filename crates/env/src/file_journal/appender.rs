@@ -96,7 +96,8 @@ impl Shared {
         settings: JournalSettings,
         stats: Arc<JournalStats>,
     ) -> Arc<Self> {
-        let status = JournalStatus { durable: Lsn(0), state: JournalState::Open };
+        let status =
+            JournalStatus { durable: Lsn(0), state: JournalState::Open, room: 0, disk_full: false };
         let wake = match files.in_memory() {
             true => Wake::Task(Notify::new()),
             false => Wake::Thread(OnceLock::new()),
@@ -137,10 +138,15 @@ impl Shared {
     pub(super) fn room_came_back(&self) {
         let mut open = lock(&self.open);
         open.starved = false;
-        if open.wants_file() && std::mem::take(&mut open.sleeping) {
-            drop(open);
+        let wakes = open.wants_file() && std::mem::take(&mut open.sleeping);
+        drop(open);
+        if wakes {
             self.wake.wake();
         }
+        self.status.send_modify(|status| {
+            status.room += 1;
+            status.disk_full = false;
+        });
     }
 
     fn append(&self, frame: &Frame) -> Result<FrameAt, JournalError> {

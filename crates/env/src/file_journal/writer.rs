@@ -203,7 +203,10 @@ impl Writer {
         drop(open);
         if goes_on {
             self.durable = Lsn(written.end);
-            self.shared.status.send_modify(|status| status.durable = Lsn(written.end));
+            self.shared.status.send_modify(|status| {
+                status.durable = Lsn(written.end);
+                status.room += 1;
+            });
         }
         Ok(())
     }
@@ -290,16 +293,26 @@ fn prepare_now(shared: &Shared) -> io::Result<()> {
     let made = shared.files.prepare(shared.stream, sequence, &mut goes_on);
     let mut open = lock(&shared.open);
     open.preparing = false;
-    match made {
-        Ok(_) => open.ready += area,
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => open.starved = true,
+    let disk_full = match made {
+        Ok(_) => {
+            open.ready += area;
+            false
+        }
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            open.starved = true;
+            true
+        }
         Err(error) => return Err(error),
-    }
+    };
     // One may not be enough.
     let wakes = open.wants_file() && std::mem::take(&mut open.sleeping);
     drop(open);
     if wakes {
         shared.wake.wake();
     }
+    shared.status.send_modify(|status| {
+        status.room += 1;
+        status.disk_full = disk_full;
+    });
     Ok(())
 }

@@ -3,13 +3,15 @@
 //! v7: zstd. v8: which records were wrong. v10: the leader, where it is another. v12: transactions
 //! enlist partitions by themselves. v13: topics by id.
 //!
-//! Everything is appended before the first wait, so that pipelined requests keep their order; the
-//! answer goes out when all of it is durable, for `acks=1` as for `acks=all`.
+//! Everything is appended before requests behind it may start, so that pipelined requests keep their
+//! order; the answer goes out when all of it is durable, for `acks=1` as for `acks=all`.
+
+use std::time::Duration;
 
 use millstream_broker::log::Appended;
 use millstream_broker::record::Compression;
 use millstream_broker::{ProduceError, Sent, Topic, TopicRef};
-use millstream_types::{Lsn, Timestamp};
+use millstream_types::{Lsn, Monotonic, Timestamp};
 use millstream_wire::produce_request::{PartitionProduceData, TopicProduceData};
 use millstream_wire::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
@@ -24,17 +26,21 @@ const ACKS_NONE: i16 = 0;
 const ZSTD_SINCE: i16 = 7;
 const TOPIC_IDS_SINCE: i16 = 13;
 
+/// Long enough for a flush or a new file of the journal.
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
+
 pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Outcome<ProduceResponse> {
     let acks = request.acks;
     let mut newest = Lsn(0);
-    let mut response = ProduceResponse {
-        responses: request
-            .topic_data
-            .into_iter()
-            .map(|topic| append_topic(&call, acks, topic, &mut newest))
-            .collect(),
-        ..ProduceResponse::default()
-    };
+    let mut response = ProduceResponse::default();
+    {
+        let _turn = call.take_turn();
+        let patience = patience(&call, request.timeout_ms);
+        for topic in request.topic_data {
+            let appended = append_topic(&call, (acks, patience), topic, &mut newest).await;
+            response.responses.push(appended);
+        }
+    }
     if acks == ACKS_NONE {
         return unanswered(&response);
     }
@@ -42,6 +48,13 @@ pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Outcome<Produ
         undo(&mut response);
     }
     Outcome::Answer(response)
+}
+
+/// How long the request may wait for room: half of its time, so that the client still hears the
+/// answer. Some say zero and mean the default.
+fn patience(call: &Call, timeout_ms: i32) -> Monotonic {
+    let half = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or_default() / 2);
+    call.broker().env().clock.monotonic().plus(half.max(PATIENCE_MIN))
 }
 
 /// Without an answer, ending the connection is the only way to tell the client that it must look
@@ -68,9 +81,9 @@ fn undo(response: &mut ProduceResponse) {
     }
 }
 
-fn append_topic(
+async fn append_topic(
     call: &Call,
-    acks: i16,
+    (acks, patience): (i16, Monotonic),
     request: TopicProduceData,
     newest: &mut Lsn,
 ) -> TopicProduceResponse {
@@ -82,18 +95,21 @@ fn append_topic(
         None if by_id => Err(ErrorCode::UnknownTopicId),
         None => Err(ErrorCode::UnknownTopicOrPartition),
     };
-    let append = |partition: PartitionProduceData| match &topic {
-        Ok(topic) => append_partition(call, topic, partition, newest),
-        Err(error) => failed(partition.index, *error),
-    };
-    let partition_responses = request.partition_data.into_iter().map(append).collect();
+    let mut partition_responses = Vec::with_capacity(request.partition_data.len());
+    for partition in request.partition_data {
+        partition_responses.push(match &topic {
+            Ok(topic) => append_partition(call, topic, partition, patience, newest).await,
+            Err(error) => failed(partition.index, *error),
+        });
+    }
     TopicProduceResponse { name: request.name, topic_id: request.topic_id, partition_responses }
 }
 
-fn append_partition(
+async fn append_partition(
     call: &Call,
     topic: &Topic,
     request: PartitionProduceData,
+    patience: Monotonic,
     newest: &mut Lsn,
 ) -> PartitionProduceResponse {
     let index = request.index;
@@ -105,8 +121,9 @@ fn append_partition(
         now: call.broker().env().clock.wall(),
         full_validation: call.broker().config().full_validation,
         buffer_bytes: call.frame_bytes,
+        patience,
     };
-    match topic.append(index, &records, how) {
+    match call.broker().append(topic, index, &records, how).await {
         Ok(appended) => {
             *newest = (*newest).max(appended.end);
             succeeded(index, &appended)

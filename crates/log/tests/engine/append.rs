@@ -129,6 +129,47 @@ fn log_append_time_never_goes_back() {
 }
 
 #[test]
+fn a_moments_lack_of_room_passes_without_maintenance() {
+    run(async {
+        let mut world = World::new(1, 1);
+        world.journal.pending_bytes_max = 10_000;
+        let log = world.open().await.unwrap();
+        let one = log.partition(partition(0)).unwrap();
+        let batch = [batch(&[1], 6_000)];
+        for _ in 0..50 {
+            let mut room = one.room();
+            while one.append(&batch, Origin::Client) == Err(AppendError::Full) {
+                assert!(room.comes().await, "the disk is not full");
+            }
+        }
+        assert_eq!(one.ends().log_end, Offset(50));
+    });
+}
+
+#[test]
+fn nobody_waits_for_room_that_may_never_come() {
+    run(async {
+        let mut world = World::new(1, 1);
+        let log = world.open().await.unwrap();
+        let one = log.partition(partition(0)).unwrap();
+        world.machine.set_capacity(Some(0));
+        let batch = [batch(&[1], 30_000)];
+        loop {
+            let mut room = one.room();
+            let appended = one.append(&batch, Origin::Client);
+            if appended == Err(AppendError::Full) && !room.comes().await {
+                break;
+            }
+            settle().await;
+        }
+        let mut room = one.room();
+        log.close().await;
+        assert_eq!(one.append(&batch, Origin::Client), Err(SessionOver.into()));
+        assert!(!room.comes().await, "the session is over");
+    });
+}
+
+#[test]
 fn a_full_journal_refuses_clients_and_takes_what_must_go_on() {
     run(async {
         let mut world = World::new(1, 2);

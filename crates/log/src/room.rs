@@ -1,0 +1,41 @@
+//! Waiting for room in the journal, instead of turning producers away for a moment's lack of it.
+
+use millstream_env::{JournalState, JournalStatus};
+use tokio::sync::watch;
+
+use crate::partition::Partition;
+
+/// Follows whether the journal has room again.
+#[derive(Debug)]
+pub struct Room {
+    status: watch::Receiver<JournalStatus>,
+    /// The journal's count of returning room before the last try.
+    tried_at: u64,
+}
+
+impl Partition {
+    /// To be called before the append that may be refused as
+    /// [`AppendError::Full`](crate::AppendError::Full), so that no room that comes back in between
+    /// is missed.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        let status = self.log.journal.status();
+        let tried_at = status.borrow().room;
+        Room { status, tried_at }
+    }
+}
+
+impl Room {
+    /// Completes when another try is worth it. `false`: nobody can tell when, because the disk is
+    /// full or the session is over.
+    pub async fn comes(&mut self) -> bool {
+        let tried_at = self.tried_at;
+        let look = |status: &JournalStatus| {
+            status.room != tried_at || status.disk_full || status.state != JournalState::Open
+        };
+        // An error: the journal is gone without a word, with its runtime.
+        let Ok(status) = self.status.wait_for(look).await else { return false };
+        self.tried_at = status.room;
+        !status.disk_full && status.state == JournalState::Open
+    }
+}
