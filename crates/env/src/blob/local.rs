@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use millstream_record::journal::BLOCK;
 
 use super::{BlobError, BlobName, BlobStore, Created};
 use crate::disk::{Access, AlignedBuffer, Caching, Disk, DiskFile, parent};
@@ -29,6 +30,10 @@ const SUFFIX: &str = ".blob";
 
 /// How much is written at a time, in bytes.
 const CHUNK: usize = 1024 * 1024;
+
+/// Reads of so many bytes go around the page cache: filling it costs more than the disk does, and who
+/// reads that much at once goes on to what comes next.
+const DIRECT_MIN: u64 = 64 * 1024;
 
 /// How often a folder is made anew when it is removed, being empty, before a file comes into it.
 const ATTEMPTS: usize = 8;
@@ -154,17 +159,22 @@ impl BlobStore for LocalBlobStore {
 
 impl Inner {
     fn read(&self, name: &BlobName, range: Option<Range<u64>>) -> io::Result<Bytes> {
-        let file = self.disk.open(&path(name), Access::Read, Caching::Cached)?;
+        let wanted = range.as_ref().map_or(u64::MAX, |range| range.end.saturating_sub(range.start));
+        let caching = if wanted < DIRECT_MIN { Caching::Cached } else { Caching::Direct };
+        let file = self.disk.open(&path(name), Access::Read, caching)?;
         let size = file.size()?;
         let range = range.unwrap_or(0..size);
         let end = range.end.min(size);
         let start = range.start.min(end);
-        let mut bytes = vec![0; usize::try_from(end - start).map_err(io::Error::other)?];
-        let read = file.read_at(&mut bytes, start)?;
-        if read < bytes.len() {
+        // Direct IO wants whole blocks; of the last one there is only a part.
+        let from = start - start % BLOCK;
+        let whole = usize::try_from(end - from).map_err(io::Error::other)?;
+        let mut buffer = AlignedBuffer::new(whole);
+        let read = file.read_at(buffer.bytes_mut(), from)?;
+        if read < whole {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        Ok(bytes.into())
+        Ok(buffer.into_bytes((start - from) as usize..whole))
     }
 
     fn list(&self, prefix: &str) -> io::Result<Vec<(BlobName, u64)>> {
