@@ -228,7 +228,7 @@ impl GroupHost {
 
     /// Does what is due.
     pub(crate) fn tick(&self) {
-        let (now, wall) = (self.env.clock.monotonic(), self.env.clock.wall());
+        let (now, wall) = (self.env.clock.monotonic(), self.env.clock.expiry());
         for shard in self.shards.get().into_iter().flatten() {
             let mut state = lock(&shard.state);
             if state.groups.next_deadline().is_some_and(|deadline| deadline <= now) {

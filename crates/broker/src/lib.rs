@@ -343,7 +343,7 @@ impl Broker {
                 let interval = Self(inner).config().retention_check_interval;
                 env.sleep(interval).await;
                 let Some(inner) = weak.upgrade() else { return };
-                inner.log.retain(env.clock.wall());
+                inner.log.retain(env.clock.expiry());
             }
         });
     }

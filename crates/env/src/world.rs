@@ -2,6 +2,7 @@
 
 mod real;
 mod seeded;
+mod steady;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -20,6 +21,10 @@ pub trait Clock: Debug + Send + Sync {
 
     /// The time of day. Record timestamps and persisted deadlines use it.
     fn wall(&self) -> Timestamp;
+
+    /// The time of day that retention and expiry go by: where [`Clock::wall`] was set by more than
+    /// five minutes, the earlier of that and what it would be otherwise. A restart confirms a step.
+    fn expiry(&self) -> Timestamp;
 
     /// Completes at `deadline` or soon after; at once when it has passed.
     fn sleep_until(&self, deadline: Monotonic) -> BoxFuture<'static, ()>;

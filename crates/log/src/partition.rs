@@ -155,7 +155,7 @@ impl Partition {
             return Err(AppendError::NotLeader);
         }
         let now = self.log.env.clock.wall();
-        if let Some(sent) = judge(state, batches, from, now)? {
+        if let Some(sent) = judge(state, batches, from, self.log.env.clock.expiry())? {
             return Ok(duplicate(sent, state.log_start));
         }
         let mut appended: Option<Appended> = None;

@@ -1,18 +1,21 @@
 //! The world as it is.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use millstream_types::{Monotonic, Timestamp};
-use std::sync::Arc;
 use tokio::runtime::Handle;
 
+use super::steady::Steady;
 use super::{Clock, Env, Random, Spawn};
+use crate::util::lock;
 
 /// The machine's clocks.
 #[derive(Debug)]
 struct RealClock {
     start: Instant,
+    steady: Mutex<Steady>,
 }
 
 /// The operating system's randomness.
@@ -31,8 +34,9 @@ impl Env {
     pub fn real(runtime: Handle) -> Self {
         #[expect(clippy::disallowed_methods, reason = "this is the real clock")]
         let start = Instant::now();
+        let steady = Mutex::new(Steady::new(wall(), Monotonic(0)));
         Self {
-            clock: Arc::new(RealClock { start }),
+            clock: Arc::new(RealClock { start, steady }),
             random: Arc::new(RealRandom),
             tasks: Arc::new(RealTasks { runtime }),
         }
@@ -45,9 +49,12 @@ impl Clock for RealClock {
     }
 
     fn wall(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "this is the real clock")]
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        wall()
+    }
+
+    fn expiry(&self) -> Timestamp {
+        let (wall, monotonic) = (wall(), self.monotonic());
+        lock(&self.steady).now(wall, monotonic)
     }
 
     fn sleep_until(&self, deadline: Monotonic) -> BoxFuture<'static, ()> {
@@ -60,6 +67,12 @@ impl Clock for RealClock {
             }
         })
     }
+}
+
+fn wall() -> Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "this is the real clock")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl Random for RealRandom {

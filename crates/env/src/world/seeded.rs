@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use millstream_types::{Monotonic, Timestamp};
 use tokio::sync::oneshot;
 
+use super::steady::Steady;
 use super::{Clock, Env, Random, Spawn};
 use crate::util::{Dice, lock};
 
@@ -24,6 +25,7 @@ pub struct HandClock {
 struct Hands {
     monotonic: Monotonic,
     wall: Timestamp,
+    steady: Steady,
     sleepers: BTreeMap<(Monotonic, u64), oneshot::Sender<()>>,
     next_sleeper: u64,
 }
@@ -46,6 +48,7 @@ impl Env {
             state: Mutex::new(Hands {
                 monotonic: Monotonic(0),
                 wall: WALL_START,
+                steady: Steady::new(WALL_START, Monotonic(0)),
                 sleepers: BTreeMap::new(),
                 next_sleeper: 0,
             }),
@@ -98,6 +101,11 @@ impl Clock for HandClock {
 
     fn wall(&self) -> Timestamp {
         lock(&self.state).wall
+    }
+
+    fn expiry(&self) -> Timestamp {
+        let hands = &mut *lock(&self.state);
+        hands.steady.now(hands.wall, hands.monotonic)
     }
 
     fn sleep_until(&self, deadline: Monotonic) -> BoxFuture<'static, ()> {

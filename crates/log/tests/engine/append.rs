@@ -129,6 +129,31 @@ fn log_append_time_never_goes_back() {
 }
 
 #[test]
+fn a_step_of_the_clock_forgets_no_producer_and_deletes_nothing() {
+    run(async {
+        let mut world = World::new(1, 1);
+        world.config = Arc::new(PartitionConfig {
+            retention: Some(Duration::from_hours(24)),
+            ..PartitionConfig::default()
+        });
+        let log = world.open().await.unwrap();
+        let one = log.partition(partition(0)).unwrap();
+        let now = world.env.clock.wall();
+        let append = || one.append(&[sent(7, 0, 0, &[now.0], 10)], Origin::Client).unwrap();
+        let first = append();
+        log.wait_durable(first.end).await.unwrap();
+        world.clock.set_wall(now.plus(Duration::from_hours(24 * 30)));
+        log.retain(world.env.clock.expiry());
+        assert!(append().duplicate, "a retry is known");
+        assert_eq!(one.ends().log_start, Offset(0));
+        // Time that really passes counts.
+        world.clock.advance(Duration::from_hours(25));
+        log.retain(world.env.clock.expiry());
+        assert_eq!(one.ends().log_start, Offset(1));
+    });
+}
+
+#[test]
 fn a_moments_lack_of_room_passes_without_maintenance() {
     run(async {
         let mut world = World::new(1, 1);
