@@ -112,7 +112,24 @@ pub enum Error {
 fn refused(what: &str, code: ErrorCode, message: Option<&str>) -> String {
     match message.filter(|message| !message.is_empty()) {
         Some(message) => format!("{what}: {message} ({})", code.name()),
-        None => format!("{what}: {}", code.name()),
+        None => match words(code) {
+            Some(words) => format!("{what}: {words} ({})", code.name()),
+            None => format!("{what}: {}", code.name()),
+        },
+    }
+}
+
+/// What a code means, where brokers leave it at the code and people meet it often.
+const fn words(code: ErrorCode) -> Option<&'static str> {
+    match code {
+        ErrorCode::UnknownTopicOrPartition => Some("there is no such topic or partition"),
+        ErrorCode::GroupIdNotFound => Some("there is no such group"),
+        ErrorCode::NonEmptyGroup => Some("the group has members"),
+        ErrorCode::OffsetOutOfRange => Some("there is no such offset"),
+        ErrorCode::MessageTooLarge => Some("the batch is larger than the topic takes"),
+        ErrorCode::InvalidTopicException => Some("no name that a topic can have"),
+        ErrorCode::InvalidGroupId => Some("no name that a group can have"),
+        _ => None,
     }
 }
 

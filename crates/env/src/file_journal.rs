@@ -235,7 +235,7 @@ impl JournalStore for FileJournalStore {
 
     fn read_at(&self, at: FrameAt) -> BoxFuture<'static, Result<Frame, JournalError>> {
         let read = self.read_many(vec![at]);
-        let none = move || JournalError::Storage(format!("{at:?} was not read"));
+        let none = move || JournalError::Storage(format!("{at} was not read"));
         Box::pin(async move { read.await.pop().unwrap_or_else(|| Err(none())) })
     }
 
@@ -245,7 +245,7 @@ impl JournalStore for FileJournalStore {
         let disk = Arc::clone(&self.disk);
         let read = move |(at, live): (FrameAt, Option<Arc<Shared>>)| {
             if live.is_some_and(|live| at.end() > live.durable()) {
-                return Err(JournalError::Storage(format!("{at:?} is not durable yet")));
+                return Err(JournalError::Storage(format!("{at} is not durable yet")));
             }
             walk::read_frame(&files.view(at.session)?, at)
         };

@@ -1,6 +1,6 @@
 //! One node-wide, totally ordered, single-writer stream of frames.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -19,6 +19,13 @@ pub struct FrameAt {
     /// Its encoded size in bytes. The frame is durable when the journal's durable position is at
     /// or above `lsn + len`.
     pub len: u32,
+}
+
+impl fmt::Display for FrameAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { session, lsn, len } = self;
+        write!(f, "the frame of {len} bytes at {lsn} of session {session}")
+    }
 }
 
 impl FrameAt {

@@ -101,7 +101,7 @@ pub(crate) struct Dispatch {
     pub(crate) broker: Broker,
     pub(crate) sessions: Sessions,
     metrics: Arc<Metrics>,
-    /// In the order of [`ApiKey::ALL`].
+    /// In the order of [`SERVED`].
     by_api: Vec<ApiMetrics>,
 }
 
@@ -125,7 +125,7 @@ impl Drop for Turn<'_> {
 impl Dispatch {
     pub(crate) fn new(broker: Broker, metrics: &Arc<Metrics>) -> Self {
         let sessions = Sessions::new(broker.config().fetch_session_slots);
-        let by_api = ApiKey::ALL.iter().map(|key| metrics.api(*key)).collect();
+        let by_api = SERVED.iter().map(|served| metrics.api(served.api)).collect();
         Self { broker, sessions, metrics: Arc::clone(metrics), by_api }
     }
 
@@ -135,7 +135,7 @@ impl Dispatch {
 
     fn answered(&self, api: i16, begun: Monotonic, segments: Option<&[Bytes]>) {
         let after = self.broker.env().clock.monotonic().since(begun);
-        let position = ApiKey::ALL.iter().position(|key| key.code() == api);
+        let position = SERVED.iter().position(|served| served.api.code() == api);
         if let Some(metrics) = position.and_then(|at| self.by_api.get(at)) {
             metrics.answered(after);
         }

@@ -16,7 +16,6 @@ use crate::commands::topic::TopicCommand;
 #[command(
     name = "millstream",
     version,
-    propagate_version = true,
     arg_required_else_help = true,
     max_term_width = 100,
     after_help = "\
@@ -131,7 +130,7 @@ mod tests {
             ("produce t --header x", "error: invalid value 'x' for '--header <NAME=VALUE>': `x` "),
             ("topic create", "error: the following required arguments were not provided:"),
             ("topic create t --partitions 0", "error: invalid value '0' for '--partitions <N>': "),
-            ("topic create t --config x", "error: invalid value 'x' for '--config <NAME=VALUE>'"),
+            ("topic create t --config x", "error: invalid value 'x' for '--set <NAME=VALUE>'"),
             ("topic list --bootstrap ::1:1", "error: invalid value '::1:1' for '--bootstrap "),
             ("group reset g --topic t", "error: the following required arguments were not provid"),
             ("group reset g --to x", "error: invalid value 'x' for '--to <WHERE>': "),
@@ -152,7 +151,7 @@ mod tests {
             "serve",
             "serve --kafka-listen [::]:9092 --advertise kafka.example.org:9092 --in-memory",
             "serve --set num.partitions=4 --set auto.create.topics.enable=false --config x.toml",
-            "topic create t --partitions 3 --config retention.ms=1000 --config cleanup.policy=",
+            "topic create t --partitions 3 --set retention.ms=1000 --config cleanup.policy=",
             "topic alter t --set retention.ms=-1 --unset segment.bytes --partitions 12",
             "topic list --json --bootstrap a:1,b:2",
             "produce t --key-separator : --header a=b --header a= --acks all --compression zstd",

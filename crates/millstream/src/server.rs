@@ -247,7 +247,12 @@ async fn start_broker(
     };
     let cluster_id = data.cluster();
     if data.is_new() {
-        info!(%cluster_id, "new data directory");
+        match &config.place {
+            Place::Directory(path) => {
+                info!(%cluster_id, path = %path.display(), "new data directory");
+            }
+            Place::Memory => info!(%cluster_id, "all data is in memory"),
+        }
     }
     let node = Node { id: NODE_ID, cluster_id, host, port: i32::from(port) };
     let journals = data.journals(journal_settings(&config.place, &broker_config)).await?;

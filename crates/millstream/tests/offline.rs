@@ -172,7 +172,10 @@ fn what_a_server_left_is_intact_and_stays_as_it_is() {
         let dir = left_behind(end);
         let before = listing(dir.path());
         let said = log_ok(&dir, "verify");
-        assert!(said.contains("orders: 37 records in 23 batches"), "{said}");
+        let sum = said.lines().find(|line| line.starts_with("orders")).unwrap();
+        let sum: Vec<_> = sum.split_whitespace().collect();
+        // Partitions, records, batches.
+        assert_eq!(sum[1..4], ["2", "37", "23"], "{said}");
         assert!(said.ends_with("everything is intact\n"), "{said}");
         let document: Value = serde_json::from_str(&log_ok(&dir, "verify --json")).unwrap();
         assert_eq!(document["intact"], true);
@@ -212,11 +215,11 @@ fn dump_shows_batches_and_records_in_order() {
     assert_eq!(records, expected);
     let records =
         json_lines(&log_ok(&dir, "dump --partition 1 --from 2 --count 1 --records --json"));
-    let headers = serde_json::json!([{"key": "trace", "value": {"hex": "ff01"}}]);
+    let headers = serde_json::json!([{"key": "trace", "value": {"base64": "/wE="}}]);
     assert_eq!(records[0]["value"], "value 1");
     assert_eq!(records[0]["headers"], headers);
     let (_, error) = log(&dir, "dump --topic nobody");
-    assert_eq!(error.as_deref(), Some("there is no topic \"nobody\"; there are: orders"));
+    assert_eq!(error.as_deref(), Some("there is no topic nobody; there are: orders"));
 }
 
 /// Flips a bit of the batch of partition 0 at `offset`, `inside` bytes behind its beginning.
@@ -276,7 +279,9 @@ fn an_export_is_the_batches_back_to_back() {
     let out = dir.path().join("out");
     let line = format!("export --topic orders --out {}", out.display());
     let said = log_ok(&dir, &line);
-    assert!(said.contains("orders-0: 19 batches, 9,"), "{said}");
+    let sum = said.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>();
+    // Topic, partition, records, batches.
+    assert_eq!(sum[..4], ["orders", "0", "29", "19"], "{said}");
     for (partition, batches, end) in [(0, 19, 29), (1, 4, 8)] {
         let folder = out.join(format!("orders-{partition}"));
         let file = folder.join("00000000000000000000.log");

@@ -201,19 +201,17 @@ fn start_walk(view: &View) -> Result<(Walk, Option<Stop>), JournalError> {
 pub(super) fn read_frame(view: &View, at: FrameAt) -> Result<Frame, JournalError> {
     let size = at.len as usize;
     if !(FRAME_HEADER_SIZE..=FRAME_HEADER_SIZE + FRAME_BODY_MAX).contains(&size) {
-        return Err(JournalError::Corrupt(format!("no frame is as long as {at:?}")));
+        return Err(JournalError::Corrupt(format!("{at}: none is as long")));
     }
     if at.lsn.0 < view.start() {
-        return Err(JournalError::Storage(format!("{at:?} was trimmed")));
+        return Err(JournalError::Storage(format!("{at} was trimmed")));
     }
     let bytes = view.read(at.lsn.0, size).map_err(storage)?;
     match Frame::decode(&bytes, at.session, at.lsn) {
         Ok((frame, found)) if found == size => Ok(frame),
-        Ok((_, found)) => {
-            Err(JournalError::Corrupt(format!("{at:?} is in fact {found} bytes long")))
-        }
+        Ok((_, found)) => Err(JournalError::Corrupt(format!("{at} is in fact {found} bytes long"))),
         Err(error @ FrameError::Unknown { .. }) => Err(JournalError::Storage(error.to_string())),
-        Err(error) => Err(JournalError::Corrupt(format!("{at:?}: {error}"))),
+        Err(error) => Err(JournalError::Corrupt(format!("{at}: {error}"))),
     }
 }
 

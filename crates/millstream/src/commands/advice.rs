@@ -2,12 +2,25 @@
 
 use std::io;
 
+use millstream_broker::config::ConfigError;
 use millstream_client::Error;
 use millstream_wire::ErrorCode;
 
 /// Advice for the first error in the chain for which there is any.
 pub(super) fn for_error(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|cause| cause.downcast_ref::<Error>().and_then(advice))
+    error.chain().find_map(|cause| {
+        let of_client = cause.downcast_ref::<Error>().and_then(advice);
+        of_client.or_else(|| cause.downcast_ref::<ConfigError>().and_then(setting))
+    })
+}
+
+fn setting(error: &ConfigError) -> Option<String> {
+    match error {
+        ConfigError::Unknown { hint: None, .. } => {
+            Some("docs/configuration.md lists all settings".to_owned())
+        }
+        _ => None,
+    }
 }
 
 fn advice(error: &Error) -> Option<String> {
@@ -33,33 +46,36 @@ fn advice(error: &Error) -> Option<String> {
              there yet"
                 .to_owned(),
         ),
-        Error::Refused { what, code, .. } => refused(what, *code),
+        Error::Refused { what, code, message } => refused(what, *code, message.is_some()),
         Error::Undelivered { last, .. } => advice(last),
         _ => None,
     }
 }
 
-fn refused(what: &str, code: ErrorCode) -> Option<String> {
+fn refused(what: &str, code: ErrorCode, is_explained: bool) -> Option<String> {
     let topic = what.strip_prefix("topic ");
     match code {
         ErrorCode::UnknownTopicOrPartition => Some(match topic {
             Some(topic) => format!(
-                "there is no such topic; see `millstream topic list`, or create it with \
-                 `millstream topic create {topic}`"
+                "see `millstream topic list` for those that are there; `millstream topic create \
+                 {topic}` makes it"
             ),
             None => "see `millstream topic list` and `millstream topic describe TOPIC`".to_owned(),
         }),
         ErrorCode::TopicAlreadyExists => {
             Some("to leave it as it is without an error, add --if-not-exists".to_owned())
         }
-        ErrorCode::InvalidTopicException => Some(
+        ErrorCode::InvalidTopicException if !is_explained => Some(
             "a topic's name has up to 249 letters, digits, dots, underscores and dashes".to_owned(),
         ),
         ErrorCode::GroupIdNotFound => {
-            Some("there is no such group; see `millstream group list`".to_owned())
+            Some("see `millstream group list` for those that are there".to_owned())
         }
-        ErrorCode::NonEmptyGroup | ErrorCode::UnknownMemberId => {
-            Some("the group has members; stop them first".to_owned())
+        ErrorCode::NonEmptyGroup | ErrorCode::UnknownMemberId => Some(
+            "stop the group's members first; `millstream group describe` shows them".to_owned(),
+        ),
+        ErrorCode::InvalidConfig if topic.is_some() => {
+            Some("`millstream topic describe TOPIC --all` lists the settings".to_owned())
         }
         ErrorCode::OffsetOutOfRange => {
             Some("see `millstream topic describe TOPIC` for the offsets that are there".to_owned())
@@ -105,7 +121,7 @@ mod tests {
             refused("topic news", ErrorCode::UnknownTopicOrPartition),
             "millstream topic create news",
         );
-        check(refused("group g", ErrorCode::NonEmptyGroup), "stop them first");
+        check(refused("group g", ErrorCode::NonEmptyGroup), "stop the group's members first");
         check(refused("group g", ErrorCode::InvalidGroupId), "");
     }
 }

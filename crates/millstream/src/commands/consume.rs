@@ -1,7 +1,7 @@
 //! `millstream consume`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::time::Duration;
 
 use anyhow::bail;
@@ -15,8 +15,8 @@ use millstream_types::{Monotonic, Offset, limits};
 use crate::cli::ClusterArgs;
 use crate::commands::position::{Place, Position};
 use crate::commands::{connect, interrupted};
-use crate::output::Progress;
 use crate::output::record::{Blob, HeaderJson, RecordOut};
+use crate::output::{Progress, remark};
 
 /// What `consume` takes.
 #[derive(Debug, Args)]
@@ -82,8 +82,11 @@ pub(super) async fn run(args: ConsumeArgs) -> anyhow::Result<()> {
         outcome = show_all(&args, &cluster, &mut consumer, &ends, &mut shown) => outcome,
         () = interrupted() => Ok(()),
     };
-    // Members leave whatever happened, so that others need not wait for them.
     let flushed = shown.flush();
+    if outcome.is_ok() && shown.records == 0 && args.count != Some(0) && !args.follow {
+        nothing(&args);
+    }
+    // Members leave whatever happened, so that others need not wait for them.
     if args.group.is_some() {
         let committed = match &flushed {
             Ok(()) => consumer.commit_offsets(&shown.next).await,
@@ -96,6 +99,14 @@ pub(super) async fn run(args: ConsumeArgs) -> anyhow::Result<()> {
     }
     outcome?;
     flushed
+}
+
+/// Says why there is no output, to a person.
+fn nothing(args: &ConsumeArgs) {
+    if std::io::stderr().is_terminal() {
+        let from = if args.group.is_some() { "after the group's offsets" } else { "from there on" };
+        remark(&format_args!("no records {from}; --follow waits for more"));
+    }
 }
 
 /// Shows records until there are enough of them.

@@ -1,7 +1,7 @@
 //! `millstream produce`.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -18,7 +18,7 @@ use crate::cli::{ClusterArgs, NameValue};
 use crate::commands::{connect, interrupted};
 use crate::output::record::{RecordIn, When};
 use crate::output::time::Moment;
-use crate::output::{Progress, human, show};
+use crate::output::{Progress, human, remark, show};
 
 /// What `produce` takes.
 #[derive(Debug, Args)]
@@ -112,64 +112,55 @@ struct Produced {
 pub(super) async fn run(args: ProduceArgs) -> anyhow::Result<()> {
     let cluster = connect(&args.cluster).await?;
     let env = cluster.env().clone();
-    let producer = Producer::new(cluster, args.settings()).await?;
-    // The topic is looked up, or created, before anything is read: a name that is refused is an
-    // error even where there is nothing to write.
+    let settings = args.settings();
     let reader = open(args.file.as_deref())?;
-    let mut chunks = read_lines(reader)?;
+    // Before anything is read: a name that is refused is an error even where nothing is written.
+    cluster.topic_or_created(&args.topic, settings.topic_patience).await?;
+    let producer = Producer::new(cluster, settings).await?;
+    if args.file.is_none() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+        remark(&"each line is a record; Ctrl-D ends");
+    }
+    let chunks = read_lines(reader)?;
     let mut sent = Sent::new(&env);
-    let line_to_record = args.reader();
-    let mut line_number = 0_u64;
-    let stopped = loop {
-        let chunk = tokio::select! {
-            chunk = chunks.recv() => chunk,
-            () = interrupted() => break Some(anyhow!("interrupted")),
-        };
-        let Some(chunk) = chunk else { break None };
-        if let Err(error) = produce_chunk(
-            &producer,
-            &args.topic,
-            chunk,
-            &line_to_record,
-            &mut line_number,
-            &mut sent,
-        )
-        .await
-        {
-            break Some(error);
-        }
+    let stopped = tokio::select! {
+        done = produce_all(&producer, &args, chunks, &mut sent) => done.err(),
+        () = interrupted() => Some(anyhow!("interrupted")),
     };
-    let outcome = sent.finish(&producer).await;
+    let outcome = tokio::select! {
+        outcome = sent.finish(&producer) => outcome,
+        () = interrupted() => bail!("interrupted: the last records may have been stored, or not"),
+    };
     let produced = sent.report(args.topic);
     let done = match (outcome, stopped) {
         (Err(error), _) => Err(anyhow::Error::new(error)),
         (Ok(()), Some(error)) => Err(error),
         (Ok(()), None) => return show(args.cluster.json, &produced, || produced.sentence()),
     };
-    let before = human::counted(produced.records, "record");
-    done.with_context(|| format!("stopped after {before}"))
+    match produced.records {
+        0 => done,
+        some => done.with_context(|| format!("stopped after {}", human::counted(some, "record"))),
+    }
 }
 
-/// Sends the lines of a chunk.
-async fn produce_chunk(
+/// Sends all lines.
+async fn produce_all(
     producer: &Producer,
-    topic: &str,
-    chunk: Chunk,
-    line_to_record: &LineReader,
-    line_number: &mut u64,
+    args: &ProduceArgs,
+    mut chunks: mpsc::Receiver<Chunk>,
     sent: &mut Sent,
 ) -> anyhow::Result<()> {
-    for line in chunk? {
-        *line_number += 1;
-        let Some(record) =
-            line_to_record.read(line).with_context(|| format!("line {line_number}"))?
-        else {
-            continue;
-        };
-        let size =
-            record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len);
-        let delivery = producer.send(topic, record).await?;
-        sent.add(delivery, size).await?;
+    let reader = args.reader();
+    let mut number = 0_u64;
+    while let Some(chunk) = chunks.recv().await {
+        for line in chunk? {
+            number += 1;
+            let record = reader.read(line).with_context(|| format!("line {number}"))?;
+            let Some(record) = record else { continue };
+            let bytes = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+            let size = bytes(&record.key) + bytes(&record.value);
+            let delivery = producer.send(&args.topic, record).await?;
+            sent.add(delivery, size).await?;
+        }
     }
     Ok(())
 }
@@ -334,7 +325,7 @@ impl LineReader {
 }
 
 fn read_json(line: &[u8]) -> anyhow::Result<ProducerRecord> {
-    let record: RecordIn = serde_json::from_slice(line)?;
+    let record: RecordIn = serde_json::from_slice(line).map_err(|error| not_a_record(&error))?;
     let bytes = |blob: Option<crate::output::record::Blob>| match blob {
         None => Ok(None),
         Some(blob) => match blob.into_bytes() {
@@ -359,6 +350,20 @@ fn read_json(line: &[u8]) -> anyhow::Result<ProducerRecord> {
         key: bytes(record.key)?,
         value: bytes(record.value)?,
     })
+}
+
+/// What is wrong with a line of JSON. Which line it is, the caller knows.
+fn not_a_record(error: &serde_json::Error) -> anyhow::Error {
+    let text = error.to_string();
+    let what = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
+    let column = error.column();
+    if error.is_data() {
+        return anyhow!("{what} (column {column})");
+    }
+    anyhow!(
+        "{what} (column {column}); each line is an object such as \
+         {{\"key\":\"42\",\"value\":\"Ada\"}}, or plain text with --format lines"
+    )
 }
 
 type Chunk = anyhow::Result<Vec<Bytes>>;
@@ -478,7 +483,7 @@ mod tests {
     fn json_that_is_wrong_is_explained() {
         let reader = reader(Input::Json, None);
         for (line, expected) in [
-            (&b"hello"[..], "expected value at line 1 column 1"),
+            (&b"hello"[..], "expected value (column 1); each line is an object"),
             (br#"{"value":{"base64":"?"}}"#, "what is said to be base64 is not"),
             (br#"{"timestamp":"noon"}"#, "`noon` is no time; write "),
             (br#"{"timestamp":"-1h"}"#, "`-1h`: a record's time is a date"),

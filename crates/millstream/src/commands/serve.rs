@@ -6,10 +6,14 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use millstream_client::Address;
-use tokio::signal::unix::{SignalKind, signal};
+use millstream_env::Env;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::NameValue;
+use crate::output::remark;
+use crate::output::time::display;
 use crate::{Place, Server, ServerConfig, Settings};
 
 /// What `serve` takes.
@@ -51,8 +55,8 @@ pub struct ServeArgs {
     /// A setting; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<NameValue>,
-    /// How log lines look
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    /// How log lines look: text, or json (one object on each line)
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     pub log_format: LogFormat,
 }
 
@@ -67,35 +71,89 @@ pub enum LogFormat {
 
 /// Runs a broker until it is told to stop.
 pub(super) async fn run(args: ServeArgs) -> anyhow::Result<()> {
-    start_log(args.log_format);
+    start_log(args.log_format)?;
+    let format = args.log_format;
     let config = args.server_config()?;
-    let server = Server::start(config).await?;
-    // The one line that says that clients are served.
-    let http = server.http_address().map(|at| format!(", http://{at}")).unwrap_or_default();
-    if let Some(kafka) = server.kafka_address() {
-        eprintln!("ready: Kafka clients at {kafka}{http}");
+    // From here on, so that it also ends in order when it is told to while it starts.
+    let mut stop = StopSignals::listen()?;
+    let server = tokio::select! {
+        started = Server::start(config) => started?,
+        () = stop.next() => {
+            tracing::info!("told to stop before it was ready");
+            return Ok(());
+        }
+    };
+    if let (Some(kafka), Some(http)) = (server.kafka_address(), server.http_address()) {
+        remark(&ready(kafka, http, format));
     }
-    let stopped = told_to_stop().await;
+    stop.next().await;
     tracing::info!("stopping");
-    server.stop().await;
-    stopped
+    tokio::select! {
+        () = server.stop() => Ok(()),
+        // Whoever says it twice does not want to wait. What was acknowledged is safe.
+        () = stop.next() => {
+            bail!("told to stop twice: not everything was put in order; the next start does that")
+        }
+    }
 }
 
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| "info".into());
+/// The one line that says that clients are served, whichever log lines are wanted.
+fn ready(kafka: SocketAddr, http: SocketAddr, format: LogFormat) -> String {
+    match format {
+        LogFormat::Text => format!("ready: Kafka clients at {kafka}, http://{http}"),
+        // As the log writes it; but the log may have been told to write less.
+        LogFormat::Json => {
+            let now = display(Env::real(Handle::current()).clock.wall());
+            format!(
+                "{{\"timestamp\":\"{now}\",\"level\":\"INFO\",\"fields\":{{\"message\":\"ready\",\
+                 \"kafka\":\"{kafka}\",\"http\":\"{http}\"}},\"target\":\"millstream\"}}"
+            )
+        }
+    }
+}
+
+/// The environment variable that says which log lines are written.
+const LOG_FILTER: &str = "MILLSTREAM_LOG";
+
+fn start_log(format: LogFormat) -> anyhow::Result<()> {
+    let filter = match std::env::var(LOG_FILTER) {
+        Ok(text) => EnvFilter::builder().parse(&text).with_context(|| {
+            format!(
+                "{LOG_FILTER}={text} is no log filter: write a level (error, warn, info, debug, \
+                 trace), or levels of parts such as info,millstream_kafka=debug"
+            )
+        })?,
+        Err(std::env::VarError::NotPresent) => EnvFilter::new("info"),
+        Err(error) => return Err(error).context(LOG_FILTER),
+    };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Who embeds the program may have a log of its own already.
     let _ = match format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().try_init(),
     };
+    Ok(())
 }
 
-async fn told_to_stop() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
-        _ = terminate.recv() => Ok(()),
+/// SIGTERM, as service managers send it, and Ctrl-C. None that comes after [`Self::listen`] is lost.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("can't listen to signals");
+        let terminate = listen(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Completes at the next of them.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

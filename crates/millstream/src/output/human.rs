@@ -75,6 +75,59 @@ pub(crate) fn per_second(number: u64, time: Duration) -> u64 {
     scaled.checked_div(nanoseconds).and_then(|rate| u64::try_from(rate).ok()).unwrap_or(0)
 }
 
+/// What a setting's value means, where the bare number does not tell it at a glance: a time in
+/// milliseconds, a size in bytes, or a number that stands for "no limit".
+pub(crate) fn meaning(setting: &str, value: &str) -> Option<String> {
+    let number: i64 = value.parse().ok()?;
+    let unit = setting.rsplit('.').next()?;
+    if number == i64::MAX || (number == -1 && setting.contains("retention.")) {
+        return Some("no limit".to_owned());
+    }
+    let number = u64::try_from(number).ok()?;
+    match unit {
+        "ms" => span(number),
+        "bytes" => size(number),
+        _ => None,
+    }
+}
+
+/// Milliseconds in the units that they are made of; none below a second.
+fn span(milliseconds: u64) -> Option<String> {
+    const UNITS: [(u64, &str); 4] =
+        [(86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second")];
+    if milliseconds < 1_000 {
+        return None;
+    }
+    let mut rest = milliseconds;
+    let mut parts = Vec::new();
+    for (unit, name) in UNITS {
+        if rest >= unit {
+            parts.push(counted(rest / unit, name));
+            rest %= unit;
+        }
+    }
+    if rest > 0 {
+        parts.push(format!("{rest} ms"));
+    }
+    Some(parts.join(" "))
+}
+
+/// A size in the largest unit of which it is a multiple, or about; none below a KiB.
+fn size(number: u64) -> Option<String> {
+    if number < 1024 {
+        return None;
+    }
+    let text = bytes(number);
+    let is_whole = number.is_multiple_of(1 << (number.ilog2() / 10 * 10));
+    Some(match text.split_once(' ') {
+        Some((digits, unit)) if is_whole => {
+            let digits = digits.split_once('.').map_or(digits, |(whole, _)| whole);
+            format!("{digits} {unit}")
+        }
+        _ => format!("about {text}"),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,5 +182,31 @@ mod tests {
     fn rates() {
         assert_eq!(per_second(500, Duration::from_millis(250)), 2_000);
         assert_eq!(per_second(500, Duration::ZERO), 0);
+    }
+
+    #[test]
+    fn values_of_settings_have_a_meaning() {
+        for (setting, value, expected) in [
+            ("retention.ms", "604800000", "7 days"),
+            ("retention.ms", "86400000", "1 day"),
+            ("retention.ms", "129600000", "1 day 12 hours"),
+            ("retention.ms", "5400000", "1 hour 30 minutes"),
+            ("segment.ms", "61500", "1 minute 1 second 500 ms"),
+            ("segment.ms", "500", ""),
+            ("retention.ms", "-1", "no limit"),
+            ("retention.bytes", "-1", "no limit"),
+            ("flush.messages", "9223372036854775807", "no limit"),
+            ("local.retention.ms", "-2", ""),
+            ("remote.copy.lag.ms", "-1", ""),
+            ("segment.bytes", "1073741824", "1 GiB"),
+            ("max.message.bytes", "1048588", "about 1.00 MiB"),
+            ("max.message.bytes", "1536", "about 1.50 KiB"),
+            ("max.message.bytes", "1000", ""),
+            ("min.insync.replicas", "1", ""),
+            ("cleanup.policy", "delete", ""),
+        ] {
+            let meaning = meaning(setting, value).unwrap_or_default();
+            assert_eq!(meaning, expected, "{setting}={value}");
+        }
     }
 }

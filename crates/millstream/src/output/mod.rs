@@ -5,6 +5,7 @@ pub(crate) mod record;
 mod table;
 pub(crate) mod time;
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -35,12 +36,19 @@ pub(crate) fn show(
     Ok(())
 }
 
+/// Writes lines to standard error, where people read them.
+pub(crate) fn remark(text: &dyn fmt::Display) {
+    // Where standard error is closed nobody would read it, and nothing else suffers.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// A line on standard error that says how far something has come, when a person looks at that.
 #[derive(Debug)]
 pub(crate) struct Progress {
     env: Env,
     enabled: bool,
     started: Monotonic,
+    /// When the line last changed; `None` while there is none.
     shown: Option<Monotonic>,
 }
 
@@ -66,21 +74,32 @@ impl Progress {
 
     /// Shows that so many records and bytes are done.
     pub(crate) fn update(&mut self, records: u64, bytes: u64) {
+        let time = self.elapsed();
+        self.say(|| {
+            let rate = human::bytes(human::per_second(bytes, time));
+            format!("{}, {} ({rate}/s)", human::counted(records, "record"), human::bytes(bytes))
+        });
+    }
+
+    /// Shows that `done` of `total` bytes are done, and what comes now.
+    pub(crate) fn update_of(&mut self, done: u64, total: u64, at: &dyn fmt::Display) {
+        let time = self.elapsed();
+        self.say(|| {
+            let share = u128::from(done.min(total)) * 100 / u128::from(total.max(1));
+            let rate = human::bytes(human::per_second(done, time));
+            format!("{share} % of {} ({rate}/s), {at}", human::bytes(total))
+        });
+    }
+
+    /// Shows a line, unless the last one is too young, or the work: what is soon done needs none.
+    fn say(&mut self, line: impl FnOnce() -> String) {
         let now = self.env.clock.monotonic();
-        let due = self.shown.is_none_or(|shown| now.since(shown) >= PROGRESS_INTERVAL);
-        if !self.enabled || !due {
+        if !self.enabled || now.since(self.shown.unwrap_or(self.started)) < PROGRESS_INTERVAL {
             return;
         }
         self.shown = Some(now);
-        let rate = human::per_second(bytes, self.elapsed());
-        let line = format!(
-            "{}, {} ({}/s)",
-            human::counted(records, "record"),
-            human::bytes(bytes),
-            human::bytes(rate)
-        );
         // Who can't see it does not need it.
-        let _ = write!(io::stderr(), "\r\x1b[K{line}");
+        let _ = write!(io::stderr(), "\r\x1b[K{}", line());
     }
 
     /// Takes the line away.

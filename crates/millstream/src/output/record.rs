@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "keys and values are text in quotes, {\"base64\":\"...\"} or null")]
 pub(crate) enum Blob {
     Text(String),
     Binary { base64: String },
@@ -58,7 +58,10 @@ pub(crate) struct RecordIn {
 
 /// Headers, which may be repeated, or an object, where they can't be.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "headers are an object of texts, or a list of {\"key\":\"...\",\"value\":\"...\"}"
+)]
 pub(crate) enum Headers {
     List(Vec<HeaderJson>),
     Map(std::collections::BTreeMap<String, Option<Blob>>),
@@ -66,7 +69,7 @@ pub(crate) enum Headers {
 
 /// A time in milliseconds since 1970, or as text.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a timestamp is milliseconds since 1970, or a time in quotes")]
 pub(crate) enum When {
     Milliseconds(i64),
     Text(String),
@@ -221,5 +224,21 @@ mod tests {
     fn what_is_misspelt_is_refused() {
         let error = serde_json::from_str::<RecordIn>(r#"{"vlaue":"x"}"#).unwrap_err();
         assert!(error.to_string().starts_with("unknown field `vlaue`"), "{error}");
+    }
+
+    #[test]
+    fn what_is_of_another_kind_is_explained() {
+        for (json, expected) in [
+            (r#"{"value":1}"#, "keys and values are text in quotes, {\"base64\":\"...\"} or null"),
+            (r#"{"key":{"a":"b"}}"#, "keys and values are text in quotes"),
+            (r#"{"headers":"x"}"#, "headers are an object of texts, or a list of"),
+            (
+                r#"{"timestamp":true}"#,
+                "a timestamp is milliseconds since 1970, or a time in quotes",
+            ),
+        ] {
+            let error = serde_json::from_str::<RecordIn>(json).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{json}: {error}");
+        }
     }
 }

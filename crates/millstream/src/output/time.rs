@@ -180,16 +180,28 @@ const fn civil_from_days(days: i64) -> (i64, i64, i64) {
 }
 
 /// A time in RFC 3339, in UTC, with milliseconds if there are any.
-pub(crate) fn display(Timestamp(at): Timestamp) -> String {
+pub(crate) fn display(at: Timestamp) -> String {
+    let text = to_the_millisecond(at);
+    text.strip_suffix(".000Z").map_or(text.clone(), |whole| format!("{whole}Z"))
+}
+
+/// A stored time in RFC 3339, in UTC, to the millisecond; `None` for no timestamp. What no year of
+/// four digits holds is told in milliseconds since 1970.
+pub(crate) fn stored(at: Timestamp) -> Option<String> {
+    const YEARS: std::ops::Range<i64> = -62_167_219_200_000..253_402_300_800_000;
+    match at {
+        Timestamp::NONE => None,
+        at if YEARS.contains(&at.0) => Some(to_the_millisecond(at)),
+        Timestamp(at) => Some(format!("{at} ms")),
+    }
+}
+
+fn to_the_millisecond(Timestamp(at): Timestamp) -> String {
     let (days, rest) = (at.div_euclid(DAY), at.rem_euclid(DAY));
     let (year, month, day) = civil_from_days(days);
     let (hour, minute) = (rest / HOUR, rest % HOUR / MINUTE);
     let (second, milliseconds) = (rest % MINUTE / SECOND, rest % SECOND);
-    let fraction = match milliseconds {
-        0 => String::new(),
-        some => format!(".{some:03}"),
-    };
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
 }
 
 #[cfg(test)]
@@ -281,5 +293,23 @@ mod tests {
             at += 7 * DAY + 12_345_679;
         }
         assert_eq!(display(Timestamp(951_782_400_000)), "2000-02-29T00:00:00Z");
+    }
+
+    #[test]
+    fn stored_times() {
+        for (at, expected) in [
+            (0, Some("1970-01-01T00:00:00.000Z")),
+            (951_782_400_000, Some("2000-02-29T00:00:00.000Z")),
+            (1_769_866_200_123, Some("2026-01-31T13:30:00.123Z")),
+            (-2, Some("1969-12-31T23:59:59.998Z")),
+            (-1, None),
+            (253_402_300_799_999, Some("9999-12-31T23:59:59.999Z")),
+            (253_402_300_800_000, Some("253402300800000 ms")),
+            (-62_167_219_200_000, Some("0000-01-01T00:00:00.000Z")),
+            (i64::MIN, Some("-9223372036854775808 ms")),
+            (i64::MAX, Some("9223372036854775807 ms")),
+        ] {
+            assert_eq!(stored(Timestamp(at)).as_deref(), expected, "{at}");
+        }
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn run(args: ResetArgs) -> anyhow::Result<()> {
     });
     let resets: Vec<_> = resets.collect();
     let now = admin.cluster().env().clock.wall();
-    show(args.cluster.json, &resets, || text(&resets, args.to.time(now), args.dry_run))
+    show(args.cluster.json, &resets, || text(&resets, &args, now))
 }
 
 /// Members would go on where they are, and commit that.
@@ -168,7 +168,7 @@ async fn find(
     admin.list_offsets(&wanted, Isolation::ReadUncommitted).await
 }
 
-fn text(resets: &[Reset], time: Option<Timestamp>, dry_run: bool) -> String {
+fn text(resets: &[Reset], args: &ResetArgs, now: Timestamp) -> String {
     let mut table = Table::new(["TOPIC", "#PARTITION", "#OLD", "#NEW"]);
     for reset in resets {
         table.row([
@@ -179,13 +179,15 @@ fn text(resets: &[Reset], time: Option<Timestamp>, dry_run: bool) -> String {
         ]);
     }
     let mut text = table.to_string();
-    if let Some(time) = time {
+    if let Some(time) = args.to.time(now) {
         text.push_str("\nto the first records of ");
         text.push_str(&display(time));
         text.push_str(" or later\n");
     }
-    if dry_run {
+    if args.dry_run {
         text.push_str("\nnothing was changed (--dry-run)\n");
+    } else {
+        text.push_str(&format!("\ngroup {} goes on at the new offsets\n", args.group));
     }
     text
 }

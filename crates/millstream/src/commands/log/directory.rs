@@ -4,21 +4,22 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use millstream_broker::StoredMetadata;
+use millstream_broker::{StoredMetadata, is_internal};
 use millstream_env::{DataDir, Env, FileJournalStore, JournalSettings};
-use millstream_log::offline::{Finding, Offline, OfflineStores, Place};
+use millstream_log::offline::{Finding, Offline, OfflineStores, Place, Stored};
 use millstream_types::PartitionId;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use super::DataArgs;
 use super::text::range;
+use super::{ChoiceArgs, DataArgs};
 
 /// A data directory that is locked, and loaded as a server would load it.
 pub(super) struct Directory {
     pub(super) offline: Offline,
     /// By topic and number.
     pub(super) partitions: Vec<Named>,
+    pub(super) env: Env,
     journals: Arc<FileJournalStore>,
 }
 
@@ -54,7 +55,7 @@ pub(super) struct Told {
 impl Directory {
     pub(super) async fn open(args: &DataArgs) -> anyhow::Result<Self> {
         let env = Env::real(Handle::current());
-        let data = DataDir::open_read_only(&args.data_dir, env)?;
+        let data = DataDir::open_read_only(&args.data_dir, env.clone())?;
         let metadata = StoredMetadata::read(&*data.meta())
             .await
             .context("the metadata can't be read, so nobody knows which records are whose")?;
@@ -69,29 +70,36 @@ impl Directory {
             metadata.partitions().into_iter().map(|(id, topic)| Named { id, topic }).collect();
         let ids = partitions.iter().map(|named| named.id);
         let offline = Offline::load(stores, journals.survey(), metadata.former, ids).await;
-        Ok(Self { offline, partitions, journals })
+        Ok(Self { offline, partitions, env, journals })
     }
 
     /// The partitions that the command line asks for.
-    pub(super) fn chosen(
-        &self,
-        topic: Option<&str>,
-        partition: Option<i32>,
-    ) -> anyhow::Result<Vec<Named>> {
-        let is_asked = |named: &&Named| {
-            topic.is_none_or(|topic| *named.topic == *topic)
-                && partition.is_none_or(|index| named.id.index == index)
+    pub(super) fn chosen(&self, args: &ChoiceArgs) -> anyhow::Result<Vec<Named>> {
+        let is_topic = |named: &&Named| match &args.topic {
+            Some(topic) => *named.topic == **topic,
+            None => args.internal || !is_internal(&named.topic),
         };
-        let chosen: Vec<_> = self.partitions.iter().filter(is_asked).cloned().collect();
-        match (topic, partition) {
+        let of_topics: Vec<_> = self.partitions.iter().filter(is_topic).collect();
+        let is_asked = |named: &&Named| args.partition.is_none_or(|index| named.id.index == index);
+        let chosen: Vec<_> = of_topics.iter().copied().filter(is_asked).cloned().collect();
+        match (&args.topic, args.partition) {
             _ if !chosen.is_empty() => Ok(chosen),
-            (Some(topic), None) => bail!("there is no topic {topic:?}; {}", self.known()),
+            (Some(topic), _) if of_topics.is_empty() => {
+                bail!("there is no topic {topic}; {}", self.known())
+            }
             (Some(topic), Some(index)) => {
-                bail!("there is no partition {index} of topic {topic:?}; {}", self.known())
+                let count = of_topics.len();
+                bail!("topic {topic} has no partition {index}: it has {count}, from 0 on")
             }
             (None, Some(index)) => bail!("no topic has a partition {index}; {}", self.known()),
-            (None, None) => Ok(chosen),
+            (_, None) => Ok(chosen),
         }
+    }
+
+    /// How many bytes of batches partitions have, about.
+    pub(super) fn bytes(&self, partitions: &[Named]) -> u64 {
+        let stored = partitions.iter().filter_map(|named| self.offline.partition(named.id));
+        stored.map(Stored::bytes).fold(0, u64::saturating_add)
     }
 
     fn known(&self) -> String {

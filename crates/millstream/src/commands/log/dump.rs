@@ -12,25 +12,26 @@ use millstream_types::Offset;
 use millstream_types::limits::BATCH_BYTES_CEILING;
 use serde::Serialize;
 
-use super::DataArgs;
 use super::directory::{At, Directory, Named};
-use super::text::{bytes, hex, range, time};
+use super::text::{bytes, range};
+use super::{ChoiceArgs, DataArgs};
+use crate::output::record::{Blob, HeaderJson, RecordOut};
+use crate::output::time::stored;
+use crate::output::{human, remark};
 
 /// What `log dump` takes.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   millstream log dump --topic flights --partition 0 --from 1000 --count 5
-  millstream log dump --topic flights --records --json | jq .value")]
+  millstream log dump --topic flights --records --json | jq .value
+
+With --records --json the lines are those of `consume --json`: `produce --json` reads them.")]
 pub struct DumpArgs {
     #[command(flatten)]
     data: DataArgs,
-    /// Only this topic
-    #[arg(long, value_name = "NAME")]
-    topic: Option<String>,
-    /// Only partitions of this number
-    #[arg(long, value_name = "N")]
-    partition: Option<i32>,
+    #[command(flatten)]
+    choice: ChoiceArgs,
     /// Begin with the batch that holds this offset, in each partition
     #[arg(long, value_name = "OFFSET", default_value_t = 0)]
     from: i64,
@@ -68,46 +69,18 @@ struct BatchLine<'a> {
     at: At,
 }
 
-/// A record, for programs.
+/// A record, for programs: as `consume --json` shows it, so that `produce --json` can read it.
 #[derive(Serialize)]
 struct RecordLine<'a> {
-    topic: &'a str,
-    partition: i32,
-    offset: i64,
-    timestamp: Option<String>,
+    #[serde(flatten)]
+    record: RecordOut<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     control: Option<String>,
-    key: Option<Blob<'a>>,
-    value: Option<Blob<'a>>,
-    headers: Vec<HeaderLine<'a>>,
-}
-
-#[derive(Serialize)]
-struct HeaderLine<'a> {
-    key: Blob<'a>,
-    value: Option<Blob<'a>>,
-}
-
-/// Bytes: a string when they are text, else an object that says so.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Blob<'a> {
-    Text(&'a str),
-    Hex { hex: String },
-}
-
-impl<'a> Blob<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Self::Text(text),
-            Err(_) => Self::Hex { hex: hex(bytes) },
-        }
-    }
 }
 
 pub(super) async fn run(args: DumpArgs, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
     let directory = Directory::open(&args.data).await?;
-    let chosen = directory.chosen(args.topic.as_deref(), args.partition)?;
+    let chosen = directory.chosen(&args.choice)?;
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut damaged: u64 = 0;
     for named in chosen {
@@ -121,7 +94,7 @@ pub(super) async fn run(args: DumpArgs, out: &mut (dyn Write + Send)) -> anyhow:
                 Ok(found) => found,
                 Err(finding) => {
                     damaged += 1;
-                    eprintln!("{}", directory.told(&finding));
+                    remark(&directory.told(&finding));
                     continue;
                 }
             };
@@ -133,12 +106,13 @@ pub(super) async fn run(args: DumpArgs, out: &mut (dyn Write + Send)) -> anyhow:
                 damaged += 1;
                 let header = &found.header;
                 let offsets = range(header.base_offset.0, header.last_offset().0);
-                eprintln!("damage: {named}, offsets {offsets}: {error}");
+                remark(&format_args!("damage: {named}, offsets {offsets}: {error}"));
             }
         }
     }
     if damaged > 0 {
-        bail!("{damaged} parts of the log can't be read; `millstream log verify` says all of it");
+        let parts = human::counted(damaged, "part");
+        bail!("{parts} of the log can't be read; `millstream log verify` says all of it");
     }
     Ok(())
 }
@@ -162,8 +136,8 @@ fn batch(
         last_offset: header.last_offset().0,
         records: header.records_count,
         leader_epoch: header.leader_epoch.0,
-        base_timestamp: time(header.base_timestamp),
-        max_timestamp: time(header.max_timestamp),
+        base_timestamp: stored(header.base_timestamp),
+        max_timestamp: stored(header.max_timestamp),
         timestamp_type: timestamp_type(header),
         compression: compression(header),
         producer_id: header.producer_id.0,
@@ -187,8 +161,8 @@ fn batch_text(header: &BatchHeader, size: usize, at: &At, named: &Named) -> Stri
         header.records_count,
         header.leader_epoch,
         timestamp_type(header),
-        time(header.base_timestamp).unwrap_or_else(none),
-        time(header.max_timestamp).unwrap_or_else(none),
+        stored(header.base_timestamp).unwrap_or_else(none),
+        stored(header.max_timestamp).unwrap_or_else(none),
         compression(header),
     );
     if header.producer_id.0 >= 0 {
@@ -243,30 +217,27 @@ fn show_record(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let offset = record.offset(header);
-    let timestamp = time(record.timestamp(header));
+    let timestamp = record.timestamp(header);
     let control = header.attributes.is_control().then(|| control(record));
     if json {
-        let line = RecordLine {
+        let headers = record.headers().map(|header| HeaderJson {
+            key: String::from_utf8_lossy(header.key).into_owned(),
+            value: header.value.map(Blob::new),
+        });
+        let record = RecordOut {
             topic: &named.topic,
             partition: named.id.index,
             offset: offset.0,
-            timestamp,
-            control,
+            timestamp: timestamp.0,
             key: record.key.map(Blob::new),
             value: record.value.map(Blob::new),
-            headers: record
-                .headers()
-                .map(|header| HeaderLine {
-                    key: Blob::new(header.key),
-                    value: header.value.map(Blob::new),
-                })
-                .collect(),
+            headers: headers.collect(),
         };
-        serde_json::to_writer(&mut *out, &line)?;
+        serde_json::to_writer(&mut *out, &RecordLine { record, control })?;
         writeln!(out)?;
         return Ok(());
     }
-    let timestamp = timestamp.unwrap_or_else(|| "none".to_owned());
+    let timestamp = stored(timestamp).unwrap_or_else(|| "none".to_owned());
     write!(out, "{named} offset {offset} time {timestamp}")?;
     match control {
         Some(control) => write!(out, " control {control}")?,

@@ -35,6 +35,20 @@ pub struct DataArgs {
     pub data_dir: PathBuf,
 }
 
+/// Which partitions.
+#[derive(Clone, Debug, Args)]
+pub struct ChoiceArgs {
+    /// Only this topic
+    #[arg(long, short, value_name = "NAME")]
+    topic: Option<String>,
+    /// Only partitions of this number
+    #[arg(long, short, value_name = "N")]
+    partition: Option<i32>,
+    /// Topics of the cluster's own workings, too
+    #[arg(long)]
+    internal: bool,
+}
+
 /// Carries the command out, with its output on standard output.
 ///
 /// # Errors
@@ -43,12 +57,9 @@ pub struct DataArgs {
 pub async fn run(command: LogCommand) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout());
     let done = run_to(command, &mut out).await;
-    let flushed = out.flush().map_err(anyhow::Error::from);
-    match done.and(flushed) {
-        // Whoever read the output (`head`, a pager) has seen enough.
-        Err(error) if is_broken_pipe(&error) => Ok(()),
-        done => done,
-    }
+    let flushed = out.flush();
+    done?;
+    Ok(flushed?)
 }
 
 /// The same with its output anywhere.
@@ -62,13 +73,4 @@ pub async fn run_to(command: LogCommand, out: &mut (dyn Write + Send)) -> anyhow
         LogCommand::Verify(args) => verify::run(args, out).await,
         LogCommand::Export(args) => export::run(args, out).await,
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        let json = cause.downcast_ref::<serde_json::Error>();
-        let json = json.and_then(serde_json::Error::io_error_kind);
-        io.or(json) == Some(io::ErrorKind::BrokenPipe)
-    })
 }

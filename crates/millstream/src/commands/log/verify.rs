@@ -1,7 +1,7 @@
 //! `millstream log verify`.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::Write;
 
 use anyhow::bail;
 use clap::Args;
@@ -11,15 +11,15 @@ use serde::Serialize;
 
 use super::DataArgs;
 use super::directory::{Directory, Named, Told};
-use super::text::count;
-
-/// Bytes between two signs of life.
-const PROGRESS_BYTES: u64 = 16 * 1024 * 1024;
-const MIB: u64 = 1024 * 1024;
+use crate::output::{Progress, Table, human};
 
 /// What `log verify` takes.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
+Examples:
+  millstream log verify
+  millstream log verify --data-dir /backup/millstream-data --json | jq .findings
+
 Reads every journal file, segment, index and checkpoint, and checks each batch. Ends with 1 when
 something is damaged. What is only noted (files that a crash left behind) is harmless.")]
 pub struct VerifyArgs {
@@ -68,37 +68,31 @@ struct Verify<'a> {
     topics: BTreeMap<String, TopicSum>,
     damages: u64,
     progress: Progress,
-}
-
-/// Signs of life on a terminal.
-struct Progress {
-    is_shown: bool,
+    /// Bytes of batches that there are, and that have been checked.
     total: u64,
-    done: u64,
-    told: u64,
+    checked: u64,
 }
 
 pub(super) async fn run(args: VerifyArgs, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
     let directory = Directory::open(&args.data).await?;
-    let stored = directory.partitions.iter().filter_map(|of| directory.offline.partition(of.id));
-    let total = stored.map(millstream_log::offline::Stored::bytes).fold(0, u64::saturating_add);
-    let is_shown = io::stderr().is_terminal();
     let mut verify = Verify {
         directory: &directory,
         out,
         gathered: args.json.then(Vec::new),
         topics: BTreeMap::new(),
         damages: 0,
-        progress: Progress { is_shown, total, done: 0, told: 0 },
+        progress: Progress::new(&directory.env, true),
+        total: directory.bytes(&directory.partitions),
+        checked: 0,
     };
     verify.all().await?;
-    verify.progress.end();
+    verify.progress.clear();
     let damages = verify.damages;
     verify.conclude()?;
     match damages {
         0 => Ok(()),
         1 => bail!("1 thing is damaged"),
-        more => bail!("{more} things are damaged"),
+        more => bail!("{} things are damaged", human::count(more)),
     }
 }
 
@@ -132,7 +126,8 @@ impl Verify<'_> {
                     sum.batches += 1;
                     sum.records += u64::try_from(found.header.records_count).unwrap_or(0);
                     sum.bytes += size;
-                    self.progress.advance(size, named);
+                    self.checked += size;
+                    self.progress.update_of(self.checked, self.total, named);
                 }
                 Err(finding) => self.tell(&finding)?,
             }
@@ -152,7 +147,7 @@ impl Verify<'_> {
         match &mut self.gathered {
             Some(gathered) => gathered.push(told),
             None => {
-                self.progress.end();
+                self.progress.clear();
                 writeln!(self.out, "{told}")?;
             }
         }
@@ -169,46 +164,58 @@ impl Verify<'_> {
             frames: part.frames,
         });
         let (damages, topics) = (self.damages, self.topics);
+        let journals: Vec<_> = journals.collect();
         if let Some(findings) = self.gathered {
-            let journals = journals.collect();
             let intact = damages == 0;
             let document = Document { intact, damages, topics, journals, findings };
-            serde_json::to_writer_pretty(&mut *self.out, &document)?;
+            serde_json::to_writer(&mut *self.out, &document)?;
             writeln!(self.out)?;
             return Ok(());
         }
-        for (topic, sum) in &topics {
-            let state = match sum.damages {
-                0 => "intact".to_owned(),
-                1 => "1 DAMAGE".to_owned(),
-                more => format!("{} DAMAGES", count(more)),
-            };
-            writeln!(
-                self.out,
-                "{topic}: {} records in {} batches, {} bytes, {} partitions, {} segments: {state}",
-                count(sum.records),
-                count(sum.batches),
-                count(sum.bytes),
-                count(sum.partitions),
-                count(sum.segments),
-            )?;
+        if !topics.is_empty() {
+            writeln!(self.out, "{}", topic_table(&topics))?;
         }
-        for part in journals {
-            writeln!(
-                self.out,
-                "journal of session {}: {} frames from {} to {}, {}",
-                part.session,
-                count(part.frames),
-                part.start,
-                part.end,
-                if part.sealed { "sealed" } else { "not sealed" },
-            )?;
-        }
+        write!(self.out, "{}", journal_table(&journals))?;
         if damages == 0 {
-            writeln!(self.out, "everything is intact")?;
+            writeln!(self.out, "\neverything is intact")?;
         }
         Ok(())
     }
+}
+
+fn topic_table(topics: &BTreeMap<String, TopicSum>) -> Table {
+    let titles = ["TOPIC", "#PARTITIONS", "#RECORDS", "#BATCHES", "#SIZE", "#SEGMENTS", "STATE"];
+    let mut table = Table::new(titles);
+    for (topic, sum) in topics {
+        table.row([
+            topic.clone(),
+            human::count(sum.partitions),
+            human::count(sum.records),
+            human::count(sum.batches),
+            human::bytes(sum.bytes),
+            human::count(sum.segments),
+            match sum.damages {
+                0 => "intact".to_owned(),
+                some => human::counted(some, "damage"),
+            },
+        ]);
+    }
+    table
+}
+
+/// The journal has one part for each time that a server ran, as far as it is still needed.
+fn journal_table(journals: &[JournalSum]) -> Table {
+    let mut table = Table::new(["#JOURNAL", "#FRAMES", "#FROM", "#TO", "STATE"]);
+    for part in journals {
+        table.row([
+            part.session.to_string(),
+            human::count(part.frames),
+            human::count(part.start),
+            human::count(part.end),
+            if part.sealed { "sealed" } else { "not sealed" }.to_owned(),
+        ]);
+    }
+    table
 }
 
 impl TopicSum {
@@ -219,24 +226,5 @@ impl TopicSum {
         self.records += other.records;
         self.bytes += other.bytes;
         self.damages += other.damages;
-    }
-}
-
-impl Progress {
-    fn advance(&mut self, bytes: u64, named: &Named) {
-        self.done = self.done.saturating_add(bytes);
-        if !self.is_shown || self.done.saturating_sub(self.told) < PROGRESS_BYTES {
-            return;
-        }
-        self.told = self.done;
-        let (done, total) = (count(self.done / MIB), count(self.total / MIB));
-        eprint!("\r\x1b[Kchecked {done} of {total} MiB, at {named}");
-    }
-
-    /// Leaves the line to others.
-    fn end(&mut self) {
-        if self.is_shown && self.told > 0 {
-            eprint!("\r\x1b[K");
-        }
     }
 }

@@ -14,7 +14,7 @@ use crate::output::{human, show};
 #[command(after_help = "\
 Examples:
   millstream topic create flights --partitions 12
-  millstream topic create clicks --config retention.ms=86400000 --config compression.type=zstd
+  millstream topic create clicks --set retention.ms=86400000 --set compression.type=zstd
   millstream topic create a b c --if-not-exists
 
 The settings have Kafka's names; `millstream topic describe TOPIC --all` lists them.")]
@@ -35,8 +35,8 @@ pub struct CreateArgs {
     )]
     replicas: Option<i16>,
     /// A setting; may be repeated
-    #[arg(long, short, value_name = "NAME=VALUE")]
-    config: Vec<NameValue>,
+    #[arg(long, value_name = "NAME=VALUE", alias = "config")]
+    set: Vec<NameValue>,
     /// Leave topics alone that are there already
     #[arg(long)]
     if_not_exists: bool,
@@ -60,7 +60,7 @@ struct Created {
 pub(super) async fn run(args: CreateArgs) -> anyhow::Result<()> {
     let admin = admin(&args.cluster).await?;
     let configs: Vec<_> =
-        args.config.into_iter().map(|NameValue { name, value }| (name, value)).collect();
+        args.set.into_iter().map(|NameValue { name, value }| (name, value)).collect();
     for topic in args.topics {
         let new = NewTopic {
             name: topic.clone(),

@@ -143,21 +143,32 @@ impl Described {
             text.push_str("\nall settings are the broker's defaults (--all shows them)\n");
             return text;
         }
-        if all {
-            let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
-            for line in &self.configs {
-                let value = line.value.clone().unwrap_or_else(|| "-".to_owned());
-                table.row([line.name.clone(), value, line.source.to_owned()]);
-            }
-            let _ = write!(text, "\n{table}");
-        } else {
-            let mut table = Table::new(["SETTING", "VALUE"]);
-            for line in &self.configs {
-                let value = line.value.clone().unwrap_or_else(|| "-".to_owned());
-                table.row([line.name.clone(), value]);
-            }
-            let _ = write!(text, "\n{table}");
-        }
+        let _ = write!(text, "\n{}", self.config_table(all));
         text
+    }
+
+    /// The settings, with where they come from when those are shown too that nobody has set.
+    fn config_table(&self, all: bool) -> Table {
+        let value = |line: &ConfigLine| match &line.value {
+            None => "-".to_owned(),
+            Some(value) => match human::meaning(&line.name, value) {
+                None => value.clone(),
+                Some(meaning) => format!("{value} ({meaning})"),
+            },
+        };
+        let mut table = if all {
+            Table::new(["SETTING", "VALUE", "FROM"])
+        } else {
+            Table::new(["SETTING", "VALUE"])
+        };
+        for line in &self.configs {
+            let (name, value) = (line.name.clone(), value(line));
+            if all {
+                table.row([name, value, line.source.to_owned()]);
+            } else {
+                table.row([name, value]);
+            }
+        }
+        table
     }
 }
