@@ -71,6 +71,7 @@ public final class Tools {
         SCENARIOS.put("list-offsets", Tools::listOffsets);
         SCENARIOS.put("delete-records", Tools::deleteRecords);
         SCENARIOS.put("performance", Tools::performance);
+        SCENARIOS.put("log-export", Tools::logExport);
         SCENARIOS.put("read-others", Tools::readOthers);
         SCENARIOS.put("tables-read", Tools::tablesRead);
     }
@@ -189,6 +190,7 @@ public final class Tools {
     private static final Main DELETE_RECORDS = org.apache.kafka.tools.DeleteRecordsCommand::main;
     private static final Main PRODUCER = org.apache.kafka.tools.ConsoleProducer::main;
     private static final Main CONSUMER = org.apache.kafka.tools.consumer.ConsoleConsumer::main;
+    private static final Main DUMP_LOG = org.apache.kafka.tools.DumpLogSegments::main;
     private static final Main PERFORMANCE = org.apache.kafka.tools.ProducerPerformance::main;
 
     private static boolean topicListed() throws Exception {
@@ -508,6 +510,51 @@ public final class Tools {
             "--throughput", "-1", "--command-property", "compression.type=lz4", "acks=all");
         contains(printed, "50000 records sent");
         return null;
+    }
+
+    // ---- what is on disk
+
+    /** The argument is what `log export --json` said: folders, with how many batches and records each must have. */
+    private static Object logExport() throws Exception {
+        int indexed = 0;
+        for (JsonNode part : JSON.readTree(new File(arguments.get(0)))) {
+            long batches = 0;
+            long records = 0;
+            File[] files = new File(part.get("folder").asText()).listFiles();
+            for (File file : files) {
+                if (file.getName().endsWith(".log")) {
+                    for (String line : dumpLog(file, "--deep-iteration").lines().toList()) {
+                        batches += line.startsWith("baseOffset: ") ? 1 : 0;
+                        records += line.startsWith("| offset: ") ? 1 : 0;
+                        check(!line.contains("isvalid: false"), "%s: %s", file, line);
+                    }
+                } else {
+                    // As a broker checks them when it starts, then each entry against the log.
+                    dumpLog(file, "--index-sanity-check");
+                    dumpLog(file, "--verify-index-only");
+                    indexed += file.length() > 0 ? 1 : 0;
+                }
+            }
+            check(batches == part.get("batches").asLong(), "%s: %d batches", part, batches);
+            check(records == part.get("records").asLong(), "%s: %d records", part, records);
+        }
+        check(indexed > 0, "no index has an entry");
+        return null;
+    }
+
+    /** What it prints of a file. It tells of what is wrong on standard error only, and ends with 0. */
+    private static String dumpLog(File file, String how) throws Exception {
+        var complaints = new ByteArrayOutputStream();
+        PrintStream err = System.err;
+        System.setErr(new PrintStream(complaints, true));
+        try {
+            Ran ran = run(DUMP_LOG, "", "--files", file.toString(), how, "--max-message-size", "" + (100 << 20));
+            String said = complaints.toString(StandardCharsets.UTF_8).lines().skip(1).reduce("", String::concat);
+            check(ran.code == 0 && said.isEmpty(), "%s: exit %d: %s", file, ran.code, said);
+            return ran.text();
+        } finally {
+            System.setErr(err);
+        }
     }
 
     // ---- all clients together

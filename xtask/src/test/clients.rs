@@ -82,7 +82,7 @@ pub(crate) const CLIENTS: &[Client] = &[
         program: "Tools",
         cannot: &["timestamps", "binary", "binary-header", "empty-key"],
         notes: &["kafka-topics, -configs, -consumer-groups, -get-offsets, -delete-records, \
-             -console-producer, -console-consumer and -producer-perf-test"],
+             -console-producer, -console-consumer, -producer-perf-test and -dump-log"],
     },
 ];
 

@@ -53,6 +53,8 @@ pub(crate) enum Needs {
     Others,
     /// The topics of all tables.
     Tables,
+    /// What `log export --json` said of the data directory, after the server had stopped.
+    Export,
 }
 
 /// How a step has ended.

@@ -193,11 +193,15 @@ fn client_suite(
     let runner =
         Runner { places: places.clone(), bootstrap, run: run.to_owned(), jobs: options.jobs };
     let versions = versions(&runner, clients);
-    outcomes.append(&mut Suite { options, runner: &runner, scenarios, clients }.run()?);
+    let suite = Suite { options, runner: &runner, scenarios, clients };
+    outcomes.append(&mut suite.run()?);
     if let Some(server) = server {
         let stopped = Outcome::of("server", "stop", server.stop());
         stopped.print();
         outcomes.push(stopped);
+        if options.own_server {
+            outcomes.append(&mut suite.run_on_data()?);
+        }
         if outcomes.iter().all(|outcome| outcome.verdict != Verdict::Fail) {
             std::fs::remove_dir_all(places.run.join("data"))?;
         }

@@ -1,6 +1,7 @@
 //! The client suite: every scenario with every client, then all clients on each other's records.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use super::clients::{CLIENTS, Client, Places};
 use super::matrix::{Job, Needs, Outcome, Runner, Scenario, Verdict};
 use super::options::Options;
-use super::records;
+use super::{process, records};
 
 /// The tables of nycflights13, the largest first: it goes to the fastest client.
 const TABLES: [&str; 5] = ["flights", "weather", "planes", "airports", "airlines"];
@@ -55,6 +56,34 @@ impl Suite<'_> {
         Ok(outcomes)
     }
 
+    /// Runs what looks at the data directory that the server has left.
+    ///
+    /// # Errors
+    ///
+    /// When the directory can't be exported.
+    pub(crate) fn run_on_data(&self) -> anyhow::Result<Vec<Outcome>> {
+        if !self.wants_any(Needs::Export) {
+            return Ok(Vec::new());
+        }
+        let places = &self.runner.places;
+        let (folder, said) = (places.run.join("export"), places.run.join("export.json"));
+        let mut export = Command::new(places.root.join("target/release/millstream"));
+        export.args(["log", "export", "--internal", "--json", "--data-dir"]);
+        export.arg(places.run.join("data")).arg("--out").arg(&folder);
+        process::run("millstream log export", export, &said)?;
+        let mut jobs = Vec::new();
+        for scenario in self.scenarios.iter().filter(|scenario| scenario.needs == Needs::Export) {
+            for client in self.clients.iter().filter(|client| self.wants(client, scenario)) {
+                jobs.push(self.job(client, scenario, vec![said.display().to_string()]));
+            }
+        }
+        let outcomes = self.runner.run_all(&jobs);
+        if outcomes.iter().all(|outcome| outcome.verdict != Verdict::Fail) {
+            std::fs::remove_dir_all(folder)?;
+        }
+        Ok(outcomes)
+    }
+
     fn job(&self, client: &Client, scenario: &Scenario, arguments: Vec<String>) -> Job {
         let limit = Duration::from_secs(scenario.seconds);
         let label = format!("{}-{}", client.name, scenario.name);
@@ -93,7 +122,7 @@ impl Suite<'_> {
                 let arguments = match scenario.needs {
                     Needs::Nothing => Vec::new(),
                     Needs::Records => vec![self.records_file(client)],
-                    Needs::Table | Needs::Others | Needs::Tables => continue,
+                    Needs::Table | Needs::Others | Needs::Tables | Needs::Export => continue,
                 };
                 // `read-others` needs what the produce scenarios leave.
                 let for_others =

@@ -3,11 +3,15 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use millstream_client::{Acks, Delivery, Error, Producer, ProducerRecord, ProducerSettings};
+use millstream_client::{
+    Acks, Admin, Cluster, Delivery, Error, Isolation, OffsetSpec, Producer, ProducerRecord,
+    ProducerSettings, Topic, TopicPartition,
+};
 use millstream_env::Env;
 use millstream_record::Compression;
 use millstream_types::Timestamp;
@@ -114,8 +118,10 @@ pub(super) async fn run(args: ProduceArgs) -> anyhow::Result<()> {
     let env = cluster.env().clone();
     let settings = args.settings();
     let reader = open(args.file.as_deref())?;
-    // Before anything is read: a name that is refused is an error even where nothing is written.
-    cluster.topic_or_created(&args.topic, settings.topic_patience).await?;
+    // Before anything is read: a name that is refused is an error even where nothing is written,
+    // and a broker that can't be reached is named before the patience of a delivery is over.
+    let topic = cluster.topic_or_created(&args.topic, settings.topic_patience).await?;
+    reach_leaders(&cluster, &topic).await?;
     let producer = Producer::new(cluster, settings).await?;
     if args.file.is_none() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
         remark(&"each line is a record; Ctrl-D ends");
@@ -140,6 +146,15 @@ pub(super) async fn run(args: ProduceArgs) -> anyhow::Result<()> {
         0 => done,
         some => done.with_context(|| format!("stopped after {}", human::counted(some, "record"))),
     }
+}
+
+/// Asks the leaders something simple: the producer itself would try for minutes.
+async fn reach_leaders(cluster: &Cluster, topic: &Topic) -> Result<(), Error> {
+    let led = topic.partitions.iter().filter(|partition| partition.leader.is_some());
+    let partitions = led.map(|p| TopicPartition::new(Arc::clone(&topic.name), p.index));
+    let wanted: Vec<_> = partitions.map(|of| (of, OffsetSpec::Latest)).collect();
+    Admin::new(cluster.clone()).list_offsets(&wanted, Isolation::ReadUncommitted).await?;
+    Ok(())
 }
 
 /// Sends all lines.
