@@ -273,6 +273,29 @@ async fn what_can_not_be_delivered_is_given_up() {
     assert_eq!(producer.flush().await, Ok(()), "nothing is under way any more");
 }
 
+/// Found with a broker that advertised a wrong address: "no leader" was all that was said.
+#[tokio::test]
+async fn a_leader_that_can_not_be_reached_is_named() {
+    let fake = Fake::new(|call| match call.api {
+        ApiKey::Metadata => {
+            let mut elsewhere = metadata(&[2]);
+            // Nobody listens there.
+            elsewhere.brokers[1].port = 1;
+            call.answer::<MetadataRequest>(&elsewhere)
+        }
+        _ => None,
+    });
+    let brief = ProducerSettings {
+        delivery_timeout: Duration::from_millis(20),
+        idempotent: false,
+        ..small()
+    };
+    let producer = Producer::new(fake.cluster().await, brief).await.unwrap();
+    let delivery = producer.send("t", record(0, "x".to_owned())).await.unwrap();
+    let error = delivery.delivered().await.unwrap_err().to_string();
+    assert!(error.ends_with("(last error: can't connect to fake:1: refused)"), "{error}");
+}
+
 #[tokio::test]
 async fn what_was_sent_is_delivered_when_the_producer_is_gone() {
     let (fake, model) = broker(&[]);

@@ -60,6 +60,8 @@ pub(super) struct Accumulator {
     /// Everything that has no outcome yet, by number.
     unresolved: BTreeMap<u64, Arc<Outcome>>,
     next_number: u64,
+    /// Why the last attempt to reach a broker failed, if it did: what keeps batches back.
+    trouble: Option<Error>,
 }
 
 /// One partition's batches, oldest first: in flight, then `returned`, then `sealed`, then `open`.
@@ -179,6 +181,7 @@ impl Accumulator {
             partitions: BTreeMap::new(),
             unresolved: BTreeMap::new(),
             next_number: 0,
+            trouble: None,
         }
     }
 
@@ -257,9 +260,10 @@ impl Accumulator {
     ) -> Plan {
         let mut plan = Plan::default();
         let mut bytes: BTreeMap<i32, usize> = BTreeMap::new();
-        let Self { rules, partitions, unresolved, identity, .. } = self;
+        let Self { rules, partitions, unresolved, identity, trouble, .. } = self;
+        let trouble = trouble.as_ref();
         for (partition, queue) in partitions.iter_mut() {
-            plan.freed += queue.expire(now, rules.delivery_timeout, partition, unresolved);
+            plan.freed += queue.expire(now, rules.delivery_timeout, partition, unresolved, trouble);
             if queue.paused {
                 plan.needs_identity |= queue.in_flight.is_empty();
                 continue;
@@ -357,6 +361,11 @@ impl Accumulator {
             }
         }
         freed
+    }
+
+    /// Notes why a broker can't be reached, or that one can.
+    pub(super) fn reached(&mut self, broker: Result<(), Error>) {
+        self.trouble = broker.err();
     }
 
     /// Fails everything that has no outcome. What is in flight stays so.
@@ -489,10 +498,12 @@ impl Queue {
         limit: Duration,
         partition: &TopicPartition,
         unresolved: &mut BTreeMap<u64, Arc<Outcome>>,
+        trouble: Option<&Error>,
     ) -> usize {
         let mut freed = 0;
         let expired = |since: Monotonic| now.since(since) >= limit;
         let error = |last: Option<Error>| {
+            let last = trouble.cloned().or(last);
             let last = last.unwrap_or_else(|| Error::NoLeader { what: partition.to_string() });
             Error::Undelivered { what: partition.to_string(), limit, last: Box::new(last) }
         };

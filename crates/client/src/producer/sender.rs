@@ -269,11 +269,13 @@ impl Sender {
             Ok(connection) => {
                 line.connection = Some(connection);
                 line.wait = Wait::default();
+                self.shared.state().accumulator.reached(Ok(()));
             }
             Err(error) if error.is_retriable() => {
                 tracing::debug!(broker, %error, "can't connect");
                 line.wait.failures = failures.saturating_add(1);
                 line.wait.not_before = again;
+                self.shared.state().accumulator.reached(Err(error));
                 // Another broker may lead by now.
                 self.shared.cluster.forget(&Target::Controller);
             }

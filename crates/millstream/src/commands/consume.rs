@@ -117,7 +117,8 @@ async fn show_all(
     ends: &BTreeMap<TopicPartition, Offset>,
     shown: &mut Shown,
 ) -> anyhow::Result<()> {
-    let mut committed_at = cluster.env().clock.monotonic();
+    let clock = &cluster.env().clock;
+    let mut committed = Committed { at: clock.monotonic(), offsets: BTreeMap::new() };
     if args.count == Some(0) {
         return Ok(());
     }
@@ -125,7 +126,15 @@ async fn show_all(
         if !args.follow && is_finished(args, consumer, ends) {
             return Ok(());
         }
-        let polled = consumer.poll().await?;
+        let is_behind = args.group.is_some() && shown.next != committed.offsets;
+        let polled = tokio::select! {
+            polled = consumer.poll() => polled?,
+            // Nothing may come for long; what has been shown is committed all the same.
+            () = clock.sleep_until(committed.at.plus(COMMIT_INTERVAL)), if is_behind => {
+                commit(consumer, shown, cluster, &mut committed).await?;
+                continue;
+            }
+        };
         if polled.reassigned {
             // What was shown of partitions that are others' now is theirs to commit.
             shown.next = consumer.positions();
@@ -147,26 +156,37 @@ async fn show_all(
         }
         shown.flush()?;
         if args.group.is_some() {
-            commit(consumer, shown, cluster, &mut committed_at).await?;
+            commit(consumer, shown, cluster, &mut committed).await?;
         }
     }
 }
 
+/// What a group has committed last, and when that was tried.
+struct Committed {
+    at: Monotonic,
+    offsets: BTreeMap<TopicPartition, Offset>,
+}
+
+/// Commits what has been shown, if that is due.
 async fn commit(
     consumer: &mut Consumer,
     shown: &Shown,
     cluster: &Cluster,
-    committed_at: &mut Monotonic,
+    committed: &mut Committed,
 ) -> anyhow::Result<()> {
     let now = cluster.env().clock.monotonic();
-    if now.since(*committed_at) < COMMIT_INTERVAL {
+    if now.since(committed.at) < COMMIT_INTERVAL {
         return Ok(());
     }
-    *committed_at = now;
+    committed.at = now;
     match consumer.commit_offsets(&shown.next).await {
         // The next poll joins again; what could not be committed is read again.
         Err(error) if error.is_about_membership() => Ok(()),
-        done => Ok(done?),
+        Err(error) => Err(error.into()),
+        Ok(()) => {
+            committed.offsets.clone_from(&shown.next);
+            Ok(())
+        }
     }
 }
 

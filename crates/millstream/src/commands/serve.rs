@@ -31,8 +31,8 @@ configuration file they stand alone:
   auto.create.topics.enable = false
 What is said with --set comes before what is in the file.
 
-It runs until Ctrl-C or SIGTERM, and then ends in order. /livez, /readyz and /metrics are at the
-HTTP address.")]
+Log lines go to standard error; MILLSTREAM_LOG=debug in the environment asks for more of them.
+It runs until Ctrl-C or SIGTERM, and then ends in order.")]
 pub struct ServeArgs {
     /// Where Kafka clients connect
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9092")]

@@ -119,6 +119,21 @@ fn a_follower_sees_what_comes_later() {
     follower.terminate();
 }
 
+/// Found by looking at the lag of a group that waited for more: nothing was committed until it came.
+#[test]
+fn a_follower_commits_while_nothing_comes() {
+    let server = Server::in_memory();
+    server.cli_with("produce t", "1\n2\n").ok();
+    let mut follower = server.cli_running("consume t --group g --follow");
+    assert_eq!((follower.line(), follower.line()), ("1\n".to_owned(), "2\n".to_owned()));
+    let committed = || {
+        let group = server.cli("group describe g --json").json();
+        group["partitions"][0]["committed_offset"].as_i64()
+    };
+    assert!((0..10_000).any(|_| committed() == Some(2)), "nothing is committed");
+    follower.terminate();
+}
+
 #[test]
 fn a_group_goes_on_where_it_has_stopped() {
     let server = Server::in_memory();
