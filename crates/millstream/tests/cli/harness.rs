@@ -184,10 +184,10 @@ impl Server {
         }
     }
 
-    /// Starts a command on it that goes on until it is told to stop.
+    /// Starts a command on it that goes on until it is told to stop; its input stays open.
     pub(crate) fn cli_running(&self, line: &str) -> Running {
         let mut command = program();
-        command.args(words(line)).env("MILLSTREAM_BOOTSTRAP", &self.kafka);
+        command.args(words(line)).stdin(Stdio::piped()).env("MILLSTREAM_BOOTSTRAP", &self.kafka);
         let mut child = command.spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Running { child, out }
@@ -251,10 +251,22 @@ impl Running {
         line
     }
 
+    /// Writes to its input.
+    pub(crate) fn write(&mut self, text: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
     /// Tells it to stop; it must end well.
-    pub(crate) fn terminate(mut self) {
-        signal("TERM", &self.child);
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    pub(crate) fn terminate(self) {
+        assert_eq!(self.end("TERM"), (Some(0), String::new()));
+    }
+
+    /// Sends it a signal; how it ends, and what it says on standard error.
+    pub(crate) fn end(mut self, name: &str) -> (Option<i32>, String) {
+        signal(name, &self.child);
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
     }
 }
 

@@ -119,6 +119,20 @@ fn a_follower_sees_what_comes_later() {
     follower.terminate();
 }
 
+#[test]
+fn what_was_typed_before_an_interrupt_is_there() {
+    let server = Server::in_memory();
+    server.cli("topic create t").ok();
+    let mut follower = server.cli_running("consume t --follow");
+    let mut producer = server.cli_running("produce t");
+    producer.write("one\ntwo\n");
+    assert_eq!((follower.line(), follower.line()), ("one\n".to_owned(), "two\n".to_owned()));
+    let (code, said) = producer.end("INT");
+    assert_eq!(code, Some(1));
+    assert_eq!(said, "error: stopped after 2 records: interrupted\n");
+    follower.terminate();
+}
+
 /// Found by looking at the lag of a group that waited for more: nothing was committed until it came.
 #[test]
 fn a_follower_commits_while_nothing_comes() {

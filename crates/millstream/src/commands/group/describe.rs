@@ -151,9 +151,10 @@ impl Described {
             text.push_str(", assigned by ");
             text.push_str(&self.assignor);
         }
-        let lag = match self.partitions.iter().any(|line| line.lag.is_some()) {
-            true => human::counted(self.total_lag, "record"),
-            false => "not known before offsets are committed".to_owned(),
+        let lag = if self.partitions.iter().any(|line| line.lag.is_some()) {
+            human::counted(self.total_lag, "record")
+        } else {
+            "not known before offsets are committed".to_owned()
         };
         // Writing to a string can't fail.
         let _ = writeln!(text, "\nlag: {lag}");
