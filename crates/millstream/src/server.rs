@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context as _, bail};
+use anyhow::{anyhow, bail};
 use millstream_broker::config::{
     BrokerConfig, BrokerOverrides, Durability as Wanted, validate_start,
 };
@@ -197,8 +197,9 @@ fn example_host(listen: IpAddr) -> &'static str {
 
 async fn listen(at: Option<SocketAddr>, option: &str) -> anyhow::Result<Option<TcpListener>> {
     let Some(at) = at else { return Ok(None) };
-    let listener = TcpListener::bind(at).await.with_context(|| {
-        format!("can't listen at {at}: is something else there? choose another with {option}")
+    let listener = TcpListener::bind(at).await.map_err(|error| {
+        let advice = format!("is something else there? choose another with {option}");
+        anyhow!("can't listen at {at}: {error}; {advice}")
     })?;
     Ok(Some(listener))
 }

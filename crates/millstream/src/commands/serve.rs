@@ -35,10 +35,10 @@ Log lines go to standard error; MILLSTREAM_LOG=debug in the environment asks for
 It runs until Ctrl-C or SIGTERM, and then ends in order.")]
 pub struct ServeArgs {
     /// Where Kafka clients connect
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9092")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9092", value_parser = listener)]
     pub kafka_listen: SocketAddr,
     /// Where /livez, /readyz and /metrics are
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080", value_parser = listener)]
     pub http_listen: SocketAddr,
     /// Where the data is
     #[arg(long, value_name = "PATH", default_value = "./millstream-data")]
@@ -67,6 +67,16 @@ pub enum LogFormat {
     Text,
     /// One object for each line.
     Json,
+}
+
+/// Reads where to listen.
+fn listener(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "`{text}` is no IP address with a port: write 127.0.0.1:9092, [::1]:9092, or \
+             0.0.0.0:9092 for all of this machine's addresses"
+        )
+    })
 }
 
 /// Runs a broker until it is told to stop.

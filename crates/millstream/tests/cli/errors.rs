@@ -98,6 +98,7 @@ fn wrong_words_end_with_another_code_than_failures() {
         ("consume t --group g --partition 1", ["cannot be used with", "--partition <N>"]),
         ("produce t --compression zip", ["invalid value 'zip'", "none, gzip, snappy, lz4, zstd"]),
         ("group reset g --to x", ["`x` is none of: earliest, latest, an offset, +N or -N", "time"]),
+        ("serve --kafka-listen localhost:9092", ["`localhost:9092` is no IP address", "127.0.0.1"]),
         ("serve --set x", ["`x` is not NAME=VALUE", "--set"]),
         ("serve --in-memory --data-dir x", ["cannot be used with", "--data-dir"]),
         ("log export", ["required arguments were not provided", "--out <DIR>"]),

@@ -56,6 +56,7 @@ fn from_creation_to_deletion_for_people() {
             "topic alter b --unset retention.ms --set segment.ms=1000",
             "topic b: 2 settings changed\n",
         ),
+        ("topic alter a --partitions 3 --dry-run", "topic a could be altered: 3 partitions\n"),
         ("topic alter a --partitions 3", "topic a: 3 partitions now\n"),
         ("topic delete b", "deleted topic b\n"),
         ("topic delete b a --if-exists", "there is no topic b\ndeleted topic a\n"),

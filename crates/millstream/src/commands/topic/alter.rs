@@ -95,8 +95,9 @@ impl Altered {
             0 => None,
             some => Some(format!("{} changed", human::counted(some as i128, "setting"))),
         };
+        let now = if self.dry_run { "" } else { " now" };
         let partitions =
-            self.partitions.map(|count| format!("{} now", human::counted(count, "partition")));
+            self.partitions.map(|count| format!("{}{now}", human::counted(count, "partition")));
         let what: Vec<_> = settings.into_iter().chain(partitions).collect();
         let what = what.join(", ");
         let topic = &self.topic;
