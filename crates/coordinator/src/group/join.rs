@@ -173,6 +173,8 @@ impl Live {
     /// Moves a static member to a new id, and fences whoever waits under the old one.
     fn rename(&mut self, former: &Arc<str>, id: &Arc<str>, out: &mut Effects) {
         let Some((mut member, join)) = self.members.remove(former) else { return };
+        // It is as old as its instance: while its join is parked, its session does not end.
+        member.newcomer = false;
         if let Some(ticket) = join {
             refuse(ticket, former, JoinError::FencedInstance, out);
         }

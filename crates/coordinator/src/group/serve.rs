@@ -85,10 +85,10 @@ impl Live {
     /// Whether a commit may be stored; a member's commit also keeps its session going.
     pub(super) fn check_commit(&mut self, commit: &Commit, at: Moment) -> Result<(), CommitError> {
         let speaker = &commit.speaker;
-        let is_outsider =
-            speaker.generation < 0 && speaker.member.is_empty() && speaker.instance.is_none();
-        if is_outsider {
-            return if self.is_empty() { Ok(()) } else { Err(CommitError::UnknownMember) };
+        if speaker.generation < 0 && self.is_empty() {
+            // An administrator, or a consumer that assigns partitions by hand: what it calls itself
+            // does not matter, since nobody else's offsets can be meant (KAFKA-14201).
+            return Ok(());
         }
         self.check_member(&speaker.member, speaker.instance.as_deref()).map_err(
             |not| match not {

@@ -86,14 +86,46 @@ fn commits_to_groups_that_are_not_there() {
         "
         > simple commit generation=3 t-0=6
         simple: commit refused GroupNotFound
-        > simple commit id=x t-0=6
-        simple: commit refused UnknownMember
         > list
         > fetch
         > fetch t-0
         t-0: none
         ",
     );
+}
+
+/// KAFKA-14201: clients that assign partitions by hand may have names all the same.
+#[test]
+fn simple_consumers_may_have_names() {
+    for names in ["id=x", "instance=i", "id=x instance=i"] {
+        check_with(
+            at_once(),
+            &format!(
+                "
+                > simple commit {names} t-0=5
+                simple: committed ok
+                > simple commit {names} t-0=6
+                simple: committed ok
+                > fetch
+                t-0: 6 epoch -1 \"\"
+                > a join
+                a: joined as a#1 generation 1 range led by a#1 with a#1
+                > simple commit {names} t-0=7
+                simple: commit refused UnknownMember
+                > a sync a=x
+                a: synced \"x\"
+                > a commit generation=-1 t-0=7
+                a: commit refused IllegalGeneration
+                > a leave
+                a: left ok
+                > a commit generation=-1 t-0=8
+                a: committed ok
+                > fetch
+                t-0: 8 epoch -1 \"\"
+                "
+            ),
+        );
+    }
 }
 
 #[test]

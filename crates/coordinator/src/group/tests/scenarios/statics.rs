@@ -234,3 +234,25 @@ fn instances_are_checked() {
         ",
     );
 }
+
+#[test]
+fn a_static_newcomer_that_restarts_is_waited_for_as_long_as_it_waits() {
+    check_with(
+        at_once(),
+        "
+        > a join rebalance=1000 session=1000
+        a: joined as a#1 generation 1 range led by a#1 with a#1
+        > a sync a=x
+        a: synced \"x\"
+        > b join instance=two rebalance=1000
+        > b2 join instance=two rebalance=1000
+        b: join refused FencedInstance two#1
+        > +301s
+        > group
+        PreparingRebalance [consumer/] generation 1 a#1 two#2@two
+        > a join
+        b2: joined as two#2 generation 2 range led by a#1
+        a: joined as a#1 generation 2 range led by a#1 with a#1 two#2
+        ",
+    );
+}
