@@ -77,7 +77,8 @@ impl Topic {
         Ok(match spec {
             OffsetSpec::Latest => end(visible, ends.epoch),
             OffsetSpec::Earliest | OffsetSpec::EarliestLocal => {
-                end(ends.log_start, LeaderEpoch::NONE)
+                let (log_start, epoch) = partition.earliest();
+                end(log_start, epoch)
             }
             OffsetSpec::LatestTiered | OffsetSpec::EarliestPendingUpload => None,
             OffsetSpec::MaxTimestamp => record(partition.offset_of_max_timestamp().await?),

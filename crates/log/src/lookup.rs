@@ -1,6 +1,6 @@
 //! Finding offsets by time.
 
-use millstream_record::{BatchError, StoredBatch};
+use millstream_record::{BatchError, BatchHeader, StoredBatch};
 use millstream_types::limits::BATCH_BYTES_CEILING;
 use millstream_types::{LeaderEpoch, Offset, Timestamp};
 
@@ -81,8 +81,7 @@ impl Partition {
                     continue;
                 }
                 let from = slice.log_start.max(start);
-                let found = batch.first_at_or_after(time, from, BATCH_BYTES_CEILING);
-                return Ok(match found.map_err(|error| bad(error.to_string()))? {
+                return Ok(match first_at_or_after(batch, &header, time, from) {
                     Some((offset, at)) => Searched::Found((offset, at, header.leader_epoch)),
                     None => Searched::GoOn(next),
                 });
@@ -102,8 +101,7 @@ impl Partition {
         let Some(batch) = slice.batches.first() else { return Ok(None) };
         let bad = |why: String| self.corrupt(base, why);
         let header = batch.header().map_err(|error| bad(error.to_string()))?;
-        let found = batch.first_at_or_after(time, slice.log_start, BATCH_BYTES_CEILING);
-        let found = found.map_err(|error| bad(error.to_string()))?;
+        let found = first_at_or_after(batch, &header, time, slice.log_start);
         Ok(found.map(|(offset, at)| (offset, at, header.leader_epoch)))
     }
 
@@ -125,9 +123,9 @@ impl Partition {
             for batch in &slice.batches {
                 let at = next;
                 let bad = |why: String| self.corrupt(at, why);
-                let found = latest_from(batch, log_start).map_err(|e| bad(e.to_string()))?;
-                best = found.map_or(best, |found| better(best, found));
                 let header = batch.header().map_err(|error| bad(error.to_string()))?;
+                let found = latest_from(batch, &header, log_start);
+                best = found.map_or(best, |found| better(best, found));
                 next = header.last_offset().next();
             }
         }
@@ -198,22 +196,56 @@ impl PartitionState {
     }
 }
 
-/// The largest timestamp of the batch's records from `log_start` on, and the first offset there.
+/// The first record of the batch from `from` on whose timestamp is `time` or later.
+///
+/// A batch whose records can't be read stands for what its header says. Its checksum is right: a
+/// faulty producer has compressed it, and unless `record.validation=full` nobody looked inside. A
+/// look-up that failed there would fail for ever.
+fn first_at_or_after(
+    batch: &StoredBatch,
+    header: &BatchHeader,
+    time: Timestamp,
+    from: Offset,
+) -> Option<(Offset, Timestamp)> {
+    batch.first_at_or_after(time, from, BATCH_BYTES_CEILING).unwrap_or_else(|error| {
+        unreadable(header, &error);
+        Some((header.base_offset.max(from), header.max_timestamp))
+    })
+}
+
+/// The largest timestamp of the batch's records from `log_start` on, and the first offset there;
+/// what the header says where the records can't be read.
 fn latest_from(
     batch: &StoredBatch,
+    header: &BatchHeader,
+    log_start: Offset,
+) -> Option<(Timestamp, Offset)> {
+    if header.base_offset >= log_start {
+        return Some((header.max_timestamp, header.base_offset));
+    }
+    latest_record(batch, header, log_start).unwrap_or_else(|error| {
+        unreadable(header, &error);
+        Some((header.max_timestamp, log_start))
+    })
+}
+
+fn latest_record(
+    batch: &StoredBatch,
+    header: &BatchHeader,
     log_start: Offset,
 ) -> Result<Option<(Timestamp, Offset)>, BatchError> {
-    let header = batch.header().map_err(|error| BatchError::Truncated { field: error.field() })?;
-    if header.base_offset >= log_start {
-        return Ok(Some((header.max_timestamp, header.base_offset)));
-    }
     let mut latest = None;
     for record in &batch.records(BATCH_BYTES_CEILING)? {
         let record = record?;
-        let offset = record.offset(&header);
+        let offset = record.offset(header);
         if offset >= log_start {
-            latest = better(latest, (record.timestamp(&header), offset));
+            latest = better(latest, (record.timestamp(header), offset));
         }
     }
     Ok(latest)
+}
+
+fn unreadable(header: &BatchHeader, error: &BatchError) {
+    let base = header.base_offset;
+    tracing::debug!(%base, %error, "a look-up by time met a batch whose records can't be read");
 }

@@ -230,6 +230,15 @@ impl Partition {
         locked(&self.shared.state).ends()
     }
 
+    /// The log start, and the leader epoch of the record there; none while there is no record.
+    #[must_use]
+    pub fn earliest(&self) -> (Offset, LeaderEpoch) {
+        let state = locked(&self.shared.state);
+        let durable = state.log_start < state.high_watermark;
+        let epoch = state.epochs.at(state.log_start).filter(|_| durable);
+        (state.log_start, epoch.unwrap_or(LeaderEpoch::NONE))
+    }
+
     /// Whether the partition was deleted.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
