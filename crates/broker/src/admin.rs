@@ -26,7 +26,7 @@ pub struct TopicRequest {
     pub replicas: Option<i16>,
     /// Partitions and replicas by hand, instead of the counts.
     pub assigned: Vec<(i32, Vec<i32>)>,
-    /// Configuration; `None` is the default.
+    /// Configuration; `None` is refused.
     pub configs: Vec<(String, Option<String>)>,
 }
 
@@ -113,6 +113,9 @@ impl Broker {
         request: TopicRequest,
         only_validate: bool,
     ) -> Result<DescribedTopic, TopicError> {
+        // First, as in Kafka: who makes sure that its topic is there takes "exists" for success,
+        // whatever else it asks for would be refused.
+        self.0.metadata.read(|state| state.check_new_name(&request.name))?;
         let new = self.new_topic(request)?;
         if only_validate {
             let entry = self.0.metadata.read(|state| state.create_topic(new))?;
@@ -236,6 +239,7 @@ impl Broker {
     }
 
     fn new_topic(&self, request: TopicRequest) -> Result<NewTopic, TopicError> {
+        let overrides = overrides(request.configs)?;
         let config = self.config();
         let replication = if request.assigned.is_empty() {
             Replication::Counts {
@@ -247,13 +251,6 @@ impl Broker {
         } else {
             Replication::Assigned(request.assigned)
         };
-        let mut overrides = Overrides::new();
-        for (name, value) in request.configs {
-            if let Some(value) = value {
-                overrides.insert(name, value);
-            }
-        }
-        validate_all(Kind::Topic, &overrides)?;
         let id = self.env().uuid();
         Ok(NewTopic { name: request.name.into(), id, replication, overrides })
     }
@@ -274,6 +271,16 @@ impl Broker {
         };
         self.0.metadata.change(command, follow).await
     }
+}
+
+fn overrides(configs: Vec<(String, Option<String>)>) -> Result<Overrides, ConfigError> {
+    let mut overrides = Overrides::new();
+    for (name, value) in configs {
+        let value = value.ok_or_else(|| ConfigError::null(&name))?;
+        overrides.insert(name, value);
+    }
+    validate_all(Kind::Topic, &overrides)?;
+    Ok(overrides)
 }
 
 fn described(entry: &Entry) -> DescribedTopic {

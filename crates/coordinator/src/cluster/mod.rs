@@ -71,6 +71,8 @@ pub struct ClusterState {
     session: SessionId,
     topics: HashMap<TopicId, TopicState>,
     names: BTreeMap<Arc<str>, TopicId>,
+    /// By collision key, the names that can collide: follows from `names`.
+    collisions: HashMap<String, Arc<str>>,
     overrides: BTreeMap<Resource, Overrides>,
     producer_ids_next: i64,
     trimmed: Option<Trimmed>,
@@ -99,6 +101,11 @@ impl ClusterState {
     #[must_use]
     pub fn topic(&self, id: TopicId) -> Option<&TopicState> {
         self.topics.get(&id)
+    }
+
+    /// The topic whose name differs from `name` only in `.` and `_`, if there is one.
+    fn colliding(&self, name: &str) -> Option<&Arc<str>> {
+        self.collisions.get(&name::collision_key(name)?).filter(|other| ***other != *name)
     }
 
     /// All topics, by name.
@@ -145,12 +152,18 @@ impl ClusterState {
         match entry {
             Entry::SessionOpened { session } => self.session = session,
             Entry::TopicCreated(topic) => {
+                if let Some(key) = name::collision_key(&topic.name) {
+                    self.collisions.insert(key, Arc::clone(&topic.name));
+                }
                 self.names.insert(Arc::clone(&topic.name), topic.id);
                 self.topics.insert(topic.id, topic);
             }
             Entry::TopicDeleted { id } => {
                 if let Some(topic) = self.topics.remove(&id) {
                     self.names.remove(&topic.name);
+                    if let Some(key) = name::collision_key(&topic.name) {
+                        self.collisions.remove(&key);
+                    }
                 }
             }
             Entry::PartitionsSet { id, partitions } => {

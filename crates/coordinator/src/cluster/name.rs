@@ -37,9 +37,10 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// Names that become the same metric name in Kafka's tools must not exist side by side.
-pub(super) fn collision_key(name: &str) -> String {
-    name.replace('.', "_")
+/// Names that become the same metric name in Kafka's tools must not exist side by side: those with
+/// the same key. Names without `.` and `_` collide with none.
+pub(super) fn collision_key(name: &str) -> Option<String> {
+    name.contains(['.', '_']).then(|| name.replace('.', "_"))
 }
 
 impl fmt::Display for NameError {

@@ -47,6 +47,35 @@ fn names_are_checked_as_kafka_does() {
 }
 
 #[test]
+fn names_collide_as_long_as_the_other_is_there() {
+    #[track_caller]
+    fn check(state: &ClusterState, name: &str, other: Option<&str>) {
+        let expected = other.map_or(Ok(()), |other| Err(CreateError::Collides(other.into())));
+        assert_eq!(state.check_new_name(name), expected, "{name}");
+    }
+    let mut state = state([
+        Entry::TopicCreated(topic("a.b_c", 1, 1)),
+        Entry::TopicCreated(topic("plain", 2, 1)),
+    ]);
+    for (name, other) in [
+        ("a_b_c", Some("a.b_c")),
+        ("a.b.c", Some("a.b_c")),
+        ("a_b.c", Some("a.b_c")),
+        ("a-b-c", None),
+        ("abc", None),
+        ("plain.", None),
+    ] {
+        check(&state, name, other);
+    }
+    let id = state.named("a.b_c").unwrap().id;
+    state.replay(Entry::TopicDeleted { id });
+    check(&state, "a_b_c", None);
+    state.replay(Entry::TopicCreated(topic("a_b_c", 3, 1)));
+    check(&state, "a.b_c", Some("a_b_c"));
+    check(&state, "a.b.c", Some("a_b_c"));
+}
+
+#[test]
 fn topics_are_created_or_refused() {
     let state = state([Entry::TopicCreated(topic("a.b", 1, 1))]);
     let by_hand = |partitions: &[(i32, &[i32])]| {

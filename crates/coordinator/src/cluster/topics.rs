@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use millstream_types::TopicId;
 
-use super::name::collision_key;
 use super::{ClusterState, Entry, NameError, Overrides, TopicState, check_name};
 
 /// The most partitions of one topic: what a single request may make the node do.
@@ -73,20 +72,30 @@ pub enum PartitionsError {
 }
 
 impl ClusterState {
+    /// Whether a topic of this name could be created: what a client is told before anything else
+    /// that may be wrong with its topic.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError::Name`], [`CreateError::Exists`] or [`CreateError::Collides`].
+    pub fn check_new_name(&self, name: &str) -> Result<(), CreateError> {
+        check_name(name).map_err(CreateError::Name)?;
+        if self.named(name).is_some() {
+            return Err(CreateError::Exists);
+        }
+        match self.colliding(name) {
+            Some(other) => Err(CreateError::Collides(Arc::clone(other))),
+            None => Ok(()),
+        }
+    }
+
     /// Creates a topic.
     ///
     /// # Errors
     ///
     /// Nothing is created then.
     pub fn create_topic(&self, new: NewTopic) -> Result<Entry, CreateError> {
-        check_name(&new.name).map_err(CreateError::Name)?;
-        if self.named(&new.name).is_some() {
-            return Err(CreateError::Exists);
-        }
-        let key = collision_key(&new.name);
-        if let Some(other) = self.topics().find(|topic| collision_key(&topic.name) == key) {
-            return Err(CreateError::Collides(Arc::clone(&other.name)));
-        }
+        self.check_new_name(&new.name)?;
         let (partitions, replication) = counts(&new.replication)?;
         Ok(Entry::TopicCreated(TopicState {
             name: new.name,

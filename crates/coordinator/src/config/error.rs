@@ -40,6 +40,11 @@ pub enum ConfigError {
         /// The config.
         name: &'static str,
     },
+    /// A config is to be set, and there is no value to set it to.
+    Null {
+        /// The config.
+        name: String,
+    },
     /// One request changes the config twice.
     Duplicate {
         /// The config.
@@ -81,6 +86,16 @@ impl ConfigError {
         Self::Unknown { kind, name: cut(name), hint: hint(kind, name) }
     }
 
+    /// For a config `name` that is to be set to nothing.
+    #[must_use]
+    pub fn null(name: &str) -> Self {
+        Self::Null { name: cut(name) }
+    }
+
+    pub(super) fn duplicate(name: &str) -> Self {
+        Self::Duplicate { name: cut(name) }
+    }
+
     pub(super) fn invalid(kind: Kind, entry: &Entry, value: &str) -> Self {
         let value = if entry.sensitive() { String::new() } else { cut(value) };
         Self::Invalid { kind, name: entry.name, value, expects: entry.expects() }
@@ -103,6 +118,7 @@ impl fmt::Display for ConfigError {
             Self::NotAList { name } => {
                 write!(f, "`{name}` is not a list: set it, nothing can be added or taken away")
             }
+            Self::Null { name } => write!(f, "`{name}` needs a value"),
             Self::Duplicate { name } => write!(f, "`{name}` is changed twice in one request"),
             Self::ReadOnly { name } => write!(
                 f,
@@ -121,7 +137,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-pub(super) fn cut(text: &str) -> String {
+fn cut(text: &str) -> String {
     match text.char_indices().nth(QUOTE_LEN_MAX) {
         Some((at, _)) => format!("{}...", text.get(..at).unwrap_or_default()),
         None => text.to_owned(),

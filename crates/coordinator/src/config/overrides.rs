@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::entry::{ConfigType, Effect, Entry, Update};
-use super::error::cut;
 use super::value::{Value, parse, split};
 use super::{ConfigError, Kind, Overrides, VALUE_LEN_MAX, find, lookup};
 
@@ -89,7 +88,7 @@ pub fn apply(
     let mut seen = BTreeSet::new();
     for Change { name, op } in changes {
         if !seen.insert(name) {
-            return Err(ConfigError::Duplicate { name: cut(name) });
+            return Err(ConfigError::duplicate(name));
         }
         let value = match op {
             Op::Delete => {
@@ -128,7 +127,7 @@ pub fn replace(
     let mut after = Overrides::new();
     for (name, value) in values {
         if after.contains_key(&name) {
-            return Err(ConfigError::Duplicate { name });
+            return Err(ConfigError::duplicate(&name));
         }
         set(kind, &mut after, &name, value)?;
     }
