@@ -166,14 +166,25 @@ impl Drop for Server {
 }
 
 /// What the program knows of itself and tools ask the broker for.
-fn report(settings: &mut Settings, config: &ServerConfig) {
-    let directory = match &config.place {
+fn report(settings: &mut Settings, place: &Place, bound: Option<SocketAddr>, told: (&str, u16)) {
+    let directory = match place {
         Place::Directory(path) => path.display().to_string(),
         Place::Memory => "memory".to_owned(),
     };
-    settings.insert("node.id".to_owned(), NODE_ID.to_string());
-    settings.insert("broker.id".to_owned(), NODE_ID.to_string());
-    settings.insert("log.dirs".to_owned(), directory);
+    let (host, port) = told;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let listens = bound.map_or_else(String::new, |bound| format!("PLAINTEXT://{bound}"));
+    let advertised = bound.map_or_else(String::new, |_| format!("PLAINTEXT://{host}:{port}"));
+    for (name, value) in [
+        ("node.id", NODE_ID.to_string()),
+        ("broker.id", NODE_ID.to_string()),
+        ("listeners", listens),
+        ("advertised.listeners", advertised),
+        ("log.dir", directory.clone()),
+        ("log.dirs", directory),
+    ] {
+        settings.insert(name.to_owned(), value);
+    }
 }
 
 /// What clients are to be told, as far as it is known before the port is.
@@ -237,15 +248,15 @@ async fn start_broker(
         Place::Directory(path) => DataDir::open(path, env.clone())?,
         Place::Memory => DataDir::in_memory(env.clone())?,
     };
-    let mut settings = config.settings.clone();
-    report(&mut settings, config);
-    let start = BrokerOverrides { start: settings.clone(), ..BrokerOverrides::default() };
-    let broker_config = BrokerConfig::resolve(&start);
     let (host, port) = match (advertise, bound) {
         (Some((host, port)), _) => (host, port),
         (None, Some(bound)) => (bound.ip().to_string(), bound.port()),
         (None, None) => ("in-process".to_owned(), 0),
     };
+    let mut settings = config.settings.clone();
+    report(&mut settings, &config.place, bound, (&host, port));
+    let start = BrokerOverrides { start: settings.clone(), ..BrokerOverrides::default() };
+    let broker_config = BrokerConfig::resolve(&start);
     let cluster_id = data.cluster();
     if data.is_new() {
         match &config.place {
