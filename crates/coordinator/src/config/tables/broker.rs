@@ -341,7 +341,7 @@ static OWN: &[Entry] = &[
     ),
     string("record.validation", "crc").allow(OneOf(&["crc", "full"])).doc(
         "How far batches are checked when they arrive: `crc`, checksum, header, and every \
-         record of uncompressed batches; `full` decompresses the others too, at the price \
-         of CPU time.",
+         record of uncompressed batches; `full` decompresses the others too, as Apache Kafka \
+         does. With `crc`, what a faulty producer compressed is stored, and its consumers fail.",
     ),
 ];

@@ -43,16 +43,16 @@ pub(super) static OFFSETS: &[Entry] = &[
         .read_only()
         .effect(AcceptedOnly)
         .doc(
-            "`segment.bytes` of the internal topic of offsets. Without effect: loading reads a \
-             snapshot, never the whole topic.",
+            "`segment.bytes` of the internal topic of offsets. Without effect: segments are laid \
+             out as for every topic. Loading reads the whole topic.",
         ),
     int("offsets.load.buffer.size", "5242880")
         .allow(AtLeast(1))
         .read_only()
         .effect(AcceptedOnly)
         .doc(
-            "How many bytes are read at a time while offsets are loaded. Without effect: \
-             loading reads a snapshot.",
+            "How many bytes are read at a time while offsets are loaded. Without effect: the \
+             broker has its own measure.",
         ),
     int("offsets.topic.compression.codec", "0")
         .allow(Between(0, 4))

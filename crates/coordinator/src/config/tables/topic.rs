@@ -74,8 +74,10 @@ static RECORDS: &[Entry] = &[
         .allow(Between(1, 2_147_483_639))
         .from(&[same("max.decompressed.message.bytes")])
         .doc(
-            "The largest size of a batch after decompression, in bytes, where the broker has to \
-             decompress it. More than 100 MiB counts as 100 MiB.",
+            "The largest size of a whole batch (not of each record) after decompression, in \
+             bytes, where the broker has to decompress it; a larger one is refused as \
+             MESSAGE_TOO_LARGE, so that the producer splits it. More than 100 MiB counts as \
+             100 MiB.",
         ),
     string("compression.type", "producer")
         .allow(OneOf(COMPRESSIONS))
