@@ -43,8 +43,13 @@ pub enum ConfigsError {
     #[error("log levels can't be changed at run time; start with MILLSTREAM_LOG set")]
     NoLoggers,
     /// A name or value is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
+    #[error("{error}")]
+    Config {
+        /// What it was to be set on.
+        kind: Kind,
+        /// What is wrong with it.
+        error: ConfigError,
+    },
     /// The metadata can't be written.
     #[error(transparent)]
     Metadata(MetadataError),
@@ -97,7 +102,8 @@ impl Broker {
         only_validate: bool,
     ) -> Result<(), ConfigsError> {
         let kind = self.kind(target)?;
-        self.set(target, only_validate, move |current| apply(kind, &current, &changes)).await
+        let change = move |current| apply(kind, &current, &changes);
+        self.set(target, kind, only_validate, change).await
     }
 
     /// Replaces all that is set on `target`.
@@ -112,18 +118,21 @@ impl Broker {
         only_validate: bool,
     ) -> Result<(), ConfigsError> {
         let kind = self.kind(target)?;
-        self.set(target, only_validate, move |_| replace(kind, values)).await
+        self.set(target, kind, only_validate, move |_| replace(kind, values)).await
     }
 
     async fn set(
         &self,
         target: &ConfigTarget,
+        kind: Kind,
         only_validate: bool,
         change: impl FnOnce(Overrides) -> Result<Overrides, ConfigError> + Send + 'static,
     ) -> Result<(), ConfigsError> {
         let target = target.clone();
         let command = move |state: &ClusterState| -> Result<_, ConfigsError> {
-            let overrides = change(overrides_in(state, &target)?)?;
+            let current = overrides_in(state, &target)?;
+            let overrides =
+                change(current).map_err(|error| ConfigsError::Config { kind, error })?;
             Ok((vec![entry(state, &target, overrides)?], ()))
         };
         if only_validate {

@@ -9,7 +9,6 @@ use millstream_log::{AppendError, Appended, Origin, Partition};
 use millstream_record::batch::{
     BatchError, Check, Origin as Sender, TimestampBounds, TimestampType, ValidBatch, split,
 };
-use millstream_types::limits::BATCH_BYTES_CEILING;
 use millstream_types::{Monotonic, Timestamp};
 
 use crate::Broker;
@@ -91,12 +90,17 @@ impl Broker {
     }
 }
 
-/// The batch in the compression that the topic asks for; most ask for the producer's.
+/// The batch in the compression that the topic asks for; most ask for the producer's. One that
+/// grows must still be one that the topic takes, since consumers size their buffers by that.
 fn compressed(batch: ValidBatch, config: &TopicConfig) -> Result<ValidBatch, BatchError> {
-    match config.compression {
-        Some(wanted) => batch.recompress(wanted, config.compression_level, BATCH_BYTES_CEILING),
-        None => Ok(batch),
+    let Some(wanted) = config.compression else { return Ok(batch) };
+    let limit = config.decompressed_bytes_max;
+    let batch = batch.recompress(wanted, config.compression_level, limit)?;
+    let (bytes, bytes_max) = (batch.bytes().len(), config.message_bytes_max);
+    if bytes > bytes_max {
+        return Err(BatchError::TooLarge { bytes, bytes_max });
     }
+    Ok(batch)
 }
 
 /// A producer that is faster than the disk is held back, not turned away.

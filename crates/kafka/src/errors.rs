@@ -1,24 +1,49 @@
 //! From the domain's errors to the protocol's numbers: one match each, without a wildcard, so that
 //! a new error does not compile until somebody has chosen its number.
 
+use std::fmt::Display;
+
+use millstream_broker::config::{ConfigError, Kind};
 use millstream_broker::groups::{
     CommitError, CommitPartitionError, DeleteGroupError, DeleteOffsetsError, DeletePartitionError,
     FetchError as GroupFetchError, HeartbeatError, HostFailure, JoinError, LeaveError,
     LeaveMemberError, SyncError,
 };
 use millstream_broker::log::{AppendError, DeleteError as LogDeleteError, ReadError};
-use millstream_broker::record::BatchError;
+use millstream_broker::record::{BatchError, CompressionError};
 use millstream_broker::{
     ConfigsError, DeleteError, EpochError, FetchError, GroupsError, OffsetError, ProduceError,
     TopicError,
 };
-use millstream_wire::ErrorCode;
+use millstream_wire::{ErrorCode, StrBytes};
 
 use crate::api::fetch::session::SessionError;
 
 /// What a client is told of an error.
 pub(crate) trait Code {
     fn code(&self) -> ErrorCode;
+}
+
+/// What a client is told, and why, for people.
+pub(crate) type Refusal = (ErrorCode, StrBytes);
+
+/// A text for people has at most so many characters. Some quote the request, whose texts may be
+/// longer than what an answer can hold (32,767 bytes before the flexible versions).
+const TEXT_LEN_MAX: usize = 1_000;
+
+/// The words of an error.
+pub(crate) fn text(error: &impl Display) -> StrBytes {
+    let mut text = error.to_string();
+    if let Some((at, _)) = text.char_indices().nth(TEXT_LEN_MAX) {
+        text.truncate(at);
+        text.push_str("...");
+    }
+    StrBytes::from(text)
+}
+
+/// Code and words of an error of the domain.
+pub(crate) fn refusal<E: Code + Display>(error: &E) -> Refusal {
+    (error.code(), text(error))
 }
 
 impl Code for SessionError {
@@ -73,19 +98,23 @@ impl Code for OffsetError {
 impl Code for BatchError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Truncated { .. }
-            | Self::Length { .. }
+            // Retriable: another copy of the same bytes may be whole.
+            Self::Length { .. }
             | Self::Crc { .. }
-            | Self::Compression(_) => ErrorCode::CorruptMessage,
-            Self::UnsupportedMagic(_) => ErrorCode::UnsupportedForMessageFormat,
-            Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
+            | Self::Compression(CompressionError::Corrupt(_)) => ErrorCode::CorruptMessage,
+            // The limit is one of the whole batch: producers split it and try again.
+            Self::TooLarge { .. } | Self::Compression(CompressionError::TooLarge { .. }) => {
+                ErrorCode::MessageTooLarge
+            }
+            Self::Compression(CompressionError::Failed(_)) => ErrorCode::UnknownServerError,
             Self::UnknownCompression(_) => ErrorCode::UnsupportedCompressionType,
-            Self::Timestamp { .. } => ErrorCode::InvalidTimestamp,
-            Self::TrailingBytes { .. }
+            Self::Timestamp { .. } | Self::TimestampType => ErrorCode::InvalidTimestamp,
+            Self::Truncated { .. }
+            | Self::UnsupportedMagic(_)
+            | Self::TrailingBytes { .. }
             | Self::Count { .. }
             | Self::Control
             | Self::Producer { .. }
-            | Self::TimestampType
             | Self::InvalidRecord { .. } => ErrorCode::InvalidRecord,
         }
     }
@@ -171,9 +200,36 @@ impl Code for ConfigsError {
         match self {
             Self::NoTopic => ErrorCode::UnknownTopicOrPartition,
             Self::NoBroker(_) | Self::NoLoggers => ErrorCode::InvalidRequest,
-            Self::Config(_) => ErrorCode::InvalidConfig,
+            Self::Config { kind, error } => config(*kind, error),
             Self::Metadata(_) => ErrorCode::KafkaStorageError,
         }
+    }
+}
+
+/// A change of configuration that Kafka finds ill-formed is an invalid request, one that it finds
+/// wrong an invalid configuration; but of brokers' configuration both are (KAFKA-13609).
+fn config(kind: Kind, error: &ConfigError) -> ErrorCode {
+    match (kind, error) {
+        (_, ConfigError::Duplicate { .. } | ConfigError::Null { .. }) => ErrorCode::InvalidRequest,
+        (_, ConfigError::NotAList { .. }) => ErrorCode::InvalidConfig,
+        (
+            Kind::Broker,
+            ConfigError::Unknown { .. }
+            | ConfigError::Invalid { .. }
+            | ConfigError::TooLong { .. }
+            | ConfigError::ReadOnly { .. }
+            | ConfigError::Reported { .. }
+            | ConfigError::Conflict { .. },
+        ) => ErrorCode::InvalidRequest,
+        (
+            Kind::Topic | Kind::Group | Kind::ClientMetrics,
+            ConfigError::Unknown { .. }
+            | ConfigError::Invalid { .. }
+            | ConfigError::TooLong { .. }
+            | ConfigError::ReadOnly { .. }
+            | ConfigError::Reported { .. }
+            | ConfigError::Conflict { .. },
+        ) => ErrorCode::InvalidConfig,
     }
 }
 
@@ -310,6 +366,19 @@ impl Code for GroupFetchError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Unstable => ErrorCode::UnstableOffsetCommit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut() {
+        for (length, told) in [(0, 0), (1_000, 1_000), (1_001, 1_003), (40_000, 1_003)] {
+            assert_eq!(text(&"x".repeat(length)).len(), told);
+            assert!(text(&"\u{1f980}".repeat(length)).len() <= 4 * told);
         }
     }
 }

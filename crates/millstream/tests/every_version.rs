@@ -5,55 +5,16 @@
 
 use std::ops::RangeInclusive;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use millstream::{Server, ServerConfig};
-use millstream_record::BatchBuilder;
-use millstream_types::{Timestamp, Uuid};
+use millstream_types::Uuid;
 use millstream_wire::*;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use raw::{Client, batch};
+
+mod raw;
 
 const TOPIC: &str = "t";
 const GROUP: &str = "g";
-
-struct Client {
-    stream: DuplexStream,
-    topic_id: Uuid,
-    asked: Vec<(i16, i16)>,
-}
-
-impl Client {
-    async fn ask<R: Request>(&mut self, version: i16, request: R) -> R::Response {
-        let name = R::NAME;
-        let segments = encode_request(&request, version, i32::from(version), Some("c".into()))
-            .unwrap_or_else(|error| panic!("{name} v{version}: {error}"));
-        for segment in segments {
-            self.stream.write_all(&segment).await.expect("connected");
-        }
-        let frame = self.frame(name, version).await;
-        let mut reader = Reader::new(&frame);
-        let header = ResponseHeader::decode(&mut reader, R::response_header_version(version));
-        assert_eq!(header.expect("a header").correlation_id, i32::from(version));
-        let response = R::Response::decode(&mut reader, version)
-            .unwrap_or_else(|error| panic!("{name} v{version}: {error}"));
-        assert_eq!(reader.remaining(), 0, "{name} v{version}");
-        self.asked.push((R::KEY, version));
-        response
-    }
-
-    async fn frame(&mut self, name: &str, version: i16) -> Bytes {
-        let length = self.stream.read_i32().await;
-        let length = length.unwrap_or_else(|_| panic!("{name} v{version} ended the connection"));
-        let mut frame = BytesMut::zeroed(usize::try_from(length).expect("a length"));
-        self.stream.read_exact(&mut frame).await.expect("a whole frame");
-        frame.freeze()
-    }
-}
-
-fn batch() -> Bytes {
-    let mut batch = BatchBuilder::new();
-    batch.append(Timestamp(1_000), Some(b"k"), Some(b"v"), &[]);
-    batch.build().expect("a batch")
-}
 
 fn versions(api: ApiKey) -> RangeInclusive<i16> {
     let served = millstream::served().iter().find(|served| served.api == api);
@@ -73,11 +34,11 @@ macro_rules! each {
 #[tokio::test]
 async fn every_api_answers_in_every_version() {
     let server = Server::start(ServerConfig::in_memory()).await.expect("starts");
-    let mut client = Client { stream: server.connect(), topic_id: Uuid::NIL, asked: Vec::new() };
+    let mut client = Client::new(&server);
     cluster(&mut client).await;
-    topics(&mut client).await;
-    records(&mut client).await;
-    groups(&mut client).await;
+    let topic_id = topics(&mut client).await;
+    records(&mut client, topic_id).await;
+    groups(&mut client, topic_id).await;
     configs(&mut client).await;
     deletions(&mut client).await;
     let mut advertised = Vec::new();
@@ -108,7 +69,7 @@ async fn cluster(client: &mut Client) {
     });
 }
 
-async fn topics(client: &mut Client) {
+async fn topics(client: &mut Client) -> Uuid {
     use create_partitions_request::CreatePartitionsTopic;
     use create_topics_request::CreatableTopic;
     use metadata_request::MetadataRequestTopic;
@@ -135,15 +96,14 @@ async fn topics(client: &mut Client) {
     });
     let all = client.ask(12, MetadataRequest { topics: None, ..Default::default() }).await;
     let found = all.topics.iter().find(|topic| topic.name.as_deref() == Some(TOPIC));
-    client.topic_id = found.expect("it was made").topic_id;
+    found.expect("it was made").topic_id
 }
 
-async fn records(client: &mut Client) {
+async fn records(client: &mut Client, topic_id: Uuid) {
     use fetch_request::{FetchPartition, FetchTopic};
     use list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
     use offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
     use produce_request::{PartitionProduceData, TopicProduceData};
-    let topic_id = client.topic_id;
     let by_id = |version: i16| if version >= 13 { topic_id } else { Uuid::NIL };
     let by_name =
         |version: i16| if version >= 13 { StrBytes::default() } else { StrBytes::from(TOPIC) };
@@ -198,7 +158,7 @@ async fn records(client: &mut Client) {
     }
 }
 
-async fn groups(client: &mut Client) {
+async fn groups(client: &mut Client, topic_id: Uuid) {
     use join_group_request::JoinGroupRequestProtocol;
     use offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
     use offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopic};
@@ -228,7 +188,6 @@ async fn groups(client: &mut Client) {
         member_id: if version < 3 { "nobody".into() } else { StrBytes::default() },
         members: if version < 3 { Vec::new() } else { vec![Default::default()] },
     });
-    let topic_id = client.topic_id;
     each!(client, OffsetCommit, |version| OffsetCommitRequest {
         group_id: GROUP.into(),
         generation_id_or_member_epoch: -1,

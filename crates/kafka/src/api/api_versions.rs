@@ -13,13 +13,23 @@ use crate::dispatch::{Call, SERVED};
 /// although nobody sends versions below 3 any more (KAFKA-18659).
 const PRODUCE_MIN_ADVERTISED: i16 = 0;
 
+const SOFTWARE_SINCE: i16 = 3;
+const ADDRESSEE_SINCE: i16 = 5;
+const NO_NODE: i32 = -1;
+
 pub(crate) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersionsResponse {
     let names = [&request.client_software_name, &request.client_software_version];
-    if call.version >= 3 && !names.iter().all(|name| is_software_name(name)) {
+    if call.version >= SOFTWARE_SINCE && !names.iter().all(|name| is_software_name(name)) {
         return refused(ErrorCode::InvalidRequest);
     }
-    if call.version >= 5 && is_misrouted(&call, &request) {
-        return refused(ErrorCode::RebootstrapRequired);
+    if call.version >= ADDRESSEE_SINCE {
+        // Who knows where it wants to be knows both.
+        if request.cluster_id.is_some() != (request.node_id != NO_NODE) {
+            return refused(ErrorCode::InvalidRequest);
+        }
+        if is_misrouted(&call, &request) {
+            return refused(ErrorCode::RebootstrapRequired);
+        }
     }
     ApiVersionsResponse {
         api_keys: SERVED.iter().map(|served| advertise(served.api)).collect(),
@@ -56,14 +66,12 @@ fn is_software_name(name: &StrBytes) -> bool {
     bytes.iter().all(inner) && ends.iter().all(|end| end.is_some_and(u8::is_ascii_alphanumeric))
 }
 
+/// Whether the client meant another broker, or one of another cluster (KIP-1242).
 fn is_misrouted(call: &Call, request: &ApiVersionsRequest) -> bool {
     let node = call.broker().node();
-    let other_cluster = request
-        .cluster_id
-        .as_ref()
-        .is_some_and(|cluster| cluster.as_str() != node.cluster_id.to_string());
-    let other_node = request.node_id >= 0 && request.node_id != node.id.0;
-    other_cluster || (request.cluster_id.is_some() && other_node)
+    request.cluster_id.as_ref().is_some_and(|cluster| {
+        cluster.as_str() != node.cluster_id.to_string() || request.node_id != node.id.0
+    })
 }
 
 #[cfg(test)]

@@ -9,7 +9,11 @@ use millstream_wire::{ErrorCode, InitProducerIdRequest, InitProducerIdResponse};
 use crate::dispatch::Call;
 
 pub(crate) async fn handle(call: Call, request: InitProducerIdRequest) -> InitProducerIdResponse {
-    let (error, id, epoch) = if request.transactional_id.is_some() {
+    let has_id = ProducerId(request.producer_id) != ProducerId::NONE;
+    let has_epoch = ProducerEpoch(request.producer_epoch) != ProducerEpoch::NONE;
+    let (error, id, epoch) = if has_id != has_epoch {
+        (ErrorCode::InvalidRequest, ProducerId::NONE, ProducerEpoch::NONE)
+    } else if request.transactional_id.is_some() {
         (ErrorCode::UnsupportedVersion, ProducerId::NONE, ProducerEpoch::NONE)
     } else {
         // An idempotent producer that lost its sequence asks with the id it had, and gets a new

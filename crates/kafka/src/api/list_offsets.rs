@@ -12,6 +12,7 @@ use millstream_wire::list_offsets_response::{
 };
 use millstream_wire::{ErrorCode, ListOffsetsRequest, ListOffsetsResponse};
 
+use crate::api::repeats::repeated;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
@@ -20,12 +21,18 @@ const EPOCHS_SINCE: i16 = 4;
 pub(crate) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let isolation =
         if request.isolation_level == 1 { Isolation::Committed } else { Isolation::Uncommitted };
+    let all = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|partition| (topic.name.clone(), partition.partition_index))
+    });
+    let twice = repeated(all);
     let mut response = ListOffsetsResponse::default();
     for topic in request.topics {
         let found = call.broker().topic(TopicRef::Name(&topic.name));
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
+            let again = twice.contains(&(topic.name.clone(), partition.partition_index));
             let answer = match &found {
+                _ if again => Err(ErrorCode::InvalidRequest),
                 Some(topic) => look_up(call.version, topic, &partition, isolation).await,
                 None => Err(ErrorCode::UnknownTopicOrPartition),
             };

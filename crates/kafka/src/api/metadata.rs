@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use millstream_broker::{Topic, TopicRef};
+use millstream_types::TopicId;
 use millstream_wire::metadata_request::MetadataRequestTopic;
 use millstream_wire::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -14,8 +15,11 @@ use millstream_wire::metadata_response::{
 use millstream_wire::{ErrorCode, MetadataRequest, MetadataResponse, StrBytes};
 
 use crate::api::admin::{CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS};
+use crate::api::repeats::distinct;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
+
+const TOPIC_IDS_SINCE: i16 = 12;
 
 pub(crate) async fn handle(call: Call, request: MetadataRequest) -> MetadataResponse {
     let node = call.broker().node();
@@ -30,11 +34,16 @@ pub(crate) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
             topics.extend(all.iter().map(|topic| describe(&call, topic, topic_operations)));
         }
         Some(asked) => {
-            for topic in asked {
-                let found = find(&call, &topic, request.allow_auto_topic_creation).await;
+            let is_valid = asked.iter().all(|topic| is_valid(&call, topic));
+            for topic in distinct(asked, key) {
+                let found = if is_valid {
+                    find(&call, &topic, request.allow_auto_topic_creation).await
+                } else {
+                    Err(ErrorCode::InvalidRequest)
+                };
                 topics.push(match found {
                     Ok(topic) => describe(&call, &topic, topic_operations),
-                    Err(error) => failed(topic, error),
+                    Err(error) => failed(&call, topic, error),
                 });
             }
         }
@@ -62,13 +71,23 @@ fn named(
     topics.filter(|topics| call.version > 0 || !topics.is_empty())
 }
 
+/// What the topic is looked up by: where there is an id, the name means nothing.
+fn key(asked: &MetadataRequestTopic) -> (Option<StrBytes>, TopicId) {
+    (asked.name.clone().filter(|_| asked.topic_id == TopicId::NIL), asked.topic_id)
+}
+
+/// Versions 10 and 11 have the fields of topic ids, and nobody answered to them yet.
+fn is_valid(call: &Call, topic: &MetadataRequestTopic) -> bool {
+    call.version >= TOPIC_IDS_SINCE || (topic.name.is_some() && topic.topic_id == TopicId::NIL)
+}
+
 async fn find(
     call: &Call,
     asked: &MetadataRequestTopic,
     may_create: bool,
 ) -> Result<Arc<Topic>, ErrorCode> {
     let broker = call.broker();
-    let Some(name) = asked.name.as_ref().filter(|_| asked.topic_id.0 == [0; 16]) else {
+    let Some(name) = asked.name.as_ref().filter(|_| asked.topic_id == TopicId::NIL) else {
         return broker.topic(TopicRef::Id(asked.topic_id)).ok_or(ErrorCode::UnknownTopicId);
     };
     match broker.topic(TopicRef::Name(name)) {
@@ -104,10 +123,12 @@ fn describe(call: &Call, topic: &Topic, operations: i32) -> MetadataResponseTopi
     }
 }
 
-fn failed(asked: MetadataRequestTopic, error: ErrorCode) -> MetadataResponseTopic {
+fn failed(call: &Call, asked: MetadataRequestTopic, error: ErrorCode) -> MetadataResponseTopic {
+    // Before ids were served, an answer had to have a name.
+    let nameless = (call.version < TOPIC_IDS_SINCE).then(StrBytes::default);
     MetadataResponseTopic {
         error_code: error.code(),
-        name: asked.name,
+        name: asked.name.or(nameless),
         topic_id: asked.topic_id,
         topic_authorized_operations: NOT_ASKED,
         ..MetadataResponseTopic::default()

@@ -1,6 +1,7 @@
 //! One file per API; a folder per family. Each opens with what its versions changed.
 
 pub(crate) mod admin;
+mod allowance;
 pub(crate) mod api_versions;
 pub(crate) mod fetch;
 pub(crate) mod group;
@@ -9,3 +10,4 @@ pub(crate) mod list_offsets;
 pub(crate) mod metadata;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
+mod repeats;

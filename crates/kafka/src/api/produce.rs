@@ -16,11 +16,11 @@ use millstream_wire::produce_request::{PartitionProduceData, TopicProduceData};
 use millstream_wire::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
-use millstream_wire::{ErrorCode, ProduceRequest, ProduceResponse, StrBytes};
+use millstream_wire::{ErrorCode, ProduceRequest, ProduceResponse};
 
 use crate::connection::Close;
 use crate::dispatch::{Call, Outcome};
-use crate::errors::Code as _;
+use crate::errors::{Code as _, text};
 
 const ACKS_NONE: i16 = 0;
 const ZSTD_SINCE: i16 = 7;
@@ -152,7 +152,7 @@ fn failed(index: i32, error: ErrorCode) -> PartitionProduceResponse {
 }
 
 fn refused(index: i32, error: &ProduceError) -> PartitionProduceResponse {
-    let text = StrBytes::from(error.to_string());
+    let text = text(error);
     let wrong = error.record_index().map(|batch_index| BatchIndexAndErrorMessage {
         batch_index,
         batch_index_error_message: Some(text.clone()),

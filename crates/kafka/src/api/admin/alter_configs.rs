@@ -2,20 +2,28 @@
 
 use millstream_wire::alter_configs_request::AlterConfigsResource;
 use millstream_wire::alter_configs_response::AlterConfigsResourceResponse;
-use millstream_wire::{AlterConfigsRequest, AlterConfigsResponse, ErrorCode, StrBytes};
+use millstream_wire::{AlterConfigsRequest, AlterConfigsResponse, ErrorCode};
 
-use super::target;
+use super::{invalid, null, target};
+use crate::api::repeats::{TWICE, repeated};
 use crate::dispatch::Call;
-use crate::errors::Code as _;
+use crate::errors::{Refusal, refusal};
 
 pub(crate) async fn handle(call: Call, request: AlterConfigsRequest) -> AlterConfigsResponse {
+    let key =
+        |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
+    let twice = repeated(request.resources.iter().map(key));
     let mut response = AlterConfigsResponse::default();
     for resource in request.resources {
-        let altered = alter(&call, &resource, request.validate_only).await;
+        let altered = if twice.contains(&key(&resource)) {
+            Err(invalid(TWICE))
+        } else {
+            alter(&call, &resource, request.validate_only).await
+        };
         let (error, message) = altered.err().unzip();
         response.responses.push(AlterConfigsResourceResponse {
             error_code: error.unwrap_or(ErrorCode::None).code(),
-            error_message: message.map(StrBytes::from),
+            error_message: message,
             resource_type: resource.resource_type,
             resource_name: resource.resource_name,
         });
@@ -27,12 +35,13 @@ async fn alter(
     call: &Call,
     resource: &AlterConfigsResource,
     only_validate: bool,
-) -> Result<(), (ErrorCode, String)> {
-    let target = target(resource.resource_type, &resource.resource_name)?;
-    let named = resource.configs.iter().filter_map(|config| {
-        let value = config.value.as_ref()?;
-        Some((config.name.as_str().to_owned(), value.as_str().to_owned()))
+) -> Result<(), Refusal> {
+    let named = resource.configs.iter().map(|config| {
+        let value = config.value.as_ref().ok_or_else(|| null(&config.name))?;
+        Ok((config.name.as_str().to_owned(), value.as_str().to_owned()))
     });
-    let replaced = call.broker().replace_configs(&target, named.collect(), only_validate).await;
-    replaced.map_err(|error| (error.code(), error.to_string()))
+    let named = named.collect::<Result<Vec<_>, Refusal>>()?;
+    let target = target(call.broker(), resource.resource_type, &resource.resource_name)?;
+    let replaced = call.broker().replace_configs(&target, named, only_validate).await;
+    replaced.map_err(|error| refusal(&error))
 }

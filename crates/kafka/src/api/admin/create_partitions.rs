@@ -2,33 +2,42 @@
 
 use millstream_wire::create_partitions_request::CreatePartitionsTopic;
 use millstream_wire::create_partitions_response::CreatePartitionsTopicResult;
-use millstream_wire::{CreatePartitionsRequest, CreatePartitionsResponse, StrBytes};
+use millstream_wire::{CreatePartitionsRequest, CreatePartitionsResponse, ErrorCode};
 
+use super::invalid;
+use crate::api::repeats::{TWICE, distinct, repeated};
 use crate::dispatch::Call;
-use crate::errors::Code as _;
+use crate::errors::{Refusal, refusal};
 
 pub(crate) async fn handle(
     call: Call,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
+    let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
     let mut response = CreatePartitionsResponse::default();
-    for topic in request.topics {
-        response.results.push(add(&call, topic, request.validate_only).await);
+    for topic in distinct(request.topics, |topic| topic.name.clone()) {
+        let added = if twice.contains(&topic.name) {
+            Err(invalid(TWICE))
+        } else {
+            add(&call, &topic, request.validate_only).await
+        };
+        let (error, error_message) = added.err().unzip();
+        response.results.push(CreatePartitionsTopicResult {
+            name: topic.name,
+            error_code: error.unwrap_or(ErrorCode::None).code(),
+            error_message,
+        });
     }
     response
 }
 
 async fn add(
     call: &Call,
-    topic: CreatePartitionsTopic,
+    topic: &CreatePartitionsTopic,
     only_validate: bool,
-) -> CreatePartitionsTopicResult {
+) -> Result<(), Refusal> {
     let assigned = topic.assignments.as_ref().map(Vec::len);
     let added =
         call.broker().add_partitions(&topic.name, topic.count, assigned, only_validate).await;
-    let (error_code, error_message) = match added {
-        Ok(()) => (0, None),
-        Err(error) => (error.code().code(), Some(StrBytes::from(error.to_string()))),
-    };
-    CreatePartitionsTopicResult { name: topic.name, error_code, error_message }
+    added.map_err(|error| refusal(&error))
 }

@@ -3,38 +3,27 @@
 //! v4: -1 means the broker's default. v5: what was made is described. v7: topic ids. When this is
 //! answered, the topic can be written and read.
 
-use std::collections::HashSet;
-
 use millstream_broker::{DescribedTopic, TopicRequest};
 use millstream_wire::create_topics_request::CreatableTopic;
 use millstream_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
-use millstream_wire::{CreateTopicsRequest, CreateTopicsResponse, ErrorCode, StrBytes};
+use millstream_wire::{CreateTopicsRequest, CreateTopicsResponse, StrBytes};
 
+use super::invalid;
+use crate::api::repeats::{TWICE, distinct, repeated};
 use crate::dispatch::Call;
-use crate::errors::Code as _;
+use crate::errors::{Refusal, refusal};
 
 const DEFAULT: i32 = -1;
 
 pub(crate) async fn handle(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let mut seen = HashSet::new();
-    let twice: HashSet<StrBytes> = request
-        .topics
-        .iter()
-        .filter(|topic| !seen.insert(topic.name.clone()))
-        .map(|topic| topic.name.clone())
-        .collect();
+    let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
     let mut response = CreateTopicsResponse::default();
-    let mut answered = HashSet::new();
-    for topic in request.topics {
-        let name = topic.name.clone();
-        let result = if !twice.contains(&name) {
-            create(&call, topic, request.validate_only).await
-        } else if answered.insert(name.clone()) {
-            failed(name, ErrorCode::InvalidRequest, "the request names the topic twice".into())
+    for topic in distinct(request.topics, |topic| topic.name.clone()) {
+        response.topics.push(if twice.contains(&topic.name) {
+            failed(topic.name, invalid(TWICE))
         } else {
-            continue;
-        };
-        response.topics.push(result);
+            create(&call, topic, request.validate_only).await
+        });
     }
     response
 }
@@ -58,7 +47,7 @@ async fn create(call: &Call, topic: CreatableTopic, only_validate: bool) -> Crea
     };
     match call.broker().create_topic(request, only_validate).await {
         Ok(made) => described(call, name, &made),
-        Err(error) => failed(name, error.code(), error.to_string()),
+        Err(error) => failed(name, refusal(&error)),
     }
 }
 
@@ -81,11 +70,11 @@ fn described(call: &Call, name: StrBytes, made: &DescribedTopic) -> CreatableTop
     }
 }
 
-fn failed(name: StrBytes, error: ErrorCode, why: String) -> CreatableTopicResult {
+fn failed(name: StrBytes, (error, why): Refusal) -> CreatableTopicResult {
     CreatableTopicResult {
         name,
         error_code: error.code(),
-        error_message: Some(StrBytes::from(why)),
+        error_message: Some(why),
         ..CreatableTopicResult::default()
     }
 }

@@ -1,13 +1,18 @@
-//! DeleteTopics (20): deletes topics with everything in them. v5: says why not. v6: topic ids.
+//! DeleteTopics (20): deletes topics with everything in them. v3: says so when it is
+//! switched off. v5: says why not. v6: topic ids.
 
 use millstream_broker::{TopicError, TopicRef};
+use millstream_types::TopicId;
 use millstream_wire::delete_topics_request::DeleteTopicState;
 use millstream_wire::delete_topics_response::DeletableTopicResult;
 use millstream_wire::{DeleteTopicsRequest, DeleteTopicsResponse, ErrorCode, StrBytes};
 
+use super::invalid;
+use crate::api::repeats::{TWICE, distinct, repeated};
 use crate::dispatch::Call;
-use crate::errors::Code as _;
+use crate::errors::{Code as _, Refusal, text};
 
+const DISABLED_SINCE: i16 = 3;
 const TOPIC_STATES_SINCE: i16 = 6;
 
 pub(crate) async fn handle(call: Call, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
@@ -17,35 +22,72 @@ pub(crate) async fn handle(call: Call, request: DeleteTopicsRequest) -> DeleteTo
         let named = request.topic_names.into_iter();
         named.map(|name| DeleteTopicState { name: Some(name), ..Default::default() }).collect()
     };
+    let key = |topic: &DeleteTopicState| (topic.name.clone(), topic.topic_id);
+    let twice = repeated(topics.iter().map(key));
+    let topics = distinct(topics, key);
+    let found: Vec<_> = topics.iter().map(|topic| find(&call, topic)).collect();
+    // The same topic by its name and by its id.
+    let both_ways = repeated(found.iter().flatten().copied());
     let mut response = DeleteTopicsResponse::default();
-    for topic in topics {
-        response.responses.push(delete(&call, topic).await);
+    for (topic, found) in topics.into_iter().zip(found) {
+        let again = twice.contains(&key(&topic)) || found.is_some_and(|id| both_ways.contains(&id));
+        let deleted = if again {
+            Err(invalid(TWICE))
+        } else {
+            match check(&topic) {
+                Ok(wanted) => delete(&call, wanted).await,
+                Err(refusal) => Err(refusal),
+            }
+        };
+        response.responses.push(respond(topic, deleted));
     }
     response
 }
 
-async fn delete(call: &Call, asked: DeleteTopicState) -> DeletableTopicResult {
-    let wanted = match &asked.name {
-        Some(name) => TopicRef::Name(name),
-        None => TopicRef::Id(asked.topic_id),
-    };
+fn find(call: &Call, asked: &DeleteTopicState) -> Option<TopicId> {
+    Some(call.broker().topic(check(asked).ok()?)?.id)
+}
+
+/// Which topic is meant: by name or by id, not by both.
+fn check(asked: &DeleteTopicState) -> Result<TopicRef<'_>, Refusal> {
+    match (&asked.name, asked.topic_id) {
+        (Some(name), TopicId::NIL) => Ok(TopicRef::Name(name)),
+        (None, TopicId::NIL) => Err(invalid("neither name nor id of a topic")),
+        (None, id) => Ok(TopicRef::Id(id)),
+        (Some(_), _) => Err(invalid("both name and id of a topic")),
+    }
+}
+
+async fn delete(call: &Call, wanted: TopicRef<'_>) -> Result<(StrBytes, TopicId), Refusal> {
+    let by_id = matches!(wanted, TopicRef::Id(_));
     match call.broker().delete_topic(wanted).await {
-        Ok(deleted) => DeletableTopicResult {
-            name: Some(StrBytes::from(deleted.name.as_ref().to_owned())),
-            topic_id: deleted.id,
-            ..DeletableTopicResult::default()
-        },
+        Ok(deleted) => Ok((StrBytes::from(deleted.name.as_ref().to_owned()), deleted.id)),
         Err(error) => {
             let code = match &error {
-                TopicError::NoTopic if asked.name.is_none() => ErrorCode::UnknownTopicId,
+                TopicError::NoTopic if by_id => ErrorCode::UnknownTopicId,
+                TopicError::DeletionDisabled if call.version < DISABLED_SINCE => {
+                    ErrorCode::InvalidRequest
+                }
                 other => other.code(),
             };
-            DeletableTopicResult {
-                name: asked.name.clone(),
-                topic_id: asked.topic_id,
-                error_code: code.code(),
-                error_message: Some(StrBytes::from(error.to_string())),
-            }
+            Err((code, text(&error)))
         }
+    }
+}
+
+fn respond(
+    asked: DeleteTopicState,
+    deleted: Result<(StrBytes, TopicId), Refusal>,
+) -> DeletableTopicResult {
+    match deleted {
+        Ok((name, topic_id)) => {
+            DeletableTopicResult { name: Some(name), topic_id, ..DeletableTopicResult::default() }
+        }
+        Err((error, why)) => DeletableTopicResult {
+            name: asked.name,
+            topic_id: asked.topic_id,
+            error_code: error.code(),
+            error_message: Some(why),
+        },
     }
 }

@@ -1,6 +1,9 @@
-//! DescribeConfigs (32): every setting of a resource, where it comes from, and what it means.
+//! DescribeConfigs (32): every setting of a resource, where it comes from, and what it means. What
+//! is named twice is described once.
 //!
 //! v1: synonyms and sources. v3: types and documentation.
+
+use std::collections::HashMap;
 
 use millstream_broker::config::Described;
 use millstream_wire::describe_configs_request::DescribeConfigsResource;
@@ -10,8 +13,12 @@ use millstream_wire::describe_configs_response::{
 use millstream_wire::{DescribeConfigsRequest, DescribeConfigsResponse, ErrorCode, StrBytes};
 
 use super::target;
+use crate::api::allowance::Allowance;
 use crate::dispatch::Call;
-use crate::errors::Code as _;
+use crate::errors::{Refusal, refusal};
+
+/// What an entry takes beside its texts while the answer is made, in bytes; synonyms are smaller.
+const ENTRY_BYTES: usize = size_of::<DescribeConfigsResourceResult>();
 
 /// What the client wants beside values.
 #[derive(Clone, Copy)]
@@ -23,19 +30,44 @@ struct Extras {
 pub(crate) async fn handle(call: Call, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let extras =
         Extras { synonyms: request.include_synonyms, documentation: request.include_documentation };
-    let describe = |resource| describe(&call, resource, extras);
-    let results = request.resources.into_iter().map(describe).collect();
+    let mut allowance = Allowance::new();
+    let describe = |resource| describe(&call, resource, extras, &mut allowance);
+    let results = distinct(request.resources).into_iter().map(describe).collect();
     DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() }
+}
+
+/// Each resource once, with all the keys that are asked for.
+fn distinct(resources: Vec<DescribeConfigsResource>) -> Vec<DescribeConfigsResource> {
+    let mut places = HashMap::new();
+    let mut distinct: Vec<DescribeConfigsResource> = Vec::with_capacity(resources.len());
+    for resource in resources {
+        let key = (resource.resource_type, resource.resource_name.clone());
+        let place = *places.entry(key).or_insert(distinct.len());
+        match distinct.get_mut(place) {
+            None => distinct.push(resource),
+            Some(known) => {
+                let both = known.configuration_keys.take().zip(resource.configuration_keys);
+                // No keys, or an empty list of them, mean all.
+                let some = both.filter(|(these, those)| !these.is_empty() && !those.is_empty());
+                known.configuration_keys = some.map(|(mut these, those)| {
+                    these.extend(those);
+                    these
+                });
+            }
+        }
+    }
+    distinct
 }
 
 fn describe(
     call: &Call,
     resource: DescribeConfigsResource,
     extras: Extras,
+    allowance: &mut Allowance,
 ) -> DescribeConfigsResult {
-    let (error, message, configs) = match look_up(call, &resource) {
+    let (error, message, configs) = match look_up(call, &resource, extras, allowance) {
         Ok(found) => (ErrorCode::None, None, found),
-        Err((error, why)) => (error, Some(StrBytes::from(why)), Vec::new()),
+        Err((error, why)) => (error, Some(why), Vec::new()),
     };
     DescribeConfigsResult {
         error_code: error.code(),
@@ -49,14 +81,28 @@ fn describe(
 fn look_up(
     call: &Call,
     resource: &DescribeConfigsResource,
-) -> Result<Vec<Described>, (ErrorCode, String)> {
-    let target = target(resource.resource_type, &resource.resource_name)?;
+    extras: Extras,
+    allowance: &mut Allowance,
+) -> Result<Vec<Described>, Refusal> {
+    let target = target(call.broker(), resource.resource_type, &resource.resource_name)?;
     let keys: Option<Vec<&str>> = resource
         .configuration_keys
         .as_ref()
         .map(|keys| keys.iter().map(StrBytes::as_str).collect());
     let found = call.broker().describe_configs(&target, keys.as_deref());
-    found.map_err(|error| (error.code(), error.to_string()))
+    let found = found.map_err(|error| refusal(&error))?;
+    allowance.take(found.iter().map(|config| bytes_of(config, extras)).sum())?;
+    Ok(found)
+}
+
+fn bytes_of(config: &Described, extras: Extras) -> usize {
+    let bytes = |name: &str, value: &Option<String>| {
+        ENTRY_BYTES + name.len() + value.as_ref().map_or(0, String::len)
+    };
+    let synonyms = config.synonyms.iter().filter(|_| extras.synonyms);
+    let synonyms: usize = synonyms.map(|synonym| bytes(synonym.name, &synonym.value)).sum();
+    let documentation = if extras.documentation { config.documentation.len() } else { 0 };
+    bytes(config.name, &config.value) + synonyms + documentation
 }
 
 fn entry(config: Described, extras: Extras) -> DescribeConfigsResourceResult {

@@ -1,28 +1,33 @@
 //! IncrementalAlterConfigs (44): patches what was set (KIP-339).
 
-use millstream_broker::ConfigTarget;
 use millstream_broker::config::{Change, Op};
 use millstream_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use millstream_wire::incremental_alter_configs_response::AlterConfigsResourceResponse;
-use millstream_wire::{
-    ErrorCode, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, StrBytes,
-};
+use millstream_wire::{ErrorCode, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
-use super::target;
+use super::{invalid, null, target};
+use crate::api::repeats::{TWICE, repeated};
 use crate::dispatch::Call;
-use crate::errors::Code as _;
+use crate::errors::{Refusal, refusal};
 
 pub(crate) async fn handle(
     call: Call,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
+    let key =
+        |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
+    let twice = repeated(request.resources.iter().map(key));
     let mut response = IncrementalAlterConfigsResponse::default();
     for resource in request.resources {
-        let altered = alter(&call, &resource, request.validate_only).await;
+        let altered = if twice.contains(&key(&resource)) {
+            Err(invalid(TWICE))
+        } else {
+            alter(&call, &resource, request.validate_only).await
+        };
         let (error, message) = altered.err().unzip();
         response.responses.push(AlterConfigsResourceResponse {
             error_code: error.unwrap_or(ErrorCode::None).code(),
-            error_message: message.map(StrBytes::from),
+            error_message: message,
             resource_type: resource.resource_type,
             resource_name: resource.resource_name,
         });
@@ -34,14 +39,14 @@ async fn alter(
     call: &Call,
     resource: &AlterConfigsResource,
     only_validate: bool,
-) -> Result<(), (ErrorCode, String)> {
-    let target: ConfigTarget = target(resource.resource_type, &resource.resource_name)?;
+) -> Result<(), Refusal> {
     let changes = resource.configs.iter().map(change).collect::<Result<Vec<_>, _>>()?;
+    let target = target(call.broker(), resource.resource_type, &resource.resource_name)?;
     let patched = call.broker().patch_configs(&target, changes, only_validate).await;
-    patched.map_err(|error| (error.code(), error.to_string()))
+    patched.map_err(|error| refusal(&error))
 }
 
-fn change(config: &AlterableConfig) -> Result<Change, (ErrorCode, String)> {
+fn change(config: &AlterableConfig) -> Result<Change, Refusal> {
     let name = config.name.as_str().to_owned();
     let value = config.value.as_ref().map(|value| value.as_str().to_owned());
     let op = match (config.config_operation, value) {
@@ -49,12 +54,8 @@ fn change(config: &AlterableConfig) -> Result<Change, (ErrorCode, String)> {
         (1, _) => Op::Delete,
         (2, Some(value)) => Op::Append(value),
         (3, Some(value)) => Op::Subtract(value),
-        (0 | 2 | 3, None) => {
-            return Err((ErrorCode::InvalidConfig, format!("`{name}` needs a value")));
-        }
-        (other, _) => {
-            return Err((ErrorCode::InvalidRequest, format!("there is no operation {other}")));
-        }
+        (0 | 2 | 3, None) => return Err(null(&config.name)),
+        (other, _) => return Err(invalid(format_args!("there is no operation {other}"))),
     };
     Ok(Change { name, op })
 }

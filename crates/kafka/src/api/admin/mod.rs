@@ -9,8 +9,12 @@ pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod incremental_alter_configs;
 
-use millstream_broker::ConfigTarget;
+use std::fmt::Display;
+
+use millstream_broker::{Broker, ConfigTarget};
 use millstream_wire::{ErrorCode, StrBytes};
+
+use crate::errors::{Refusal, text};
 
 /// "Authorised operations": not asked for.
 pub(crate) const NOT_ASKED: i32 = i32::MIN;
@@ -43,14 +47,17 @@ pub(crate) const CLUSTER_OPERATIONS: i32 = CREATE
     | IDEMPOTENT_WRITE;
 
 /// What a config resource's type and name mean (`ConfigResource.Type`).
-fn target(kind: i8, name: &StrBytes) -> Result<ConfigTarget, (ErrorCode, String)> {
-    let text = || name.as_str().to_owned();
+fn target(broker: &Broker, kind: i8, name: &StrBytes) -> Result<ConfigTarget, Refusal> {
+    let owned = || name.as_str().to_owned();
     match kind {
-        2 => Ok(ConfigTarget::Topic(text())),
+        2 => match broker.check_topic_name(name) {
+            Ok(()) => Ok(ConfigTarget::Topic(owned())),
+            Err(error) => Err((ErrorCode::InvalidTopicException, text(&error))),
+        },
         4 if name.is_empty() => Ok(ConfigTarget::Brokers),
         4 | 8 => {
             let number = name.as_str().parse().map_err(|_| {
-                (ErrorCode::InvalidRequest, format!("a broker is named by its number, not {name}"))
+                invalid(format_args!("a broker is named by its number, not `{name}`"))
             })?;
             Ok(if kind == 4 {
                 ConfigTarget::Broker(number)
@@ -58,8 +65,21 @@ fn target(kind: i8, name: &StrBytes) -> Result<ConfigTarget, (ErrorCode, String)
                 ConfigTarget::BrokerLogger(number)
             })
         }
-        16 => Ok(ConfigTarget::ClientMetrics(text())),
-        32 => Ok(ConfigTarget::Group(text())),
-        other => Err((ErrorCode::InvalidRequest, format!("there is no config resource {other}"))),
+        16 | 32 if name.is_empty() => {
+            Err(invalid("groups and subscriptions to client metrics have names"))
+        }
+        16 => Ok(ConfigTarget::ClientMetrics(owned())),
+        32 => Ok(ConfigTarget::Group(owned())),
+        other => Err(invalid(format_args!("there is no config resource {other}"))),
     }
+}
+
+/// The refusal of a request that means nothing.
+fn invalid(why: impl Display) -> Refusal {
+    (ErrorCode::InvalidRequest, text(&why))
+}
+
+/// What a value is refused with that is not there.
+fn null(name: &StrBytes) -> Refusal {
+    invalid(format_args!("`{name}` needs a value"))
 }

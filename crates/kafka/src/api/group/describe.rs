@@ -8,22 +8,29 @@ use millstream_wire::{DescribeGroupsRequest, DescribeGroupsResponse, ErrorCode, 
 
 use super::{wire, wire_option};
 use crate::api::admin::{GROUP_OPERATIONS, NOT_ASKED};
+use crate::api::allowance::Allowance;
+use crate::api::repeats::distinct;
 use crate::dispatch::Call;
-use crate::errors::Code as _;
+use crate::errors::{Refusal, refusal, text};
 
 const NOT_FOUND_SINCE: i16 = 6;
 const DEAD: &str = "Dead";
 
+/// What a member takes beside what it said and was told while the answer is made, in bytes.
+const MEMBER_BYTES: usize = size_of::<DescribedGroupMember>();
+
 pub(crate) async fn handle(call: Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let operations =
         if request.include_authorized_operations { GROUP_OPERATIONS } else { NOT_ASKED };
+    let mut allowance = Allowance::new();
     let mut response = DescribeGroupsResponse::default();
-    for group in request.groups {
-        let described = match call.broker().describe_group(&group).await {
+    for group in distinct(request.groups, StrBytes::clone) {
+        let described = match look_up(&call, &group, &mut allowance).await {
             Ok(Some(found)) => describe(group, found),
             Ok(None) => dead(call.version, group),
-            Err(error) => DescribedGroup {
-                error_code: error.code().code(),
+            Err((error, why)) => DescribedGroup {
+                error_code: error.code(),
+                error_message: (call.version >= NOT_FOUND_SINCE).then_some(why),
                 group_id: group,
                 ..DescribedGroup::default()
             },
@@ -32,6 +39,18 @@ pub(crate) async fn handle(call: Call, request: DescribeGroupsRequest) -> Descri
         response.groups.push(described);
     }
     response
+}
+
+async fn look_up(
+    call: &Call,
+    group: &StrBytes,
+    allowance: &mut Allowance,
+) -> Result<Option<Description>, Refusal> {
+    let found = call.broker().describe_group(group).await.map_err(|error| refusal(&error))?;
+    let members = found.iter().flat_map(|found| &found.members);
+    let bytes = members.map(|one| MEMBER_BYTES + one.metadata.len() + one.assignment.len());
+    allowance.take(bytes.sum())?;
+    Ok(found)
 }
 
 fn describe(group_id: StrBytes, found: Description) -> DescribedGroup {
@@ -57,7 +76,7 @@ fn dead(version: i16, group_id: StrBytes) -> DescribedGroup {
     let missing = version >= NOT_FOUND_SINCE;
     DescribedGroup {
         error_code: if missing { ErrorCode::GroupIdNotFound.code() } else { 0 },
-        error_message: missing.then(|| format!("Group {group_id} not found.").into()),
+        error_message: missing.then(|| text(&format_args!("Group {group_id} not found."))),
         group_id,
         group_state: StrBytes::from(DEAD),
         ..DescribedGroup::default()

@@ -6,6 +6,7 @@
 use millstream_wire::find_coordinator_response::Coordinator;
 use millstream_wire::{ErrorCode, FindCoordinatorRequest, FindCoordinatorResponse, StrBytes};
 
+use crate::api::repeats::distinct;
 use crate::dispatch::Call;
 
 const BATCHED_SINCE: i16 = 4;
@@ -15,7 +16,8 @@ pub(crate) async fn handle(call: Call, request: FindCoordinatorRequest) -> FindC
     let (error, message) = set_up(&call, request.key_type).await;
     let found = |key| coordinator(&call, key, error, message);
     if call.version >= BATCHED_SINCE {
-        let coordinators = request.coordinator_keys.into_iter().map(found).collect();
+        let keys = distinct(request.coordinator_keys, StrBytes::clone);
+        let coordinators = keys.into_iter().map(found).collect();
         return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
     }
     let only = found(request.key);

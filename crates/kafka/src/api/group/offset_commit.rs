@@ -10,7 +10,9 @@ use millstream_broker::groups::{
     Command, Commit, CommitError, CommitPartition, CommitTopic, CommittedTopic, Reply,
 };
 use millstream_types::{LeaderEpoch, Offset};
-use millstream_wire::offset_commit_request::OffsetCommitRequestTopic;
+use millstream_wire::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use millstream_wire::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -31,11 +33,20 @@ pub(crate) async fn handle(call: Call, request: OffsetCommitRequest) -> OffsetCo
         request.generation_id_or_member_epoch,
     );
     let group = speaker.group.clone();
-    let topics: Vec<_> = request.topics.iter().map(|topic| commit(&call, topic)).collect();
+    let mut response = OffsetCommitResponse::default();
+    let mut topics = Vec::new();
+    for topic in request.topics {
+        let (given, answer) = prepare(&call, topic);
+        topics.extend(given);
+        response.topics.push(answer);
+    }
+    if topics.is_empty() {
+        return response;
+    }
     let command = Command::Commit(Commit {
         speaker,
         retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
-        topics: topics.iter().filter_map(|topic| topic.as_ref().ok().cloned()).collect(),
+        topics,
     });
     let done = match call.broker().group(&group, command).await {
         Ok(Reply::Commit(Ok(done))) => Ok(done),
@@ -43,38 +54,73 @@ pub(crate) async fn handle(call: Call, request: OffsetCommitRequest) -> OffsetCo
         Ok(_) => Err(ErrorCode::UnknownServerError),
         Err(error) => Err(error.code()),
     };
-    // The coordinator answers for the topics it was given, in their order.
-    let mut done = done.map(Vec::into_iter);
-    let topics = request.topics.into_iter().zip(topics).map(|(topic, given)| match given {
-        Err(error) => respond(topic, Err(error)),
-        Ok(_) => match &mut done {
-            Ok(done) => respond(topic, done.next().ok_or(ErrorCode::UnknownServerError)),
-            Err(error) => respond(topic, Err(*error)),
-        },
-    });
-    OffsetCommitResponse { topics: topics.collect(), ..OffsetCommitResponse::default() }
+    finish(&mut response, done);
+    response
 }
 
-/// What the coordinator is to store for a topic, or why it is not asked to.
-fn commit(call: &Call, request: &OffsetCommitRequestTopic) -> Result<CommitTopic, ErrorCode> {
+/// What the coordinator is to store for a topic, and the answer, in which all partitions that are
+/// not there are refused already: an offset of one would stay, and puzzle people, for ever.
+fn prepare(
+    call: &Call,
+    request: OffsetCommitRequestTopic,
+) -> (Option<CommitTopic>, OffsetCommitResponseTopic) {
     let by_id = call.version >= TOPIC_IDS_SINCE;
     let (wanted, missing) = if by_id {
         (TopicRef::Id(request.topic_id), ErrorCode::UnknownTopicId)
     } else {
         (TopicRef::Name(&request.name), ErrorCode::UnknownTopicOrPartition)
     };
-    let topic = call.broker().topic(wanted).ok_or(missing)?;
-    let partitions = request.partitions.iter().map(|partition| CommitPartition {
+    let topic = call.broker().topic(wanted).ok_or(missing);
+    let mut known = Vec::with_capacity(request.partitions.len());
+    let mut answers = Vec::with_capacity(request.partitions.len());
+    for partition in request.partitions {
+        let index = partition.partition_index;
+        let error = match &topic {
+            Err(missing) => *missing,
+            Ok(topic) if topic.partition(index).is_none() => ErrorCode::UnknownTopicOrPartition,
+            Ok(_) => {
+                known.push(commit(&partition));
+                ErrorCode::None
+            }
+        };
+        let answer =
+            OffsetCommitResponsePartition { partition_index: index, error_code: error.code() };
+        answers.push(answer);
+    }
+    let given = topic.ok().filter(|_| !known.is_empty()).map(|topic| CommitTopic {
+        name: topic.name.clone(),
+        id: by_id.then_some(topic.id),
+        partitions: known,
+    });
+    let (name, topic_id) = (request.name, request.topic_id);
+    (given, OffsetCommitResponseTopic { name, topic_id, partitions: answers })
+}
+
+fn commit(partition: &OffsetCommitRequestPartition) -> CommitPartition {
+    CommitPartition {
         index: partition.partition_index,
         offset: Offset(partition.committed_offset),
         leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
         metadata: partition.committed_metadata.as_ref().map_or_else(|| Arc::from(""), owned),
-    });
-    Ok(CommitTopic {
-        name: topic.name.clone(),
-        id: by_id.then_some(topic.id),
-        partitions: partitions.collect(),
-    })
+    }
+}
+
+/// Fills in what the coordinator says of the partitions that it was given, in their order.
+fn finish(response: &mut OffsetCommitResponse, done: Result<Vec<CommittedTopic>, ErrorCode>) {
+    let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+    let given = partitions.filter(|partition| partition.error_code == 0);
+    let mut done = done.map(|topics| topics.into_iter().flat_map(|(_, partitions)| partitions));
+    for partition in given {
+        let error = match &mut done {
+            Ok(done) => match done.next() {
+                Some((_, Ok(()))) => ErrorCode::None,
+                Some((_, Err(error))) => error.code(),
+                None => ErrorCode::UnknownServerError,
+            },
+            Err(error) => *error,
+        };
+        partition.error_code = error.code();
+    }
 }
 
 fn code(version: i16, error: CommitError) -> ErrorCode {
@@ -84,28 +130,4 @@ fn code(version: i16, error: CommitError) -> ErrorCode {
         }
         other => other.code(),
     }
-}
-
-fn respond(
-    request: OffsetCommitRequestTopic,
-    done: Result<CommittedTopic, ErrorCode>,
-) -> OffsetCommitResponseTopic {
-    let partitions = match done {
-        Ok((_, partitions)) => partitions
-            .into_iter()
-            .map(|(partition_index, result)| OffsetCommitResponsePartition {
-                partition_index,
-                error_code: result.err().map_or(0, |error| error.code().code()),
-            })
-            .collect(),
-        Err(error) => request
-            .partitions
-            .iter()
-            .map(|partition| OffsetCommitResponsePartition {
-                partition_index: partition.partition_index,
-                error_code: error.code(),
-            })
-            .collect(),
-    };
-    OffsetCommitResponseTopic { name: request.name, topic_id: request.topic_id, partitions }
 }

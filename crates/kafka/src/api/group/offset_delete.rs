@@ -1,5 +1,7 @@
 //! OffsetDelete (47): forget a group's offsets of topics that it does not read any more.
 
+use std::sync::Arc;
+
 use millstream_broker::TopicRef;
 use millstream_broker::groups::{Command, DeleteOffsets, DeletedTopic, Reply};
 use millstream_wire::offset_delete_request::OffsetDeleteRequestTopic;
@@ -8,27 +10,24 @@ use millstream_wire::offset_delete_response::{
 };
 use millstream_wire::{ErrorCode, OffsetDeleteRequest, OffsetDeleteResponse};
 
-use super::{owned, wire};
+use super::owned;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
 pub(crate) async fn handle(call: Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
     let group = owned(&request.group_id);
-    let exists = |topic: &&OffsetDeleteRequestTopic| {
-        call.broker().topic(TopicRef::Name(&topic.name)).is_some()
-    };
-    let (known, unknown): (Vec<_>, Vec<_>) = request.topics.iter().partition(exists);
-    let topics = known.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| partition.partition_index);
-        (owned(&topic.name), partitions.collect())
-    });
-    let command =
-        Command::DeleteOffsets(DeleteOffsets { group: group.clone(), topics: topics.collect() });
+    let mut response = OffsetDeleteResponse::default();
+    let mut topics = Vec::new();
+    for topic in request.topics {
+        let (known, answer) = prepare(&call, topic);
+        topics.push(known);
+        response.topics.push(answer);
+    }
+    let command = Command::DeleteOffsets(DeleteOffsets { group: group.clone(), topics });
     match call.broker().group(&group, command).await {
         Ok(Reply::DeleteOffsets(Ok(deleted))) => {
-            let mut topics: Vec<_> = deleted.into_iter().map(answer).collect();
-            topics.extend(unknown.into_iter().map(missing));
-            OffsetDeleteResponse { topics, ..OffsetDeleteResponse::default() }
+            finish(&mut response, deleted);
+            response
         }
         Ok(Reply::DeleteOffsets(Err(error))) => failed(error.code()),
         Ok(_) => failed(ErrorCode::UnknownServerError),
@@ -36,20 +35,42 @@ pub(crate) async fn handle(call: Call, request: OffsetDeleteRequest) -> OffsetDe
     }
 }
 
-fn answer((name, partitions): DeletedTopic) -> OffsetDeleteResponseTopic {
-    let partitions = partitions.into_iter().map(|(partition_index, result)| {
-        let error_code = result.err().map_or(0, |error| error.code().code());
-        OffsetDeleteResponsePartition { partition_index, error_code }
-    });
-    OffsetDeleteResponseTopic { name: wire(&name), partitions: partitions.collect() }
+/// The partitions of a topic that are there, and the answer, in which all others are refused.
+fn prepare(
+    call: &Call,
+    request: OffsetDeleteRequestTopic,
+) -> ((Arc<str>, Vec<i32>), OffsetDeleteResponseTopic) {
+    let topic = call.broker().topic(TopicRef::Name(&request.name));
+    let mut known = Vec::with_capacity(request.partitions.len());
+    let mut partitions = Vec::with_capacity(request.partitions.len());
+    for partition in request.partitions {
+        let partition_index = partition.partition_index;
+        let error = match topic.as_ref().and_then(|topic| topic.partition(partition_index)) {
+            None => ErrorCode::UnknownTopicOrPartition,
+            Some(_) => {
+                known.push(partition_index);
+                ErrorCode::None
+            }
+        };
+        let error_code = error.code();
+        partitions.push(OffsetDeleteResponsePartition { partition_index, error_code });
+    }
+    ((owned(&request.name), known), OffsetDeleteResponseTopic { name: request.name, partitions })
 }
 
-fn missing(topic: &OffsetDeleteRequestTopic) -> OffsetDeleteResponseTopic {
-    let partitions = topic.partitions.iter().map(|partition| OffsetDeleteResponsePartition {
-        partition_index: partition.partition_index,
-        error_code: ErrorCode::UnknownTopicOrPartition.code(),
-    });
-    OffsetDeleteResponseTopic { name: topic.name.clone(), partitions: partitions.collect() }
+/// Fills in what the coordinator says of the partitions that it was given, in their order.
+fn finish(response: &mut OffsetDeleteResponse, deleted: Vec<DeletedTopic>) {
+    let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+    let given = partitions.filter(|partition| partition.error_code == 0);
+    let mut results = deleted.into_iter().flat_map(|(_, partitions)| partitions);
+    for partition in given {
+        let error = match results.next() {
+            Some((_, Ok(()))) => ErrorCode::None,
+            Some((_, Err(error))) => error.code(),
+            None => ErrorCode::UnknownServerError,
+        };
+        partition.error_code = error.code();
+    }
 }
 
 fn failed(error: ErrorCode) -> OffsetDeleteResponse {

@@ -3,6 +3,7 @@
 //! v2: null topics mean all; an error for the whole answer. v5: leader epochs. v7: only settled
 //! offsets. v8: several groups. v9: member epochs of the consumer protocol. v10: topics by id.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use millstream_broker::TopicRef;
@@ -17,30 +18,46 @@ use millstream_wire::offset_fetch_response::{
 use millstream_wire::{ErrorCode, OffsetFetchRequest, OffsetFetchResponse, StrBytes};
 
 use super::wire;
+use crate::api::allowance::Allowance;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
 const ALL_SINCE: i16 = 2;
+const ERROR_SINCE: i16 = 2;
 const GROUPS_SINCE: i16 = 8;
 const TOPIC_IDS_SINCE: i16 = 10;
+
+/// What a partition takes beside the note on its offset while the answer is made, in bytes.
+const PARTITION_BYTES: usize = size_of::<OffsetFetchResponsePartitions>();
 
 pub(crate) async fn handle(call: Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
     let stable = request.require_stable;
     if call.version >= GROUPS_SINCE {
+        let mut allowance = Allowance::new();
+        let mut seen = HashSet::new();
         let mut groups = Vec::with_capacity(request.groups.len());
         for group in request.groups {
-            groups.push(fetch(&call, group, stable).await);
+            groups.push(if seen.insert(group.group_id.clone()) {
+                fetch(&call, group, stable, &mut allowance).await
+            } else {
+                failed(group.group_id, ErrorCode::InvalidRequest)
+            });
         }
         return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
     }
     let all = request.topics.is_none() && call.version >= ALL_SINCE;
-    let topics = (!all).then(|| request.topics.into_iter().flatten().map(grouped).collect());
+    let topics: Option<Vec<_>> =
+        (!all).then(|| request.topics.into_iter().flatten().map(grouped).collect());
+    let asked = topics.clone().filter(|_| call.version < ERROR_SINCE);
     let group = OffsetFetchRequestGroup {
         group_id: request.group_id,
         topics,
         ..OffsetFetchRequestGroup::default()
     };
-    let group = fetch(&call, group, stable).await;
+    let mut group = fetch(&call, group, stable, &mut Allowance::new()).await;
+    if let Some(asked) = asked.filter(|_| group.error_code != 0) {
+        group.topics = asked.into_iter().map(|topic| refused(topic, group.error_code)).collect();
+    }
     OffsetFetchResponse {
         error_code: group.error_code,
         topics: group.topics.into_iter().map(ungrouped).collect(),
@@ -52,6 +69,7 @@ async fn fetch(
     call: &Call,
     request: OffsetFetchRequestGroup,
     stable: bool,
+    allowance: &mut Allowance,
 ) -> OffsetFetchResponseGroup {
     let by_id = call.version >= TOPIC_IDS_SINCE;
     let known: Option<Vec<_>> = request
@@ -61,27 +79,40 @@ async fn fetch(
     let asked: Option<Vec<FetchTopic>> =
         known.as_ref().map(|known| known.iter().flatten().cloned().collect());
     let fetched = call.broker().group_offsets(&request.group_id, asked.as_deref(), stable).await;
-    let mut response =
-        OffsetFetchResponseGroup { group_id: request.group_id, ..Default::default() };
+    let fetched = fetched.map_err(|error| error.code()).and_then(|fetched| {
+        allowance.take(bytes_of(&fetched)).map_err(|(error, _)| error)?;
+        Ok(fetched)
+    });
     let fetched = match fetched {
         Ok(fetched) => fetched,
-        Err(error) => {
-            response.error_code = error.code().code();
-            return response;
-        }
+        Err(error) => return failed(request.group_id, error),
     };
-    response.topics = match (request.topics, known) {
+    let topics = match (request.topics, known) {
         (Some(topics), Some(known)) => {
             let mut fetched = fetched.into_iter();
             let answers = topics.into_iter().zip(known).map(|(topic, known)| match known {
                 Some(_) => answer(topic, fetched.next().map(|(_, partitions)| partitions)),
-                None => unknown_id(topic),
+                None => refused(topic, ErrorCode::UnknownTopicId.code()),
             });
             answers.collect()
         }
         _ => fetched.into_iter().filter_map(|(name, all)| whole(call, &name, all, by_id)).collect(),
     };
-    response
+    OffsetFetchResponseGroup { group_id: request.group_id, topics, ..Default::default() }
+}
+
+fn failed(group_id: StrBytes, error: ErrorCode) -> OffsetFetchResponseGroup {
+    OffsetFetchResponseGroup { group_id, error_code: error.code(), ..Default::default() }
+}
+
+/// What the partitions take while the answer is made, in bytes.
+fn bytes_of(fetched: &[(Arc<str>, Vec<Fetched>)]) -> usize {
+    let partitions = fetched.iter().flat_map(|(_, partitions)| partitions);
+    let notes = partitions.map(|fetched| match &fetched.committed {
+        Ok(Some(committed)) => committed.metadata.len(),
+        Ok(None) | Err(_) => 0,
+    });
+    notes.map(|note| PARTITION_BYTES + note).sum()
 }
 
 /// The topic as the coordinator knows it; `None` when no topic has the id.
@@ -102,13 +133,10 @@ fn answer(
     OffsetFetchResponseTopics { name: topic.name, topic_id: topic.topic_id, partitions }
 }
 
-fn unknown_id(topic: OffsetFetchRequestTopics) -> OffsetFetchResponseTopics {
-    let partitions =
-        topic.partition_indexes.iter().map(|&partition_index| OffsetFetchResponsePartitions {
-            partition_index,
-            error_code: ErrorCode::UnknownTopicId.code(),
-            ..nothing()
-        });
+fn refused(topic: OffsetFetchRequestTopics, error_code: i16) -> OffsetFetchResponseTopics {
+    let partitions = topic.partition_indexes.iter().map(|&partition_index| {
+        OffsetFetchResponsePartitions { partition_index, error_code, ..nothing() }
+    });
     let partitions = partitions.collect();
     OffsetFetchResponseTopics { name: topic.name, topic_id: topic.topic_id, partitions }
 }

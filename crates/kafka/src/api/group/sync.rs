@@ -10,7 +10,13 @@ use super::{owned, owned_option, speaker, wire_option};
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
+const PROTOCOL_SINCE: i16 = 5;
+
 pub(crate) async fn handle(call: Call, request: SyncGroupRequest) -> SyncGroupResponse {
+    let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if call.version >= PROTOCOL_SINCE && !names_protocol {
+        return failed(ErrorCode::InconsistentGroupProtocol);
+    }
     let instance = request.group_instance_id.as_ref();
     let speaker = speaker(&request.group_id, &request.member_id, instance, request.generation_id);
     let group = speaker.group.clone();

@@ -1,0 +1,54 @@
+//! A client that sends any request in any version, and decodes what comes back.
+
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
+
+use bytes::{Bytes, BytesMut};
+use millstream::Server;
+use millstream_record::BatchBuilder;
+use millstream_types::Timestamp;
+use millstream_wire::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+pub(crate) struct Client {
+    stream: DuplexStream,
+    /// The APIs and versions that were asked.
+    pub(crate) asked: Vec<(i16, i16)>,
+}
+
+impl Client {
+    pub(crate) fn new(server: &Server) -> Self {
+        Self { stream: server.connect(), asked: Vec::new() }
+    }
+
+    pub(crate) async fn ask<R: Request>(&mut self, version: i16, request: R) -> R::Response {
+        let name = R::NAME;
+        let segments = encode_request(&request, version, i32::from(version), Some("c".into()))
+            .unwrap_or_else(|error| panic!("{name} v{version}: {error}"));
+        for segment in segments {
+            self.stream.write_all(&segment).await.expect("connected");
+        }
+        let frame = self.frame(name, version).await;
+        let mut reader = Reader::new(&frame);
+        let header = ResponseHeader::decode(&mut reader, R::response_header_version(version));
+        assert_eq!(header.expect("a header").correlation_id, i32::from(version));
+        let response = R::Response::decode(&mut reader, version)
+            .unwrap_or_else(|error| panic!("{name} v{version}: {error}"));
+        assert_eq!(reader.remaining(), 0, "{name} v{version}");
+        self.asked.push((R::KEY, version));
+        response
+    }
+
+    async fn frame(&mut self, name: &str, version: i16) -> Bytes {
+        let length = self.stream.read_i32().await;
+        let length = length.unwrap_or_else(|_| panic!("{name} v{version} ended the connection"));
+        let mut frame = BytesMut::zeroed(usize::try_from(length).expect("a length"));
+        self.stream.read_exact(&mut frame).await.expect("a whole frame");
+        frame.freeze()
+    }
+}
+
+pub(crate) fn batch() -> Bytes {
+    let mut batch = BatchBuilder::new();
+    batch.append(Timestamp(1_000), Some(b"k"), Some(b"v"), &[]);
+    batch.build().expect("a batch")
+}
