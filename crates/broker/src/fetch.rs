@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_env::Env;
-use millstream_log::{Isolation, Partition, ReadError, Slice, WatchGuard};
+use millstream_log::{Added, Isolation, News, ReadError, Slice, WatchGuard};
 use millstream_types::{LeaderEpoch, Offset};
-use tokio::sync::Notify;
 
 use crate::epoch::{self, EpochError};
 use crate::topics::Topic;
@@ -71,54 +70,173 @@ pub enum FetchError {
 
 /// Reads until enough is there, an error shows, a partition has all that it may send, or the time
 /// is up. The result has one entry per want, in the same order.
+///
+/// While there is not enough, nothing is read and nothing is held: what comes is counted. So a
+/// wake-up costs as much as what woke it, and each batch is read once more at the end.
 pub(crate) async fn fetch(
     env: &Env,
     wants: &[Want],
     bounds: Bounds,
 ) -> Vec<Result<Fetched, FetchError>> {
     let deadline = env.clock.monotonic().plus(bounds.wait_max);
-    let news = Arc::new(Notify::new());
-    let mut guards: Option<Vec<WatchGuard>> = None;
-    loop {
-        let (results, complete) = read_all(wants, bounds).await;
-        if complete || env.clock.monotonic() >= deadline {
-            return results;
-        }
-        // Watch first, read again, and only then sleep: what arrives in between is not missed.
-        if guards.is_none() {
-            guards = Some(handles(wants).map(|partition| partition.watch(&news)).collect());
-            continue;
-        }
+    let mut reading = Reading::new(wants, bounds);
+    reading.read().await;
+    if !reading.complete && !bounds.wait_max.is_zero() {
+        let mut waiting = reading.wait();
         tokio::select! {
-            () = news.notified() => {}
+            () = waiting.until_enough() => {}
             () = env.clock.sleep_until(deadline) => {}
         }
+        reading = waiting.go_on();
+        reading.read().await;
     }
+    reading.results.into_iter().flatten().collect()
 }
 
-fn handles(wants: &[Want]) -> impl Iterator<Item = &Partition> {
-    wants.iter().filter_map(|want| want.topic.partition(want.partition))
+/// A fetch that reads.
+struct Reading<'a> {
+    wants: &'a [Want],
+    bounds: Bounds,
+    /// For each want; `None` is still to be read.
+    results: Vec<Option<Result<Fetched, FetchError>>>,
+    bytes: usize,
+    /// Whether the answer should go out now.
+    complete: bool,
 }
 
-/// One pass; says too whether the answer should go out now.
-async fn read_all(wants: &[Want], bounds: Bounds) -> (Vec<Result<Fetched, FetchError>>, bool) {
-    let mut results = Vec::with_capacity(wants.len());
-    let mut bytes = 0;
-    let mut complete = wants.is_empty() || bounds.bytes_min == 0;
-    for want in wants {
-        let left = bounds.bytes_max.saturating_sub(bytes);
-        let result = read_one(want, left, bytes == 0, bounds.isolation).await;
-        match &result {
-            Ok(Fetched::Records(slice)) => {
-                bytes += slice.bytes;
-                // A partition that has filled its share can't add to it by waiting.
-                complete |= slice.bytes > 0 && slice.bytes >= want.bytes_max;
+/// A fetch that waits for more.
+struct Waiting<'a> {
+    reading: Reading<'a>,
+    /// For each want; `None` has nothing to wait for.
+    counts: Vec<Option<Added>>,
+    news: Arc<News>,
+    _guards: Vec<WatchGuard>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(wants: &'a [Want], bounds: Bounds) -> Self {
+        let results = wants.iter().map(|_| None).collect();
+        Self { wants, bounds, results, bytes: 0, complete: bounds.bytes_min == 0 }
+    }
+
+    /// Reads what has not been read.
+    async fn read(&mut self) {
+        for (want, result) in self.wants.iter().zip(&mut self.results) {
+            if result.is_some() {
+                continue;
             }
-            Ok(Fetched::Diverging { .. }) | Err(_) => complete = true,
+            let left = self.bounds.bytes_max.saturating_sub(self.bytes);
+            let read = read_one(want, left, self.bytes == 0, self.bounds.isolation).await;
+            if let Ok(Fetched::Records(slice)) = &read {
+                self.bytes += slice.bytes;
+            }
+            self.complete |= completes(want, &read, self.bounds.isolation);
+            *result = Some(read);
         }
-        results.push(result);
+        let nothing_to_wait_for =
+            self.results.iter().all(|result| matches!(result, Some(Err(FetchError::NoPartition))));
+        self.complete |= nothing_to_wait_for || self.bytes >= self.bounds.enough();
     }
-    (results, complete || bytes >= bounds.bytes_min)
+
+    /// Lets go of what was read and remembers how much it was.
+    fn wait(mut self) -> Waiting<'a> {
+        let (mut counts, mut guards) = (Vec::new(), Vec::new());
+        let news = Arc::new(News::default());
+        for (which, (want, result)) in self.wants.iter().zip(&mut self.results).enumerate() {
+            let count = match result {
+                Some(Ok(Fetched::Records(slice))) => {
+                    Some(Added { bytes: slice.bytes, next: slice.next })
+                }
+                _ => None,
+            };
+            if count.is_some_and(|count| count.bytes > 0) {
+                *result = None;
+            }
+            let watched = want.topic.partition(want.partition).filter(|_| count.is_some());
+            guards.extend(watched.map(|partition| partition.watch(&news, which)));
+            counts.push(count);
+        }
+        Waiting { reading: self, counts, news, _guards: guards }
+    }
+}
+
+impl<'a> Waiting<'a> {
+    /// Completes when reading on is worth it.
+    async fn until_enough(&mut self) {
+        // What came between the read and the watch woke nobody.
+        let mut enough = false;
+        for which in 0..self.counts.len() {
+            enough |= self.count(which);
+        }
+        while !enough {
+            for which in self.news.comes().await {
+                self.renew(which);
+                enough |= self.count(which);
+            }
+        }
+    }
+
+    /// Has a partition read again before the answer.
+    fn renew(&mut self, which: usize) {
+        if let Some(result) = self.reading.results.get_mut(which) {
+            *result = None;
+        }
+    }
+
+    /// Counts what came to one partition. Returns whether the answer should go out now.
+    fn count(&mut self, which: usize) -> bool {
+        let at = self.reading.wants.get(which).zip(self.counts.get_mut(which));
+        let Some((want, Some(count))) = at else { return false };
+        let isolation = self.reading.bounds.isolation;
+        let partition = want.topic.partition(want.partition);
+        let added = partition.and_then(|partition| partition.added(count.next, isolation));
+        // A new read will say what has become of it.
+        let Some(added) = added else {
+            self.renew(which);
+            return true;
+        };
+        let before = count.bytes.min(want.bytes_max);
+        *count = Added { bytes: count.bytes + added.bytes, next: added.next };
+        self.reading.bytes += count.bytes.min(want.bytes_max) - before;
+        let fills = fills(want, count.bytes);
+        if added.bytes > 0 {
+            self.renew(which);
+        }
+        fills || self.reading.bytes >= self.reading.bounds.enough()
+    }
+
+    fn go_on(self) -> Reading<'a> {
+        Reading { bytes: 0, ..self.reading }
+    }
+}
+
+impl Bounds {
+    /// From so many bytes on there is no use in waiting.
+    fn enough(&self) -> usize {
+        self.bytes_min.min(self.bytes_max)
+    }
+}
+
+/// Whether a partition has as much as it may send, so that waiting can't add to it.
+const fn fills(want: &Want, bytes: usize) -> bool {
+    bytes > 0 && bytes >= want.bytes_max
+}
+
+/// Whether this is a reason to answer now, whatever the others have.
+fn completes(want: &Want, read: &Result<Fetched, FetchError>, isolation: Isolation) -> bool {
+    match read {
+        // More is there than fits: batches are whole, so that the limits need never be reached.
+        Ok(Fetched::Records(slice)) => {
+            let visible = match isolation {
+                Isolation::Uncommitted => slice.high_watermark,
+                Isolation::Committed => slice.last_stable,
+            };
+            slice.next < visible || fills(want, slice.bytes)
+        }
+        // It may be there for hours; the others are waited for, as if it had not been asked for.
+        Err(FetchError::NoPartition) => false,
+        Ok(Fetched::Diverging { .. }) | Err(_) => true,
+    }
 }
 
 async fn read_one(

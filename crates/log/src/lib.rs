@@ -45,6 +45,7 @@ mod tail;
 mod transactions;
 mod upload;
 mod util;
+mod watch;
 
 pub use error::{
     AppendError, DeleteError, EpochEnd, MaintenanceError, OpenError, ReadError, SessionOver,
@@ -52,7 +53,8 @@ pub use error::{
 pub use log::{Log, LogStats};
 pub use lookup::Found;
 pub use millstream_record::batch::Origin;
-pub use partition::{Appended, Ends, Partition, ProducerInfo, WatchGuard};
+pub use partition::{Appended, Ends, Partition, ProducerInfo};
 pub use read::{Isolation, Slice};
 pub use room::Room;
 pub use settings::{Former, LogSettings, PartitionConfig, PartitionSpec, Trim, TrimSink};
+pub use watch::{Added, News, WatchGuard};

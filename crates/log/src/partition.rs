@@ -8,11 +8,11 @@ use millstream_record::frame::{Frame, FrameBody};
 use millstream_record::layout::LayoutEntry;
 use millstream_record::{BatchHeader, StoredBatch, TimestampType, ValidBatch};
 use millstream_types::{DecodeError, LeaderEpoch, Lsn, Offset, PartitionId, Timestamp};
-use tokio::sync::Notify;
 
 use crate::error::{AppendError, DeleteError, EpochEnd, SessionOver};
 use crate::log::Inner;
 use crate::producers::{Sent, Verdict, next_sequence};
+use crate::read::Isolation;
 use crate::state::{Change, Moment, PartitionState};
 use crate::tail::{self, Held};
 use crate::util::locked;
@@ -68,13 +68,6 @@ pub struct Ends {
 /// A producer that a partition remembers.
 pub use millstream_record::checkpoint::ProducerImage as ProducerInfo;
 
-/// Ends a watch when it is dropped.
-#[derive(Debug)]
-pub struct WatchGuard {
-    shared: Arc<Shared>,
-    key: u64,
-}
-
 impl Shared {
     pub(crate) fn new(state: PartitionState) -> Arc<Self> {
         Arc::new(Self { id: state.id, state: Mutex::new(state) })
@@ -89,11 +82,13 @@ impl Shared {
     }
 }
 
-impl PartitionState {
-    /// Wakes everyone who watches.
-    pub(crate) fn notify(&self) {
-        for who in self.watchers.values() {
-            who.notify_one();
+impl Ends {
+    /// One past the last offset that a reader of this isolation may see.
+    #[must_use]
+    pub const fn visible(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::Uncommitted => self.high_watermark,
+            Isolation::Committed => self.last_stable,
         }
     }
 }
@@ -245,16 +240,6 @@ impl Partition {
         locked(&self.shared.state).deleted
     }
 
-    /// Notifies `who` (once, also when it only begins to wait later) when the high watermark or the
-    /// log start moves, and when the partition is deleted; until the guard is dropped. Look at the
-    /// ends after this call and before you wait.
-    #[must_use]
-    pub fn watch(&self, who: &Arc<Notify>) -> WatchGuard {
-        let key = self.log.next_watcher();
-        locked(&self.shared.state).watchers.insert(key, Arc::clone(who));
-        WatchGuard { shared: Arc::clone(&self.shared), key }
-    }
-
     /// The largest leader epoch at or below `epoch` and where it ends, as far as that is durable;
     /// (-1, -1) when `epoch` is not known yet.
     #[must_use]
@@ -307,12 +292,6 @@ impl Partition {
     #[must_use]
     pub fn producers(&self) -> Vec<ProducerInfo> {
         locked(&self.shared.state).producers.images()
-    }
-}
-
-impl Drop for WatchGuard {
-    fn drop(&mut self) {
-        locked(&self.shared.state).watchers.remove(&self.key);
     }
 }
 

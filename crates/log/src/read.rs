@@ -47,6 +47,8 @@ pub struct Slice {
     pub batches: Vec<StoredBatch>,
     /// Their size in bytes.
     pub bytes: usize,
+    /// The first offset after them: where the next read begins.
+    pub next: Offset,
     /// One past the last visible offset.
     pub high_watermark: Offset,
     /// One past the last offset that readers of committed data may see.
@@ -123,6 +125,7 @@ impl Reading {
         Slice {
             aborted: self.aborted.iter().filter(overlaps).map(|t| (t.producer, t.first)).collect(),
             bytes: self.bytes,
+            next: end,
             high_watermark: self.ends.high_watermark,
             last_stable: self.ends.last_stable,
             log_start: self.ends.log_start,

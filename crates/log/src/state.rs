@@ -18,7 +18,6 @@ use millstream_record::{BatchHeader, StoredBatch, TimestampType, ValidBatch};
 use millstream_types::{
     DecodeError, LeaderEpoch, Lsn, Monotonic, Offset, PartitionId, ProducerId, Timestamp,
 };
-use tokio::sync::Notify;
 
 use crate::blobs::{Blobs, Segment};
 use crate::epochs::Epochs;
@@ -27,6 +26,7 @@ use crate::partition::Ends;
 use crate::producers::{Memory, Producers, Sent};
 use crate::settings::{PartitionConfig, PartitionSpec};
 use crate::transactions::Transactions;
+use crate::watch::News;
 
 /// What a frame does, decoded before the frame is written: applying it can't fail.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ pub(crate) struct PartitionState {
     /// Since when there have been any.
     pub(crate) backlog_since: Option<Monotonic>,
     /// Whom to notify when the high watermark or the log start moves, or on deletion.
-    pub(crate) watchers: BTreeMap<u64, Arc<Notify>>,
+    pub(crate) watchers: BTreeMap<u64, (Arc<News>, usize)>,
 }
 
 impl Change {

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use millstream_env::disk::{Fault, FaultAt, Operation};
 use millstream_log::{
-    AppendError, Isolation, Origin, PartitionConfig, PartitionSpec, ReadError, SessionOver,
+    AppendError, Isolation, News, Origin, PartitionConfig, PartitionSpec, ReadError, SessionOver,
 };
 use millstream_record::TimestampType;
 use millstream_types::{LeaderEpoch, Offset, Timestamp};
-use tokio::sync::Notify;
 
 use crate::world::{World, batch, partition, read_all, run, sent, settle};
 
@@ -19,8 +18,8 @@ fn nothing_is_visible_before_it_is_durable() {
         let mut world = World::new(1, 1);
         let log = world.open().await.unwrap();
         let one = log.partition(partition(0)).unwrap();
-        let who = Arc::new(Notify::new());
-        let guard = one.watch(&who);
+        let who = Arc::new(News::default());
+        let guard = one.watch(&who, 7);
         let appended = one.append(&[batch(&[5, 6], 10)], Origin::Client).unwrap();
         assert_eq!((appended.base_offset, appended.last_offset), (Offset(0), Offset(1)));
         let ends = one.ends();
@@ -31,7 +30,7 @@ fn nothing_is_visible_before_it_is_durable() {
         assert_eq!(one.epoch_end(LeaderEpoch(1)), (LeaderEpoch(1), Offset(0)));
         log.wait_durable(appended.end).await.unwrap();
         // The watcher was told, though it was not waiting at the time.
-        who.notified().await;
+        assert_eq!(who.comes().await, [7].into());
         assert_eq!(one.ends().high_watermark, Offset(2));
         assert_eq!(read_all(&one, Offset(0), 1000).await.unwrap().len(), 1);
         drop(guard);
@@ -39,7 +38,7 @@ fn nothing_is_visible_before_it_is_durable() {
         log.wait_durable(appended.end).await.unwrap();
         let told = tokio::select! {
             biased;
-            () = who.notified() => true,
+            _ = who.comes() => true,
             () = settle() => false,
         };
         assert!(!told, "the guard was dropped");
@@ -287,10 +286,10 @@ fn deleted_topics_and_closed_logs_refuse() {
         log.create_partition(spec(9));
         assert_eq!(log.partition(partition(9)).unwrap().ends().log_end, Offset(1));
         log.wait_durable(appended.end).await.unwrap();
-        let who = Arc::new(Notify::new());
-        let _guard = one.watch(&who);
+        let who = Arc::new(News::default());
+        let _guard = one.watch(&who, 7);
         log.delete_topic(partition(0).topic);
-        who.notified().await;
+        assert_eq!(who.comes().await, [7].into());
         assert_eq!(log.partitions(), []);
         assert!(one.is_deleted());
         assert_eq!(nine.append(&[batch(&[1], 9)], Origin::Client), Err(AppendError::NotLeader));

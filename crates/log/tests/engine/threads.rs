@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use millstream_env::{DataDir, Env, JournalSettings};
 use millstream_log::{
-    AppendError, Former, Isolation, Log, LogSettings, Origin, Partition, PartitionConfig,
+    AppendError, Former, Isolation, Log, LogSettings, News, Origin, Partition, PartitionConfig,
     PartitionSpec, TrimSink,
 };
 use millstream_types::{LeaderEpoch, Offset, SessionId};
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::world::{Trims, partition, sent, tiny};
@@ -41,14 +40,14 @@ async fn produce(log: Log, producer: i64) {
 /// Reads a partition from its start until it has all there will be. Offsets have no gap, and each
 /// producer's batches come in order.
 async fn follow(one: Partition, bytes_max: usize) {
-    let who = Arc::new(Notify::new());
-    let _guard = one.watch(&who);
+    let who = Arc::new(News::default());
+    let _guard = one.watch(&who, 0);
     let mut next = Offset(0);
     let mut sequences = vec![0; usize::try_from(PRODUCERS).unwrap()];
     while next.0 < PRODUCERS * i64::from(BATCHES) {
         let slice = one.read(next, bytes_max, true, Isolation::Uncommitted).await.unwrap();
         if slice.batches.is_empty() {
-            who.notified().await;
+            who.comes().await;
         }
         for batch in slice.batches {
             let header = batch.header().unwrap();

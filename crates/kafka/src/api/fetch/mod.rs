@@ -88,9 +88,9 @@ async fn read(call: &Call, plan: Plan, bounds: Bounds) -> FetchResponse {
             wants.len() - 1
         }));
     }
-    // A partition that can't be read is news enough: no waiting then.
-    let bytes_min = if wants.len() < plan.asks.len() { 0 } else { bounds.bytes_min };
-    let results = call.broker().fetch(&wants, Bounds { bytes_min, ..bounds }).await;
+    // Topics that are not there don't end the wait for the others: a client that has not heard of a
+    // deletion yet would ask again and again at once.
+    let results = call.broker().fetch(&wants, bounds).await;
     let mut results: Vec<_> = results.into_iter().map(Some).collect();
     let mut answers = Vec::with_capacity(plan.asks.len());
     for ((key, _), found) in plan.asks.iter().zip(found) {

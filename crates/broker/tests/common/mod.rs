@@ -1,0 +1,133 @@
+//! A broker in memory, whose time stands still unless a test moves it.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_broker::log::{Appended, Isolation};
+use millstream_broker::{
+    Bounds, Broker, FetchError, Fetched, Node, ProduceError, Sent, Stores, Topic, TopicRef,
+    TopicRequest, Want,
+};
+use millstream_env::{DataDir, Env, HandClock, JournalSettings};
+use millstream_record::BatchBuilder;
+use millstream_types::{BrokerId, LeaderEpoch, Offset, Timestamp};
+
+/// What a record costs in a batch of one, in bytes, beside its value of 1,000 bytes or more.
+const OVERHEAD: usize = 61 + 8;
+
+pub(crate) struct World {
+    pub(crate) broker: Broker,
+    pub(crate) clock: Arc<HandClock>,
+    pub(crate) topic: Arc<Topic>,
+}
+
+/// A broker with this configuration and a topic `t`.
+pub(crate) async fn world(
+    partitions: i32,
+    settings: &[(&str, &str)],
+    journal: JournalSettings,
+) -> World {
+    let (env, clock) = Env::seeded(1);
+    let data = DataDir::in_memory(env.clone()).unwrap();
+    let stores = Stores {
+        journals: data.journals(journal).await.unwrap(),
+        blobs: data.blobs().unwrap(),
+        metadata: data.meta(),
+    };
+    let node =
+        Node { id: BrokerId(1), cluster_id: data.cluster(), host: "in-memory".to_owned(), port: 0 };
+    let settings: BTreeMap<_, _> =
+        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let broker = Broker::start(env, node, stores, settings).await.unwrap();
+    let request = TopicRequest {
+        name: "t".to_owned(),
+        partitions: Some(partitions),
+        ..TopicRequest::default()
+    };
+    broker.create_topic(request, false).await.unwrap();
+    let topic = broker.topic(TopicRef::Name("t")).unwrap();
+    World { broker, clock, topic }
+}
+
+/// A batch of one record that is `size` bytes long, more or less.
+pub(crate) fn batch(size: usize) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    let value = vec![b'v'; size - OVERHEAD];
+    builder.append(Timestamp(1_767_225_600_000), None, Some(&value), &[]);
+    builder.build().unwrap()
+}
+
+/// What `future` gives as long as nobody moves the clock; `None` when it goes on waiting.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = future => Some(done),
+        () = settle() => None,
+    }
+}
+
+/// Lets all tasks do what they can do now.
+pub(crate) async fn settle() {
+    for _ in 0..2_000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+impl World {
+    pub(crate) async fn append(
+        &self,
+        index: i32,
+        records: &Bytes,
+    ) -> Result<Appended, ProduceError> {
+        let env = self.broker.env();
+        let how = Sent {
+            now: env.clock.wall(),
+            full_validation: false,
+            buffer_bytes: records.len(),
+            patience: env.clock.monotonic().plus(Duration::from_secs(10)),
+        };
+        self.broker.append(&self.topic, index, records, how).await
+    }
+
+    /// Appends one batch, which is visible then.
+    pub(crate) async fn put(&self, index: i32, size: usize) {
+        let appended = self.append(index, &batch(size)).await.unwrap();
+        self.broker.wait_durable(appended.end).await.unwrap();
+    }
+
+    pub(crate) fn want(&self, partition: i32, from: i64, bytes_max: usize) -> Want {
+        Want {
+            topic: Arc::clone(&self.topic),
+            partition,
+            from: Offset(from),
+            bytes_max,
+            leader_epoch: LeaderEpoch::NONE,
+            last_fetched_epoch: LeaderEpoch::NONE,
+        }
+    }
+}
+
+/// Half a second for at least `min` bytes, and at most `max`.
+pub(crate) const fn bounds(min: usize, max: usize) -> Bounds {
+    Bounds {
+        bytes_min: min,
+        bytes_max: max,
+        wait_max: Duration::from_millis(500),
+        isolation: Isolation::Uncommitted,
+    }
+}
+
+/// How many batches came of each partition.
+pub(crate) fn counts(results: &[Result<Fetched, FetchError>]) -> Vec<usize> {
+    let count = |result: &Result<Fetched, FetchError>| match result {
+        Ok(Fetched::Records(slice)) => slice.batches.len(),
+        _ => 0,
+    };
+    results.iter().map(count).collect()
+}

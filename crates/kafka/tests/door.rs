@@ -1,0 +1,114 @@
+//! The door as its clients meet it, over a broker in memory whose time stands still.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_broker::{Broker, Node, Stores, TopicRequest};
+use millstream_env::{DataDir, Env, HandClock, JournalSettings};
+use millstream_kafka::Door;
+use millstream_types::BrokerId;
+use millstream_wire::fetch_request::{FetchPartition, FetchTopic};
+use millstream_wire::{
+    ErrorCode, FetchRequest, Message as _, Reader, Request, ResponseHeader, encode_request,
+};
+use prometheus_client::registry::Registry;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+struct World {
+    broker: Broker,
+    clock: Arc<HandClock>,
+    door: Door,
+}
+
+async fn world(settings: &[(&str, &str)]) -> World {
+    let (env, clock) = Env::seeded(1);
+    let data = DataDir::in_memory(env.clone()).unwrap();
+    let stores = Stores {
+        journals: data.journals(JournalSettings::default()).await.unwrap(),
+        blobs: data.blobs().unwrap(),
+        metadata: data.meta(),
+    };
+    let node =
+        Node { id: BrokerId(1), cluster_id: data.cluster(), host: "in-memory".to_owned(), port: 0 };
+    let settings: BTreeMap<_, _> =
+        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let broker = Broker::start(env, node, stores, settings).await.unwrap();
+    let door = Door::new(broker.clone(), &mut Registry::default());
+    World { broker, clock, door }
+}
+
+/// What `future` gives as long as nobody moves the clock; `None` when it goes on waiting.
+async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = future => Some(done),
+        () = settle() => None,
+    }
+}
+
+/// Lets all tasks do what they can do now.
+async fn settle() {
+    for _ in 0..2_000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Asks in the newest version that names topics.
+async fn ask<R: Request>(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    version: i16,
+    request: &R,
+) -> R::Response {
+    for segment in encode_request(request, version, 7, Some("c".into())).unwrap() {
+        stream.write_all(&segment).await.unwrap();
+    }
+    let length = stream.read_i32().await.unwrap();
+    let mut frame = vec![0; usize::try_from(length).unwrap()];
+    stream.read_exact(&mut frame).await.unwrap();
+    let frame = Bytes::from(frame);
+    let mut reader = Reader::new(&frame);
+    let header = ResponseHeader::decode(&mut reader, R::response_header_version(version)).unwrap();
+    assert_eq!(header.correlation_id, 7);
+    R::Response::decode(&mut reader, version).unwrap()
+}
+
+fn fetch(topics: &[&str]) -> FetchRequest {
+    let partition = FetchPartition { partition_max_bytes: 1 << 20, ..FetchPartition::default() };
+    let topics = topics.iter().map(|name| FetchTopic {
+        topic: (*name).to_owned().into(),
+        partitions: vec![partition.clone()],
+        ..FetchTopic::default()
+    });
+    FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        topics: topics.collect(),
+        ..FetchRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_is_gone_does_not_end_the_long_poll_for_others() {
+    let world = world(&[]).await;
+    let request = TopicRequest { name: "here".to_owned(), ..TopicRequest::default() };
+    world.broker.create_topic(request, false).await.unwrap();
+    let mut stream = world.door.connect();
+    let request = fetch(&["gone", "here"]);
+    let mut asked = Box::pin(ask(&mut stream, 12, &request));
+    assert!(soon(&mut asked).await.is_none(), "it waits for the other one");
+    world.clock.advance(Duration::from_millis(500));
+    let response = soon(asked).await.expect("the time is up");
+    let codes = response.responses.iter().map(|topic| topic.partitions[0].error_code);
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(codes.collect::<Vec<_>>(), [unknown, 0]);
+    // There is nothing to wait for.
+    let request = fetch(&["gone"]);
+    let response = soon(ask(&mut stream, 12, &request)).await.expect("no waiting");
+    assert_eq!(response.responses[0].partitions[0].error_code, unknown);
+}
