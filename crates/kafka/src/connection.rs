@@ -6,11 +6,11 @@
 //! before it have been answered, as with Apache Kafka, whose clients rely on it.
 //!
 //! All of it is one task: while an answer is being written to a slow reader nothing more is read
-//! from it, which is the back-pressure.
+//! from it, which is the back-pressure. A reader that has stopped altogether is left.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -42,7 +42,8 @@ pub(crate) enum Close {
     Gone,
     /// The broker stops.
     Stopping,
-    /// Nothing came for longer than `connections.max.idle.ms`.
+    /// Nothing came or went for longer than `connections.max.idle.ms`: the peer has nothing to ask,
+    /// or does not take its answer.
     Idle,
     /// The peer sent what can't be understood or answered; says what.
     Refused(String),
@@ -75,12 +76,12 @@ pub(crate) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let heard = env.clock.monotonic();
+    let active = env.clock.monotonic();
     let frames = Frames::new(bounds.request_bytes_max);
     let started = VecDeque::new();
     let pipelining = false;
     let mut connection =
-        Connection { stream, service, env, bounds, frames, started, pipelining, heard };
+        Connection { stream, service, env, bounds, frames, started, pipelining, active };
     tokio::select! {
         closed = connection.run() => closed,
         () = stop => Close::Stopping,
@@ -97,8 +98,8 @@ struct Connection<S, V> {
     started: VecDeque<Started>,
     /// Whether those are such as may be followed at once.
     pipelining: bool,
-    /// When the peer last sent something.
-    heard: Monotonic,
+    /// When the peer last sent or took something.
+    active: Monotonic,
 }
 
 impl<S, V> Connection<S, V>
@@ -123,8 +124,7 @@ where
         }
         // A whole frame that must wait its turn is enough to hold; more is left in the socket.
         let reads = self.frames.peek()?.is_none();
-        let (env, deadline) = (&self.env, self.heard.plus(self.bounds.idle_max));
-        let idle = async { env.clock.sleep_until(deadline).await };
+        let idle = idle(&self.env, self.active, self.bounds);
         // `read_buf` and `front` lose nothing when the other arm wins.
         tokio::select! {
             answer = front(&mut self.started) => {
@@ -132,7 +132,7 @@ where
                 self.answer(answer?).await
             }
             read = self.stream.read_buf(self.frames.room()?), if reads => {
-                self.heard = self.env.clock.monotonic();
+                self.active = self.env.clock.monotonic();
                 if read.map_err(|_| Close::Gone)? == 0 { Err(Close::Gone) } else { Ok(()) }
             }
             () = idle, if self.started.is_empty() => Err(Close::Idle),
@@ -159,21 +159,57 @@ where
         });
     }
 
-    /// Writes one answer, and with it those behind it that are ready.
+    /// Writes one answer, and with it those behind it that are ready. Where one of them ends the
+    /// connection, those before it are written first: what they acknowledge is done.
     async fn answer(&mut self, first: Option<Vec<Bytes>>) -> Result<(), Close> {
         let mut segments = VecDeque::new();
         enqueue(&mut segments, first);
-        while let Some(next) = self.started.front_mut() {
+        let mut end = Ok(());
+        while let (Ok(()), Some(next)) = (&end, self.started.front_mut()) {
             match next.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => break,
                 Poll::Ready(answer) => {
                     self.started.pop_front();
-                    enqueue(&mut segments, answer?);
+                    end = answer.map(|answer| enqueue(&mut segments, answer));
                 }
             }
         }
-        write_all(&mut self.stream, segments).await.map_err(|_| Close::Gone)
+        self.write(segments).await?;
+        end
     }
+
+    async fn write(&mut self, mut segments: VecDeque<Bytes>) -> Result<(), Close> {
+        // What the peer asked has just been answered: its time begins now.
+        self.active = self.env.clock.monotonic();
+        while !segments.is_empty() {
+            let slices: Vec<IoSlice<'_>> = segments
+                .iter()
+                .take(WRITE_SEGMENTS_MAX)
+                .map(|segment| IoSlice::new(segment))
+                .collect();
+            let written = tokio::select! {
+                biased;
+                written = self.stream.write_vectored(&slices) => written,
+                () = idle(&self.env, self.active, self.bounds) => return Err(Close::Idle),
+            };
+            let written = written.map_err(|_| Close::Gone)?;
+            if written == 0 && slices.iter().any(|slice| !slice.is_empty()) {
+                return Err(Close::Gone);
+            }
+            advance(&mut segments, written);
+            self.active = self.env.clock.monotonic();
+        }
+        tokio::select! {
+            biased;
+            flushed = self.stream.flush() => flushed.map_err(|_| Close::Gone),
+            () = idle(&self.env, self.active, self.bounds) => Err(Close::Idle),
+        }
+    }
+}
+
+/// Completes when a connection has been idle for too long.
+async fn idle(env: &Env, active: Monotonic, bounds: Bounds) {
+    env.clock.sleep_until(active.plus(bounds.idle_max)).await;
 }
 
 /// The answer of the oldest request; never completes when there is none.
@@ -189,27 +225,16 @@ fn enqueue(segments: &mut VecDeque<Bytes>, answer: Option<Vec<Bytes>>) {
     segments.extend(answer.into_iter().flatten());
 }
 
-async fn write_all(
-    stream: &mut (impl AsyncWrite + Unpin),
-    mut segments: VecDeque<Bytes>,
-) -> io::Result<()> {
-    while !segments.is_empty() {
-        let slices: Vec<IoSlice<'_>> =
-            segments.iter().take(WRITE_SEGMENTS_MAX).map(|segment| IoSlice::new(segment)).collect();
-        let mut written = stream.write_vectored(&slices).await?;
-        if written == 0 && slices.iter().any(|slice| !slice.is_empty()) {
-            return Err(io::ErrorKind::WriteZero.into());
+/// Takes away what has been written.
+fn advance(segments: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(first) = segments.front_mut() {
+        if written < first.len() {
+            first.advance(written);
+            return;
         }
-        while let Some(first) = segments.front_mut() {
-            if written < first.len() {
-                first.advance(written);
-                break;
-            }
-            written -= first.len();
-            segments.pop_front();
-        }
+        written -= first.len();
+        segments.pop_front();
     }
-    stream.flush().await
 }
 
 impl From<BadLength> for Close {

@@ -1,5 +1,6 @@
 //! The door itself: takes connections and gives each a task, in the network or in process.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +8,22 @@ use std::time::Duration;
 use millstream_broker::Broker;
 use millstream_env::Env;
 use prometheus_client::registry::Registry;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::connection::{self, Bounds, Close};
 use crate::dispatch::Dispatch;
 use crate::metrics::Metrics;
+use crate::places::{Place, Places};
 
 /// How long accepting pauses when the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether a limit on connections that has been reached was raised.
+const LIMIT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What an in-process connection buffers in each direction, in bytes.
 const DUPLEX_BYTES: usize = 64 * 1024;
@@ -31,6 +37,8 @@ struct Inner {
     broker: Broker,
     dispatch: Arc<Dispatch>,
     metrics: Arc<Metrics>,
+    /// Of connections in the network.
+    places: Arc<Places>,
     stop: watch::Sender<bool>,
 }
 
@@ -40,7 +48,8 @@ impl Door {
     pub fn new(broker: Broker, registry: &mut Registry) -> Self {
         let metrics = Arc::new(Metrics::register(registry));
         let dispatch = Arc::new(Dispatch::new(broker.clone(), &metrics));
-        Self(Arc::new(Inner { broker, dispatch, metrics, stop: watch::channel(false).0 }))
+        let (places, stop) = (Arc::default(), watch::channel(false).0);
+        Self(Arc::new(Inner { broker, dispatch, metrics, places, stop }))
     }
 
     /// Takes connections from `listener` until [`Door::close`].
@@ -48,23 +57,43 @@ impl Door {
         let mut stopped = self.0.stop.subscribe();
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = self.accept(&listener) => accepted,
                 _ = stopped.wait_for(|stop| *stop) => return,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    // Answers are written whole; waiting to fill a packet only delays them.
-                    if let Err(error) = stream.set_nodelay(true) {
-                        debug!(%peer, %error, "no TCP_NODELAY");
-                    }
-                    self.serve(stream, Some(peer));
-                }
+                Ok((stream, peer)) => self.welcome(stream, peer),
                 Err(error) => {
                     warn!(%error, "can't accept connections; is the limit of open files reached?");
                     self.env().sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
+    }
+
+    /// Accepts a connection when there may be another one. Until then others wait in the listener's
+    /// queue, as with Apache Kafka.
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        while self.0.places.count() >= self.0.broker.config().connections_max {
+            tokio::select! {
+                () = self.0.places.freed() => {}
+                // Nobody tells when the limit is raised.
+                () = self.env().sleep(LIMIT_PAUSE) => {}
+            }
+        }
+        listener.accept().await
+    }
+
+    fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
+        let most = self.0.broker.config().connections_per_address_max;
+        let Some(place) = self.0.places.take(peer.ip(), most) else {
+            self.0.metrics.refused.inc();
+            info!(%peer, most, "refused a connection: its address has as many as it may have");
+            return;
+        };
+        if let Err(error) = prepare(&stream) {
+            debug!(%peer, %error, "a socket without its options");
+        }
+        self.serve(stream, Some((peer, place)));
     }
 
     /// A connection without a network, for clients in the same process.
@@ -94,7 +123,7 @@ impl Door {
     fn serve(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        peer: Option<SocketAddr>,
+        from: Option<(SocketAddr, Place)>,
     ) {
         let inner = Arc::clone(&self.0);
         let mut stopped = self.0.stop.subscribe();
@@ -109,13 +138,22 @@ impl Door {
                 // An error means that the door is gone, which is a stop too.
                 let _ = stopped.wait_for(|stop| *stop).await;
             };
+            let peer = from.as_ref().map(|(peer, _)| *peer);
             let service = inner.dispatch.session(peer);
             let env = inner.broker.env().clone();
             let closed = connection::serve(stream, service, env, bounds, stop).await;
+            drop(from);
             inner.metrics.connections.dec();
             note(peer, &closed, &inner.metrics);
         });
     }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    // Answers are written whole; waiting to fill a packet only delays them.
+    stream.set_nodelay(true)?;
+    // A peer that has vanished without a word is found out by the system.
+    Ok(sockopt::set_socket_keepalive(stream, true)?)
 }
 
 fn note(peer: Option<SocketAddr>, closed: &Close, metrics: &Metrics) {
@@ -124,5 +162,22 @@ fn note(peer: Option<SocketAddr>, closed: &Close, metrics: &Metrics) {
         info!(?peer, why, "refused a connection");
     } else {
         debug!(?peer, ?closed, "connection closed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_sockets_have_their_options() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let client = TcpStream::connect(address).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        prepare(&stream).expect("a socket takes options");
+        assert!(stream.nodelay().expect("a socket"));
+        assert_eq!(sockopt::socket_keepalive(&stream), Ok(true));
+        drop(client);
     }
 }

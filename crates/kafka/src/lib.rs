@@ -13,6 +13,7 @@ mod door;
 mod errors;
 mod frames;
 mod metrics;
+mod places;
 
 pub use dispatch::{SERVED, Served};
 pub use door::Door;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,12 @@ use millstream_kafka::Door;
 use millstream_types::BrokerId;
 use millstream_wire::fetch_request::{FetchPartition, FetchTopic};
 use millstream_wire::{
-    ErrorCode, FetchRequest, Message as _, Reader, Request, ResponseHeader, encode_request,
+    ApiVersionsRequest, ErrorCode, FetchRequest, Message as _, Reader, Request, ResponseHeader,
+    encode_request,
 };
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 struct World {
     broker: Broker,
@@ -40,6 +43,17 @@ async fn world(settings: &[(&str, &str)]) -> World {
     let broker = Broker::start(env, node, stores, settings).await.unwrap();
     let door = Door::new(broker.clone(), &mut Registry::default());
     World { broker, clock, door }
+}
+
+impl World {
+    /// Listens at a free port.
+    async fn listen(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let door = self.door.clone();
+        self.broker.env().spawn("listener", async move { door.listen(listener).await });
+        address
+    }
 }
 
 /// What `future` gives as long as nobody moves the clock; `None` when it goes on waiting.
@@ -111,4 +125,43 @@ async fn a_topic_that_is_gone_does_not_end_the_long_poll_for_others() {
     let request = fetch(&["gone"]);
     let response = soon(ask(&mut stream, 12, &request)).await.expect("no waiting");
     assert_eq!(response.responses[0].partitions[0].error_code, unknown);
+}
+
+/// A connection that has been answered.
+async fn served(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    ask(&mut stream, 0, &ApiVersionsRequest::default()).await;
+    stream
+}
+
+#[tokio::test]
+async fn above_the_most_connections_others_wait() {
+    let world = world(&[("max.connections", "2")]).await;
+    let address = world.listen().await;
+    let first = served(address).await;
+    let _second = served(address).await;
+    let _in_process = world.door.connect();
+    let mut third = Box::pin(served(address));
+    assert!(soon(&mut third).await.is_none(), "there are two");
+    drop(first);
+    third.await;
+}
+
+#[tokio::test]
+async fn above_the_most_connections_of_an_address_others_are_closed() {
+    let world = world(&[("max.connections.per.ip", "1")]).await;
+    let address = world.listen().await;
+    let first = served(address).await;
+    let mut second = TcpStream::connect(address).await.unwrap();
+    assert_eq!(second.read(&mut [0]).await.unwrap(), 0, "it is closed");
+    drop(first);
+    // When the broker has noticed, there is room.
+    loop {
+        let mut again = TcpStream::connect(address).await.unwrap();
+        let mut closed = [0];
+        if soon(again.read(&mut closed)).await.is_none() {
+            ask(&mut again, 0, &ApiVersionsRequest::default()).await;
+            return;
+        }
+    }
 }

@@ -32,6 +32,10 @@ pub struct BrokerConfig {
     /// When a connection without requests is closed (`connections.max.idle.ms`). A hundred years
     /// stand for never.
     pub connection_idle_max: Duration,
+    /// The most connections in the network at a time (`max.connections`).
+    pub connections_max: usize,
+    /// The most of them from one address (`max.connections.per.ip`).
+    pub connections_per_address_max: usize,
     /// How many partitions the internal topic of offsets gets (`offsets.topic.num.partitions`); at
     /// least 1.
     pub offsets_topic_partitions: i32,
@@ -104,6 +108,8 @@ impl BrokerConfig {
                 Ok(millis) => Duration::from_millis(millis).min(HUNDRED_YEARS),
                 Err(_) => HUNDRED_YEARS,
             },
+            connections_max: size(number("max.connections")),
+            connections_per_address_max: size(number("max.connections.per.ip")),
             offsets_topic_partitions: int("offsets.topic.num.partitions"),
             offsets_retention: millis(number("offsets.retention.minutes").saturating_mul(60_000)),
             offsets_expiry_interval: millis(number("offsets.retention.check.interval.ms")),

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::BufMut as _;
+use millstream_env::HandClock;
 use tokio::io::DuplexStream;
 use tokio::sync::oneshot;
 
@@ -29,21 +30,24 @@ impl Service for ByHand {
 struct Bench {
     peer: DuplexStream,
     log: Log,
+    clock: Arc<HandClock>,
     closed: oneshot::Receiver<Close>,
 }
+
+const IDLE_MAX: Duration = Duration::from_secs(60);
 
 fn connect(buffer: usize) -> Bench {
     let (ours, peer) = tokio::io::duplex(buffer);
     let log = Log::default();
-    let (env, _) = Env::seeded(1);
+    let (env, clock) = Env::seeded(1);
     let (sender, closed) = oneshot::channel();
-    let bounds = Bounds { request_bytes_max: 1_000, idle_max: Duration::from_secs(60) };
+    let bounds = Bounds { request_bytes_max: 1_000, idle_max: IDLE_MAX };
     let serving =
         serve(ours, ByHand(Arc::clone(&log)), env.clone(), bounds, std::future::pending());
     env.spawn("connection", async move {
         let _ = sender.send(serving.await);
     });
-    Bench { peer, log, closed }
+    Bench { peer, log, clock, closed }
 }
 
 impl Bench {
@@ -71,6 +75,16 @@ impl Bench {
         };
         sender.send(answer).expect("somebody waits for it");
         settle().await;
+    }
+
+    /// Lets time pass.
+    async fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        settle().await;
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.closed.try_recv() == Err(oneshot::error::TryRecvError::Empty)
     }
 
     async fn receive(&mut self, bytes: usize) -> String {
@@ -158,4 +172,49 @@ async fn a_long_poll_ends_when_its_client_leaves() {
     assert_eq!(bench.started(), ["x"]);
     drop(bench.peer);
     assert_eq!(bench.closed.await, Ok(Close::Gone));
+}
+
+#[tokio::test]
+async fn who_asks_nothing_for_too_long_is_left() {
+    let mut bench = connect(64);
+    settle().await;
+    bench.pass(IDLE_MAX - Duration::from_secs(1)).await;
+    bench.send(&["x"]).await;
+    bench.pass(IDLE_MAX * 10).await;
+    assert!(bench.is_open(), "its answer is awaited");
+    // The time that the answer took does not count against the peer.
+    bench.answer("x", text("1")).await;
+    bench.pass(IDLE_MAX - Duration::from_secs(1)).await;
+    assert!(bench.is_open());
+    bench.send(&["y"]).await;
+    assert_eq!(bench.started(), ["y"]);
+    bench.answer("y", text("2")).await;
+    bench.pass(IDLE_MAX).await;
+    assert_eq!(bench.closed.await, Ok(Close::Idle));
+}
+
+#[tokio::test]
+async fn who_does_not_take_an_answer_for_too_long_is_left() {
+    let mut bench = connect(16);
+    bench.send(&["x"]).await;
+    bench.answer("x", text("an answer that does not fit into the socket")).await;
+    for _ in 0..2 {
+        bench.pass(IDLE_MAX - Duration::from_secs(1)).await;
+        assert!(bench.is_open(), "a slow reader is none that has stopped");
+        bench.receive(10).await;
+        settle().await;
+    }
+    bench.pass(IDLE_MAX).await;
+    assert_eq!(bench.closed.await, Ok(Close::Idle));
+}
+
+#[tokio::test]
+async fn answers_before_the_end_are_written() {
+    let mut bench = connect(64);
+    bench.send(&["p1", "p2", "p3"]).await;
+    bench.answer("p2", text("two")).await;
+    bench.answer("p3", Err(Close::Refused("why".to_owned()))).await;
+    bench.answer("p1", text("one")).await;
+    assert_eq!(bench.receive(6).await, "onetwo");
+    assert_eq!(bench.closed.await, Ok(Close::Refused("why".to_owned())));
 }

@@ -83,17 +83,16 @@ static REQUESTS: &[Entry] = &[
         .effect(Later)
         .doc("The most partitions in one answer to DescribeTopicPartitions."),
     long("connections.max.idle.ms", "600000").read_only().doc(
-        "A connection without a request for so many milliseconds is closed; a negative \
-         number closes none.",
+        "A connection without a request for so many milliseconds is closed, and one that takes \
+         nothing of its answer for so long; a negative number closes none.",
     ),
-    int("max.connections", INT_MAX)
-        .allow(AtLeast(0))
-        .effect(Later)
-        .doc("The most connections at a time."),
+    int("max.connections", INT_MAX).allow(AtLeast(0)).doc(
+        "The most connections at a time; others wait until one of them is closed. Those inside \
+         the process don't count.",
+    ),
     int("max.connections.per.ip", INT_MAX)
         .allow(AtLeast(0))
-        .effect(Later)
-        .doc("The most connections at a time from one address."),
+        .doc("The most connections at a time from one address; others are closed at once."),
     string("max.connections.per.ip.overrides", "")
         .effect(Later)
         .doc("Other limits for single addresses, as `host:number` with commas between them."),

@@ -45,6 +45,8 @@ fn the_defaults_of_a_broker() {
         fetch_session_slots: 1_000,
         request_bytes_max: 104_857_600,
         connection_idle_max: Duration::from_mins(10),
+        connections_max: 2_147_483_647,
+        connections_per_address_max: 2_147_483_647,
         offsets_topic_partitions: 50,
         offsets_retention: WEEK,
         offsets_expiry_interval: Duration::from_mins(10),
@@ -154,6 +156,8 @@ fn what_a_broker_sets() {
     check("connections.max.idle.ms", "5", |c| c.connection_idle_max = ms(5));
     check("connections.max.idle.ms", "-1", |c| c.connection_idle_max = years);
     check("connections.max.idle.ms", "9223372036854775807", |c| c.connection_idle_max = years);
+    check("max.connections", "5", |c| c.connections_max = 5);
+    check("max.connections.per.ip", "5", |c| c.connections_per_address_max = 5);
     check("offsets.topic.num.partitions", "5", |c| c.offsets_topic_partitions = 5);
     check("offsets.retention.minutes", "5", |c| c.offsets_retention = Duration::from_mins(5));
     check("offsets.retention.check.interval.ms", "5", |c| c.offsets_expiry_interval = ms(5));
