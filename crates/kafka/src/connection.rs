@@ -20,7 +20,7 @@ use millstream_env::Env;
 use millstream_types::Monotonic;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::frames::{BadLength, Frames};
+use crate::frames::{BadLength, Frame, Frames};
 
 /// How many requests of one connection may wait for their durability at once.
 const PIPELINE_REQUESTS_MAX: usize = 64;
@@ -55,7 +55,7 @@ pub(crate) trait Service: Send {
     fn pipelines(&self, frame: &[u8]) -> bool;
 
     /// Starts one request.
-    fn start(&mut self, frame: Bytes) -> Started;
+    fn start(&mut self, frame: Frame) -> Started;
 }
 
 /// The bounds of one connection.
@@ -125,13 +125,14 @@ where
         // A whole frame that must wait its turn is enough to hold; more is left in the socket.
         let reads = self.frames.peek()?.is_none();
         let idle = idle(&self.env, self.active, self.bounds);
+        let mut room = self.frames.room()?;
         // `read_buf` and `front` lose nothing when the other arm wins.
         tokio::select! {
             answer = front(&mut self.started) => {
                 self.started.pop_front();
                 self.answer(answer?).await
             }
-            read = self.stream.read_buf(self.frames.room()?), if reads => {
+            read = self.stream.read_buf(&mut room), if reads => {
                 self.active = self.env.clock.monotonic();
                 if read.map_err(|_| Close::Gone)? == 0 { Err(Close::Gone) } else { Ok(()) }
             }
@@ -147,8 +148,8 @@ where
         Ok(self.started.is_empty() || joins)
     }
 
-    fn start(&mut self, frame: Bytes) {
-        self.pipelining = self.service.pipelines(&frame);
+    fn start(&mut self, frame: Frame) {
+        self.pipelining = self.service.pipelines(&frame.bytes);
         let mut started = self.service.start(frame);
         // The first poll appends. Its waker does not matter: whatever stands at the front is
         // polled again with the task's own.

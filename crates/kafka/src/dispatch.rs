@@ -17,6 +17,7 @@ use millstream_wire::{
 use crate::api;
 use crate::api::fetch::session::Sessions;
 use crate::connection::{Answer, Close, Service, Started};
+use crate::frames::Frame;
 use crate::metrics::{ApiMetrics, Metrics};
 
 /// An API that is served, and in which versions.
@@ -78,8 +79,8 @@ pub(crate) struct Call {
     pub(crate) version: i16,
     pub(crate) client_id: StrBytes,
     pub(crate) peer: Option<SocketAddr>,
-    /// The size of the request's frame, in bytes.
-    pub(crate) frame_bytes: usize,
+    /// What keeping a part of the request keeps, in bytes: see [`Frame::pinned`].
+    pub(crate) pinned_bytes: usize,
     turn: Arc<AtomicBool>,
     correlation_id: i32,
     begun: Monotonic,
@@ -169,8 +170,8 @@ impl Service for Session {
         !self.turn.load(Ordering::Relaxed) && is_produce(frame)
     }
 
-    fn start(&mut self, frame: Bytes) -> Started {
-        self.dispatch.metrics.bytes_in.inc_by(frame.len() as u64);
+    fn start(&mut self, frame: Frame) -> Started {
+        self.dispatch.metrics.bytes_in.inc_by(frame.bytes.len() as u64);
         match self.begin(&frame) {
             Ok(started) => started,
             Err(close) => Box::pin(std::future::ready(Err(close))),
@@ -183,11 +184,11 @@ fn is_produce(frame: &[u8]) -> bool {
 }
 
 impl Session {
-    fn begin(&self, frame: &Bytes) -> Result<Started, Close> {
-        let mut reader = Reader::new(frame);
+    fn begin(&self, frame: &Frame) -> Result<Started, Close> {
+        let mut reader = Reader::new(&frame.bytes);
         let (api, header) = decode_request_header(&mut reader)?;
         let version = header.request_api_version;
-        let call = self.call(header, frame.len());
+        let call = self.call(header, frame.pinned);
         let known = SERVED.iter().find(|served| served.api == api);
         if known.is_some_and(|served| served.versions.contains(&version)) {
             return start(call, api, &mut reader);
@@ -202,13 +203,13 @@ impl Session {
         Err(Close::Refused(format!("{} version {version} is not served", api.name())))
     }
 
-    fn call(&self, header: RequestHeader, frame_bytes: usize) -> Call {
+    fn call(&self, header: RequestHeader, pinned_bytes: usize) -> Call {
         Call {
             dispatch: Arc::clone(&self.dispatch),
             version: header.request_api_version,
             client_id: header.client_id.unwrap_or_default(),
             peer: self.peer,
-            frame_bytes,
+            pinned_bytes,
             turn: Arc::clone(&self.turn),
             correlation_id: header.correlation_id,
             begun: self.dispatch.broker.env().clock.monotonic(),

@@ -1,6 +1,7 @@
 //! Length-prefixed frames out of a byte stream, with bounded memory.
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::buf::Limit;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 /// The length prefix of every request and response: a big-endian `i32`.
 pub(crate) const LENGTH_SIZE: usize = 4;
@@ -12,20 +13,35 @@ const READ_BYTES_MIN: usize = 8 * 1024;
 /// gets no more than this.
 const READ_BYTES_AHEAD: usize = 1024 * 1024;
 
+/// A larger frame, in bytes, has its memory to itself: a small one behind it, kept by somebody,
+/// would keep all of it.
+const SHARED_BYTES_MAX: usize = 64 * 1024;
+
 /// A frame's length is negative or above the limit: the peer speaks something else, or means harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadLength(pub(crate) i32);
+
+/// One request as it came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// The request, without its length prefix.
+    pub(crate) bytes: Bytes,
+    /// What keeping any part of it keeps: the size of the allocation that it lies in, in bytes.
+    pub(crate) pinned: usize,
+}
 
 /// Bytes received and not yet taken as frames.
 #[derive(Debug)]
 pub(crate) struct Frames {
     buffer: BytesMut,
+    /// The size of the allocation under `buffer`, in bytes.
+    allocated: usize,
     frame_bytes_max: usize,
 }
 
 impl Frames {
     pub(crate) fn new(frame_bytes_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), frame_bytes_max }
+        Self { buffer: BytesMut::new(), allocated: 0, frame_bytes_max }
     }
 
     /// The next whole frame without its length prefix, left in place; `None` when it is not all
@@ -36,26 +52,42 @@ impl Frames {
     }
 
     /// Takes what [`Frames::peek`] showed, without copying it.
-    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, BadLength> {
+    pub(crate) fn take(&mut self) -> Result<Option<Frame>, BadLength> {
         let Some(length) = self.length()? else { return Ok(None) };
         if self.buffer.len() < LENGTH_SIZE + length {
             return Ok(None);
         }
         self.buffer.advance(LENGTH_SIZE);
-        Ok(Some(self.buffer.split_to(length).freeze()))
+        let pinned = self.allocated;
+        let bytes = self.buffer.split_to(length).freeze();
+        if length > SHARED_BYTES_MAX {
+            // `room` has kept what follows out of it, but for what came before the length was known.
+            self.buffer = BytesMut::from(self.buffer.as_ref());
+            self.allocated = self.buffer.capacity();
+        }
+        Ok(Some(Frame { bytes, pinned }))
     }
 
     /// Where the next bytes are to be read to. Room for the rest of the frame that has begun, but
     /// only so far ahead of what has really come.
-    pub(crate) fn room(&mut self) -> Result<&mut BytesMut, BadLength> {
-        let missing = match self.length()? {
-            Some(length) => (LENGTH_SIZE + length).saturating_sub(self.buffer.len()),
-            None => 0,
-        };
-        if self.buffer.capacity() - self.buffer.len() < missing.clamp(1, READ_BYTES_AHEAD) {
-            self.buffer.reserve(missing.clamp(READ_BYTES_MIN, READ_BYTES_AHEAD));
+    pub(crate) fn room(&mut self) -> Result<Limit<&mut BytesMut>, BadLength> {
+        let length = self.length()?;
+        let size = LENGTH_SIZE + length.unwrap_or_default();
+        let missing = size.saturating_sub(self.buffer.len());
+        if length.is_some() && missing == 0 {
+            // A whole frame waits for its turn: there is nothing to make room for.
+            return Ok((&mut self.buffer).limit(0));
         }
-        Ok(&mut self.buffer)
+        if self.buffer.capacity() - self.buffer.len() < missing.clamp(1, READ_BYTES_AHEAD) {
+            let before = self.buffer.as_ptr();
+            self.buffer.reserve(missing.clamp(READ_BYTES_MIN, READ_BYTES_AHEAD));
+            if self.buffer.as_ptr() != before {
+                self.allocated = 0;
+            }
+            self.allocated = self.allocated.max(self.buffer.capacity());
+        }
+        let most = if size > LENGTH_SIZE + SHARED_BYTES_MAX { missing } else { usize::MAX };
+        Ok((&mut self.buffer).limit(most))
     }
 
     fn length(&self) -> Result<Option<usize>, BadLength> {
@@ -71,20 +103,67 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::BufMut as _;
     use proptest::prelude::*;
 
-    fn feed(frames: &mut Frames, bytes: &[u8]) {
-        for chunk in bytes.chunks(READ_BYTES_MIN) {
-            frames.room().expect("a legal length").put_slice(chunk);
+    /// Reads as a connection does, `cut` bytes at a time: takes what is whole before it reads on.
+    fn feed(frames: &mut Frames, wire: &[u8], cut: usize) -> Vec<Frame> {
+        let (mut got, mut rest) = (Vec::new(), wire);
+        while !rest.is_empty() {
+            let mut room = frames.room().expect("a legal length");
+            let (now, later) = rest.split_at(room.chunk_mut().len().min(cut).min(rest.len()));
+            assert!(!now.is_empty(), "there is no room");
+            room.put_slice(now);
+            rest = later;
+            while let Some(frame) = frames.take().expect("legal") {
+                got.push(frame);
+            }
         }
+        got
+    }
+
+    fn wire(lengths: &[usize]) -> Vec<u8> {
+        let mut wire = Vec::new();
+        for &length in lengths {
+            wire.extend(i32::try_from(length).expect("small").to_be_bytes());
+            wire.resize(wire.len() + length, 7);
+        }
+        wire
     }
 
     #[test]
     fn an_announced_giant_gets_no_memory() {
         let mut frames = Frames::new(100 << 20);
-        feed(&mut frames, &(90_i32 << 20).to_be_bytes());
-        assert!(frames.room().expect("legal").capacity() <= 2 * READ_BYTES_AHEAD);
+        feed(&mut frames, &(90_i32 << 20).to_be_bytes(), 100);
+        assert!(frames.room().expect("legal").get_ref().capacity() <= 2 * READ_BYTES_AHEAD);
+    }
+
+    #[test]
+    fn a_large_frame_takes_its_memory_with_it() {
+        let lengths = [400, 99 << 20, 400, 70_000, 400];
+        for cut in [5_000, 1 << 20] {
+            let mut frames = Frames::new(100 << 20);
+            let got = feed(&mut frames, &wire(&lengths), cut);
+            assert_eq!(got.iter().map(|frame| frame.bytes.len()).collect::<Vec<_>>(), lengths);
+            for frame in &got {
+                let most = if frame.bytes.len() < 1_000 { 2 * SHARED_BYTES_MAX } else { 130 << 20 };
+                assert!((frame.bytes.len()..=most).contains(&frame.pinned), "{}", frame.pinned);
+            }
+            let large = got[1].bytes.as_ptr().addr();
+            let inside = large..large + got[1].pinned;
+            assert!(!inside.contains(&got[2].bytes.as_ptr().addr()), "it shares the memory");
+            assert!(
+                frames.buffer.capacity() <= 2 * SHARED_BYTES_MAX,
+                "the idle connection keeps it"
+            );
+        }
+    }
+
+    #[test]
+    fn small_frames_say_what_they_share() {
+        let got = feed(&mut Frames::new(100_000), &wire(&[400, 300]), 1 << 20);
+        assert_eq!(got.iter().map(|frame| frame.pinned).collect::<Vec<_>>(), [READ_BYTES_MIN; 2]);
+        let got = feed(&mut Frames::new(100_000), &wire(&[60_000]), 1 << 20);
+        assert!(got[0].pinned >= 60_000);
     }
 
     #[test]
@@ -109,13 +188,7 @@ mod tests {
                 wire.extend(body);
             }
             let mut frames = Frames::new(300);
-            let mut got = Vec::new();
-            for chunk in wire.chunks(cut) {
-                feed(&mut frames, chunk);
-                while let Some(frame) = frames.take().expect("legal") {
-                    got.push(frame.to_vec());
-                }
-            }
+            let got: Vec<_> = feed(&mut frames, &wire, cut).iter().map(|f| f.bytes.to_vec()).collect();
             prop_assert_eq!(got, bodies);
         }
     }

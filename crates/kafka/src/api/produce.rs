@@ -120,7 +120,7 @@ async fn append_partition(
     let how = Sent {
         now: call.broker().env().clock.wall(),
         full_validation: call.broker().config().full_validation,
-        buffer_bytes: call.frame_bytes,
+        buffer_bytes: call.pinned_bytes,
         patience,
     };
     match call.broker().append(topic, index, &records, how).await {

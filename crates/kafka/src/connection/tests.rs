@@ -20,9 +20,9 @@ impl Service for ByHand {
         frame.starts_with(b"p")
     }
 
-    fn start(&mut self, frame: Bytes) -> Started {
+    fn start(&mut self, frame: Frame) -> Started {
         let (sender, receiver) = oneshot::channel();
-        self.0.lock().expect("not poisoned").push((frame, sender));
+        self.0.lock().expect("not poisoned").push((frame.bytes, sender));
         Box::pin(async { receiver.await.unwrap_or(Err(Close::Stopping)) })
     }
 }
