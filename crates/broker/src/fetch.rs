@@ -7,6 +7,7 @@ use millstream_env::Env;
 use millstream_log::{Added, Isolation, News, ReadError, Slice, WatchGuard};
 use millstream_types::{LeaderEpoch, Offset};
 
+use crate::budget::{Budget, Share};
 use crate::epoch::{self, EpochError};
 use crate::topics::Topic;
 
@@ -54,6 +55,15 @@ pub enum Fetched {
     },
 }
 
+/// What a fetch brings.
+#[derive(Debug)]
+pub struct Answer {
+    /// One entry per want, in the same order.
+    pub results: Vec<Result<Fetched, FetchError>>,
+    /// The memory that they take. Keep it until they have been sent.
+    pub share: Share,
+}
+
 /// Why a partition could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -69,17 +79,18 @@ pub enum FetchError {
 }
 
 /// Reads until enough is there, an error shows, a partition has all that it may send, or the time
-/// is up. The result has one entry per want, in the same order.
+/// is up.
 ///
 /// While there is not enough, nothing is read and nothing is held: what comes is counted. So a
 /// wake-up costs as much as what woke it, and each batch is read once more at the end.
 pub(crate) async fn fetch(
     env: &Env,
+    budget: &Arc<Budget>,
     wants: &[Want],
     bounds: Bounds,
-) -> Vec<Result<Fetched, FetchError>> {
+) -> Answer {
     let deadline = env.clock.monotonic().plus(bounds.wait_max);
-    let mut reading = Reading::new(wants, bounds);
+    let mut reading = Reading::new(budget, wants, bounds);
     reading.read().await;
     if !reading.complete && !bounds.wait_max.is_zero() {
         let mut waiting = reading.wait();
@@ -90,7 +101,7 @@ pub(crate) async fn fetch(
         reading = waiting.go_on();
         reading.read().await;
     }
-    reading.results.into_iter().flatten().collect()
+    Answer { results: reading.results.into_iter().flatten().collect(), share: reading.share }
 }
 
 /// A fetch that reads.
@@ -100,6 +111,7 @@ struct Reading<'a> {
     /// For each want; `None` is still to be read.
     results: Vec<Option<Result<Fetched, FetchError>>>,
     bytes: usize,
+    share: Share,
     /// Whether the answer should go out now.
     complete: bool,
 }
@@ -114,9 +126,10 @@ struct Waiting<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(wants: &'a [Want], bounds: Bounds) -> Self {
+    fn new(budget: &Arc<Budget>, wants: &'a [Want], bounds: Bounds) -> Self {
         let results = wants.iter().map(|_| None).collect();
-        Self { wants, bounds, results, bytes: 0, complete: bounds.bytes_min == 0 }
+        let (share, complete) = (budget.share(), bounds.bytes_min == 0);
+        Self { wants, bounds, results, bytes: 0, share, complete }
     }
 
     /// Reads what has not been read.
@@ -125,8 +138,7 @@ impl<'a> Reading<'a> {
             if result.is_some() {
                 continue;
             }
-            let left = self.bounds.bytes_max.saturating_sub(self.bytes);
-            let read = read_one(want, left, self.bytes == 0, self.bounds.isolation).await;
+            let read = read_one(want, self.bounds, self.bytes, &mut self.share).await;
             if let Ok(Fetched::Records(slice)) = &read {
                 self.bytes += slice.bytes;
             }
@@ -156,6 +168,7 @@ impl<'a> Reading<'a> {
             guards.extend(watched.map(|partition| partition.watch(&news, which)));
             counts.push(count);
         }
+        self.share.clear();
         Waiting { reading: self, counts, news, _guards: guards }
     }
 }
@@ -239,20 +252,26 @@ fn completes(want: &Want, read: &Result<Fetched, FetchError>, isolation: Isolati
     }
 }
 
+/// Reads what is wanted of one partition, after `bytes` of others.
 async fn read_one(
     want: &Want,
-    bytes_left: usize,
-    first: bool,
-    isolation: Isolation,
+    bounds: Bounds,
+    bytes: usize,
+    share: &mut Share,
 ) -> Result<Fetched, FetchError> {
     let partition = want.topic.partition(want.partition).ok_or(FetchError::NoPartition)?;
-    epoch::check(want.leader_epoch, partition.ends().epoch)?;
+    let ends = partition.ends();
+    epoch::check(want.leader_epoch, ends.epoch)?;
     if want.last_fetched_epoch != LeaderEpoch::NONE {
         let (epoch, end) = partition.epoch_end(want.last_fetched_epoch);
         if epoch < want.last_fetched_epoch || end < want.from {
             return Ok(Fetched::Diverging { epoch, end });
         }
     }
-    let bytes_max = want.bytes_max.min(bytes_left);
-    Ok(Fetched::Records(partition.read(want.from, bytes_max, first, isolation).await?))
+    let most = want.bytes_max.min(bounds.bytes_max.saturating_sub(bytes));
+    // Where nothing is to be read, nothing is taken.
+    let taken = if want.from < ends.high_watermark { share.take(most) } else { 0 };
+    let read = partition.read(want.from, taken, bytes == 0, bounds.isolation).await;
+    share.settle(taken, read.as_ref().map_or(0, |slice| slice.bytes));
+    Ok(Fetched::Records(read?))
 }

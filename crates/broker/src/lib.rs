@@ -21,6 +21,7 @@ use millstream_types::{BrokerId, ClusterId, Lsn, ProducerId, SessionId};
 use tracing::info;
 
 mod admin;
+mod budget;
 mod configs;
 mod epoch;
 mod fetch;
@@ -33,9 +34,10 @@ mod producers;
 mod topics;
 
 pub use admin::{DeleteError, DescribedTopic, TopicError, TopicRequest};
+pub use budget::Share;
 pub use configs::{ConfigTarget, ConfigsError};
 pub use epoch::EpochError;
-pub use fetch::{Bounds, FetchError, Fetched, Want};
+pub use fetch::{Answer, Bounds, FetchError, Fetched, Want};
 pub use group_host::{GroupsError, LoadError};
 pub use metadata::{ChangeError, MetadataError};
 pub use offline::{StoredMetadata, StoredTopic};
@@ -58,6 +60,7 @@ pub use millstream_coordinator::config;
 /// What is asked of and answered by the coordinator of groups.
 pub use millstream_coordinator::group as groups;
 
+use budget::Budget;
 use group_host::GroupHost;
 use metadata::Metadata;
 use producers::ProducerIds;
@@ -133,6 +136,8 @@ struct Inner {
     topics: Topics,
     groups: GroupHost,
     producer_ids: ProducerIds,
+    /// Of the answers to fetches.
+    fetch_budget: Arc<Budget>,
     /// Held while the offsets topic is being made, so that it is made once.
     setting_up: tokio::sync::Mutex<()>,
 }
@@ -165,6 +170,7 @@ impl Broker {
         let topics = Topics::default();
         metadata.read(|state| topics.load(state, &config, &log));
         let groups = GroupHost::new(env.clone(), log.clone());
+        let fetch_budget = Budget::new(config.fetch_memory_bytes);
         let broker = Self(Arc::new(Inner {
             env,
             node,
@@ -175,6 +181,7 @@ impl Broker {
             topics,
             groups,
             producer_ids: ProducerIds::default(),
+            fetch_budget,
             setting_up: tokio::sync::Mutex::default(),
         }));
         broker.load_groups().await?;
@@ -214,8 +221,8 @@ impl Broker {
     }
 
     /// Reads from many partitions; see [`fetch::fetch`].
-    pub async fn fetch(&self, wants: &[Want], bounds: Bounds) -> Vec<Result<Fetched, FetchError>> {
-        fetch::fetch(&self.0.env, wants, bounds).await
+    pub async fn fetch(&self, wants: &[Want], bounds: Bounds) -> Answer {
+        fetch::fetch(&self.0.env, &self.0.fetch_budget, wants, bounds).await
     }
 
     /// Completes when everything up to `lsn` is durable.

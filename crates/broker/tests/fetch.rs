@@ -18,12 +18,12 @@ const MIB: usize = 1024 * KIB;
 async fn limits_that_stop_a_read_short_of_the_least_bytes_do_not_make_it_wait() {
     let world = world(2, &[], JournalSettings::default()).await;
     for _ in 0..70 {
-        world.put(0, 16 * KIB).await;
+        world.put(0, 16 * KIB + 300).await;
     }
     // A whole number of batches is a little less than 1 MiB.
     let wants = [world.want(0, 0, MIB), world.want(1, 0, MIB)];
     let fetched = soon(world.broker.fetch(&wants, bounds(MIB, 55 * MIB))).await;
-    assert_eq!(counts(&fetched.expect("no waiting")), [63, 0]);
+    assert_eq!(counts(&fetched.expect("no waiting")), [62, 0]);
     // The least is more than the most, of the answer or of the partition.
     let fetched = soon(world.broker.fetch(&wants, bounds(64 * MIB, 50 * KIB))).await;
     assert_eq!(counts(&fetched.expect("no waiting")), [3, 0]);
@@ -74,16 +74,16 @@ async fn a_partition_that_is_not_there_does_not_end_the_wait_for_others() {
     assert!(soon(&mut fetch).await.is_none());
     world.put(0, 2 * KIB).await;
     let fetched = soon(fetch).await.expect("there is something");
-    assert!(matches!(fetched[0], Err(FetchError::NoPartition)));
+    assert!(matches!(fetched.results[0], Err(FetchError::NoPartition)));
     assert_eq!(counts(&fetched), [0, 1]);
     // With nothing to wait for, nobody waits; nor where an error is news.
     let fetched = soon(world.broker.fetch(&wants[..1], bounds(1, MIB))).await;
-    assert!(matches!(fetched.unwrap()[0], Err(FetchError::NoPartition)));
+    assert!(matches!(fetched.unwrap().results[0], Err(FetchError::NoPartition)));
     assert!(soon(world.broker.fetch(&[], bounds(1, MIB))).await.is_some());
     let beyond = [world.want(0, 9, MIB), world.want(0, 1, MIB)];
     let fetched = soon(world.broker.fetch(&beyond, bounds(1, MIB))).await;
     let fetched = fetched.expect("no waiting");
-    assert!(matches!(fetched[0], Err(FetchError::Read(ReadError::OutOfRange { .. }))));
+    assert!(matches!(fetched.results[0], Err(FetchError::Read(ReadError::OutOfRange { .. }))));
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn a_deleted_topic_ends_the_wait() {
     assert!(soon(&mut fetch).await.is_none());
     world.broker.delete_topic(TopicRef::Name("t")).await.unwrap();
     let fetched = soon(fetch).await.expect("it is gone");
-    assert!(matches!(fetched[0], Err(FetchError::Read(ReadError::NotLeader))));
+    assert!(matches!(fetched.results[0], Err(FetchError::Read(ReadError::NotLeader))));
 }
 
 /// Reads of the journal that it takes to wait for `appends` small batches behind a cold megabyte.
@@ -117,7 +117,7 @@ async fn reads_of_a_wait(appends: usize) -> u64 {
     world.clock.advance(bounds(0, 0).wait_max);
     let fetched = soon(fetch).await.expect("the time is up");
     assert_eq!(counts(&fetched), [16 + appends]);
-    let Ok(Fetched::Records(slice)) = &fetched[0] else { panic!("no records") };
+    let Ok(Fetched::Records(slice)) = &fetched.results[0] else { panic!("no records") };
     assert_eq!(slice.next, slice.high_watermark);
     settle().await;
     world.broker.log_stats().journal_reads - before
@@ -128,4 +128,30 @@ async fn a_wake_up_reads_nothing_again() {
     let few = reads_of_a_wait(1).await;
     assert_ne!(few, 0, "this shows nothing");
     assert_eq!(reads_of_a_wait(20).await, few);
+}
+
+#[tokio::test]
+async fn answers_that_are_not_taken_leave_one_batch_for_each_other() {
+    let world =
+        world(1, &[("millstream.fetch.bytes", "1048576")], JournalSettings::default()).await;
+    for _ in 0..40 {
+        world.put(0, 64 * KIB).await;
+    }
+    let wants = [world.want(0, 0, 55 * MIB)];
+    // One that waits holds nothing.
+    let parked_wants = [world.want(0, 30, 55 * MIB)];
+    let mut parked = pin!(world.broker.fetch(&parked_wants, bounds(50 * MIB, 55 * MIB)));
+    assert!(soon(&mut parked).await.is_none());
+    let fetch = || async {
+        let fetched = soon(world.broker.fetch(&wants, bounds(50 * MIB, 55 * MIB))).await;
+        fetched.expect("no waiting, since not all of it was read")
+    };
+    let first = fetch().await;
+    assert_eq!(counts(&first), [16]);
+    let others = [fetch().await, fetch().await];
+    assert_eq!(others.each_ref().map(counts), [[1], [1]]);
+    drop(first);
+    assert_eq!(counts(&fetch().await), [14], "the other two have one each");
+    drop(others);
+    assert_eq!(counts(&fetch().await), [16]);
 }

@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
+use millstream_broker::Share;
 use millstream_env::Env;
 use millstream_types::Monotonic;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -28,9 +29,17 @@ const PIPELINE_REQUESTS_MAX: usize = 64;
 /// Segments handed to one vectored write; the kernel takes no more than 1,024.
 const WRITE_SEGMENTS_MAX: usize = 256;
 
-/// What becomes of a request: an answer in segments, its length included; none (`acks=0`); or the
-/// end of the connection.
-pub(crate) type Answer = Result<Option<Vec<Bytes>>, Close>;
+/// What becomes of a request: a reply; none (`acks=0`); or the end of the connection.
+pub(crate) type Answer = Result<Option<Reply>, Close>;
+
+/// What is written for a request.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// Its bytes, its length included.
+    pub(crate) segments: Vec<Bytes>,
+    /// The memory that they take of a budget, until they have been written.
+    pub(crate) share: Option<Share>,
+}
 
 /// A request that has been started.
 pub(crate) type Started = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -162,21 +171,29 @@ where
 
     /// Writes one answer, and with it those behind it that are ready. Where one of them ends the
     /// connection, those before it are written first: what they acknowledge is done.
-    async fn answer(&mut self, first: Option<Vec<Bytes>>) -> Result<(), Close> {
-        let mut segments = VecDeque::new();
-        enqueue(&mut segments, first);
+    async fn answer(&mut self, first: Option<Reply>) -> Result<(), Close> {
+        let (mut segments, mut shares) = (VecDeque::new(), Vec::new());
+        let mut enqueue = |reply: Option<Reply>| {
+            if let Some(reply) = reply {
+                segments.extend(reply.segments);
+                shares.extend(reply.share);
+            }
+        };
+        enqueue(first);
         let mut end = Ok(());
         while let (Ok(()), Some(next)) = (&end, self.started.front_mut()) {
             match next.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => break,
                 Poll::Ready(answer) => {
                     self.started.pop_front();
-                    end = answer.map(|answer| enqueue(&mut segments, answer));
+                    end = answer.map(&mut enqueue);
                 }
             }
         }
-        self.write(segments).await?;
-        end
+        let written = self.write(segments).await;
+        // Until here the answers were in memory.
+        drop(shares);
+        written.and(end)
     }
 
     async fn write(&mut self, mut segments: VecDeque<Bytes>) -> Result<(), Close> {
@@ -222,10 +239,6 @@ async fn front(started: &mut VecDeque<Started>) -> Answer {
     .await
 }
 
-fn enqueue(segments: &mut VecDeque<Bytes>, answer: Option<Vec<Bytes>>) {
-    segments.extend(answer.into_iter().flatten());
-}
-
 /// Takes away what has been written.
 fn advance(segments: &mut VecDeque<Bytes>, mut written: usize) {
     while let Some(first) = segments.front_mut() {
@@ -235,6 +248,12 @@ fn advance(segments: &mut VecDeque<Bytes>, mut written: usize) {
         }
         written -= first.len();
         segments.pop_front();
+    }
+}
+
+impl From<Vec<Bytes>> for Reply {
+    fn from(segments: Vec<Bytes>) -> Self {
+        Self { segments, share: None }
     }
 }
 

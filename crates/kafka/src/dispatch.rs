@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use millstream_broker::Broker;
+use millstream_broker::{Broker, Share};
 use millstream_types::Monotonic;
 use millstream_wire::{
     ApiKey, ApiVersionsRequest, DecodeError, Reader, Request, RequestHeader, StrBytes,
@@ -16,7 +16,7 @@ use millstream_wire::{
 
 use crate::api;
 use crate::api::fetch::session::Sessions;
-use crate::connection::{Answer, Close, Service, Started};
+use crate::connection::{Answer, Close, Reply, Service, Started};
 use crate::frames::Frame;
 use crate::metrics::{ApiMetrics, Metrics};
 
@@ -90,6 +90,8 @@ pub(crate) struct Call {
 pub(crate) enum Outcome<R> {
     /// A response.
     Answer(R),
+    /// A response, and the memory that it takes of a budget until it has been written.
+    Holding(R, Share),
     /// None is wanted.
     Silence,
     /// The connection is to end.
@@ -134,13 +136,14 @@ impl Dispatch {
         Session { dispatch: Arc::clone(self), peer, turn: Arc::default() }
     }
 
-    fn answered(&self, api: i16, begun: Monotonic, segments: Option<&[Bytes]>) {
+    fn answered(&self, api: i16, begun: Monotonic, reply: Option<&Reply>) {
         let after = self.broker.env().clock.monotonic().since(begun);
         let position = SERVED.iter().position(|served| served.api.code() == api);
         if let Some(metrics) = position.and_then(|at| self.by_api.get(at)) {
             metrics.answered(after);
         }
-        let sent: usize = segments.into_iter().flatten().map(Bytes::len).sum();
+        let segments = reply.into_iter().flat_map(|reply| &reply.segments);
+        let sent: usize = segments.map(Bytes::len).sum();
         self.metrics.bytes_out.inc_by(sent as u64);
     }
 }
@@ -197,7 +200,8 @@ impl Session {
             // The one request whose version the client can't know yet (KIP-511).
             let answer = api::api_versions::unsupported(&call);
             let segments = encode_response::<ApiVersionsRequest>(&answer, 0, call.correlation_id);
-            let answer = segments.map(Some).map_err(|error| Close::Refused(error.to_string()));
+            let answer = segments.map(|segments| Some(segments.into()));
+            let answer = answer.map_err(|error| Close::Refused(error.to_string()));
             return Ok(Box::pin(std::future::ready(answer)));
         }
         Err(Close::Refused(format!("{} version {version} is not served", api.name())))
@@ -232,14 +236,18 @@ where
     let (correlation_id, begun) = (call.correlation_id, call.begun);
     let handled = handle(call, request);
     Ok(Box::pin(async move {
+        let reply = |response, share| match encode_response::<R>(&response, version, correlation_id)
+        {
+            Ok(segments) => Ok(Some(Reply { segments, share })),
+            Err(error) => Err(Close::Refused(error.to_string())),
+        };
         let answer: Answer = match handled.await.into() {
-            Outcome::Answer(response) => encode_response::<R>(&response, version, correlation_id)
-                .map(Some)
-                .map_err(|error| Close::Refused(error.to_string())),
+            Outcome::Answer(response) => reply(response, None),
+            Outcome::Holding(response, share) => reply(response, Some(share)),
             Outcome::Silence => Ok(None),
             Outcome::Close(close) => Err(close),
         };
-        dispatch.answered(R::KEY, begun, answer.as_ref().ok().and_then(Option::as_deref));
+        dispatch.answered(R::KEY, begun, answer.as_ref().ok().and_then(Option::as_ref));
         answer
     }))
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_broker::{Broker, Node, Stores, TopicRequest};
+use millstream_broker::{Broker, Node, Sent, Stores, TopicRef, TopicRequest};
 use millstream_env::{DataDir, Env, HandClock, JournalSettings};
 use millstream_kafka::Door;
-use millstream_types::BrokerId;
+use millstream_record::BatchBuilder;
+use millstream_types::{BrokerId, Timestamp};
 use millstream_wire::fetch_request::{FetchPartition, FetchTopic};
 use millstream_wire::{
     ApiVersionsRequest, ErrorCode, FetchRequest, Message as _, Reader, Request, ResponseHeader,
@@ -46,6 +47,26 @@ async fn world(settings: &[(&str, &str)]) -> World {
 }
 
 impl World {
+    /// Makes a topic of one partition with so many batches of 10 KiB.
+    async fn fill(&self, topic: &str, batches: usize) {
+        let request = TopicRequest { name: topic.to_owned(), ..TopicRequest::default() };
+        self.broker.create_topic(request, false).await.unwrap();
+        let topic = self.broker.topic(TopicRef::Name(topic)).unwrap();
+        for _ in 0..batches {
+            let mut builder = BatchBuilder::new();
+            builder.append(Timestamp(1_767_225_600_000), None, Some(&[b'v'; 10_240]), &[]);
+            let how = Sent {
+                now: self.broker.env().clock.wall(),
+                full_validation: false,
+                buffer_bytes: 10_240,
+                patience: self.broker.env().clock.monotonic(),
+            };
+            let records = builder.build().unwrap();
+            let appended = self.broker.append(&topic, 0, &records, how).await.unwrap();
+            self.broker.wait_durable(appended.end).await.unwrap();
+        }
+    }
+
     /// Listens at a free port.
     async fn listen(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -164,4 +185,29 @@ async fn above_the_most_connections_of_an_address_others_are_closed() {
             return;
         }
     }
+}
+
+/// The batches in the answer to a fetch of `t`, as far as their bytes tell.
+async fn batches(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> usize {
+    let response = ask(stream, 12, &fetch(&["t"])).await;
+    let records = response.responses[0].partitions[0].records.as_ref().unwrap();
+    records.to_bytes().len() / 10_240
+}
+
+#[tokio::test]
+async fn an_answer_holds_its_share_of_memory_until_it_is_written() {
+    let world = world(&[("millstream.fetch.bytes", "1048576")]).await;
+    world.fill("t", 110).await;
+    let (mut slow, mut other) = (world.door.connect(), world.door.connect());
+    assert_eq!(batches(&mut other).await, 101, "the request's own limit");
+    for segment in encode_request(&fetch(&["t"]), 12, 7, None).unwrap() {
+        slow.write_all(&segment).await.unwrap();
+    }
+    settle().await;
+    assert_eq!(batches(&mut other).await, 1, "the other answer has not been taken");
+    let length = slow.read_i32().await.unwrap();
+    let mut frame = vec![0; usize::try_from(length).unwrap()];
+    slow.read_exact(&mut frame).await.unwrap();
+    settle().await;
+    assert_eq!(batches(&mut other).await, 101);
 }

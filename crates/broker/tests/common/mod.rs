@@ -11,15 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_broker::log::{Appended, Isolation};
 use millstream_broker::{
-    Bounds, Broker, FetchError, Fetched, Node, ProduceError, Sent, Stores, Topic, TopicRef,
+    Answer, Bounds, Broker, FetchError, Fetched, Node, ProduceError, Sent, Stores, Topic, TopicRef,
     TopicRequest, Want,
 };
 use millstream_env::{DataDir, Env, HandClock, JournalSettings};
 use millstream_record::BatchBuilder;
 use millstream_types::{BrokerId, LeaderEpoch, Offset, Timestamp};
-
-/// What a record costs in a batch of one, in bytes, beside its value of 1,000 bytes or more.
-const OVERHEAD: usize = 61 + 8;
 
 pub(crate) struct World {
     pub(crate) broker: Broker,
@@ -55,12 +52,17 @@ pub(crate) async fn world(
     World { broker, clock, topic }
 }
 
-/// A batch of one record that is `size` bytes long, more or less.
+/// A batch of one record that is `size` bytes long, as a whole.
 pub(crate) fn batch(size: usize) -> Bytes {
-    let mut builder = BatchBuilder::new();
-    let value = vec![b'v'; size - OVERHEAD];
-    builder.append(Timestamp(1_767_225_600_000), None, Some(&value), &[]);
-    builder.build().unwrap()
+    let build = |value: usize| {
+        let mut builder = BatchBuilder::new();
+        builder.append(Timestamp(1_767_225_600_000), None, Some(&vec![b'v'; value]), &[]);
+        builder.build().unwrap()
+    };
+    let overhead = build(size).len() - size;
+    let batch = build(size - overhead);
+    assert_eq!(batch.len(), size);
+    batch
 }
 
 /// What `future` gives as long as nobody moves the clock; `None` when it goes on waiting.
@@ -124,10 +126,10 @@ pub(crate) const fn bounds(min: usize, max: usize) -> Bounds {
 }
 
 /// How many batches came of each partition.
-pub(crate) fn counts(results: &[Result<Fetched, FetchError>]) -> Vec<usize> {
+pub(crate) fn counts(answer: &Answer) -> Vec<usize> {
     let count = |result: &Result<Fetched, FetchError>| match result {
         Ok(Fetched::Records(slice)) => slice.batches.len(),
         _ => 0,
     };
-    results.iter().map(count).collect()
+    answer.results.iter().map(count).collect()
 }

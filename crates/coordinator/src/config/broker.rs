@@ -61,6 +61,8 @@ pub struct BrokerConfig {
     pub journal_bytes: u64,
     /// How much memory recent batches may take, in bytes (`millstream.tail.bytes`).
     pub tail_bytes: u64,
+    /// How much memory answers to Fetch may take, in bytes (`millstream.fetch.bytes`).
+    pub fetch_memory_bytes: usize,
     /// What an acknowledgement waits for (`millstream.durability`).
     pub durability: Durability,
     /// Whether compressed batches are decompressed to be checked (`record.validation` is `full`).
@@ -122,6 +124,7 @@ impl BrokerConfig {
             retention_check_interval: millis(number("log.retention.check.interval.ms")),
             journal_bytes: bytes("millstream.journal.bytes"),
             tail_bytes: bytes("millstream.tail.bytes"),
+            fetch_memory_bytes: size(number("millstream.fetch.bytes")),
             durability: match values.text("millstream.durability") {
                 "os" => Durability::Os,
                 _ => Durability::Flush,

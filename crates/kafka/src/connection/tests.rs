@@ -102,7 +102,7 @@ async fn settle() {
 }
 
 fn text(answer: &'static str) -> Answer {
-    Ok(Some(vec![Bytes::from_static(answer.as_bytes())]))
+    Ok(Some(vec![Bytes::from_static(answer.as_bytes())].into()))
 }
 
 #[tokio::test]

@@ -333,6 +333,10 @@ static OWN: &[Entry] = &[
         "How much memory recent batches may take, in bytes, at least 1 MiB. More lets \
          consumers lag further before they cost reads.",
     ),
+    long("millstream.fetch.bytes", "134217728").allow(AtLeast(1_048_576)).read_only().doc(
+        "How much memory answers to Fetch may take while they are read and sent, in bytes, at \
+         least 1 MiB. When slow readers use it up, each answer has one batch.",
+    ),
     string("millstream.durability", "flush").allow(OneOf(&["flush", "os"])).read_only().doc(
         "What an acknowledgement waits for: `flush`, stable storage; `os`, the operating \
          system only, so that a power cut loses acknowledged records. The second is for \

@@ -59,6 +59,7 @@ fn the_defaults_of_a_broker() {
         retention_check_interval: Duration::from_mins(5),
         journal_bytes: 1 << 30,
         tail_bytes: 64 << 20,
+        fetch_memory_bytes: 128 << 20,
         durability: Durability::Flush,
         full_validation: false,
         topic_defaults: BrokerConfig::default().topic_defaults,
@@ -170,6 +171,7 @@ fn what_a_broker_sets() {
     check("log.retention.check.interval.ms", "5", |c| c.retention_check_interval = ms(5));
     check("millstream.journal.bytes", "134217728", |c| c.journal_bytes = 128 << 20);
     check("millstream.tail.bytes", "1048576", |c| c.tail_bytes = 1 << 20);
+    check("millstream.fetch.bytes", "1048576", |c| c.fetch_memory_bytes = 1 << 20);
     check("millstream.durability", "os", |c| c.durability = Durability::Os);
     check("record.validation", "full", |c| c.full_validation = true);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use millstream_broker::log::{Isolation, Slice};
 use millstream_broker::record::Compression;
-use millstream_broker::{Bounds, FetchError, Fetched, Topic, TopicRef, Want};
+use millstream_broker::{Answer, Bounds, FetchError, Fetched, Topic, TopicRef, Want};
 use millstream_types::{LeaderEpoch, Offset};
 use millstream_wire::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
@@ -16,7 +16,7 @@ use millstream_wire::fetch_response::{
 use millstream_wire::{ErrorCode, FetchRequest, FetchResponse, Records, StrBytes};
 
 use self::session::{Ask, Handle, Key, Plan, Request, SessionError, Told, TopicKey};
-use crate::dispatch::Call;
+use crate::dispatch::{Call, Outcome};
 use crate::errors::Code as _;
 
 pub(crate) mod session;
@@ -24,11 +24,14 @@ pub(crate) mod session;
 const TOPIC_IDS_SINCE: i16 = 13;
 const ZSTD_SINCE: i16 = 10;
 
-pub(crate) async fn handle(call: Call, request: FetchRequest) -> FetchResponse {
+pub(crate) async fn handle(call: Call, request: FetchRequest) -> Outcome<FetchResponse> {
     let bounds = bounds(&call, &request);
     match plan(&call, request) {
         Ok(plan) => read(&call, plan, bounds).await,
-        Err(error) => FetchResponse { error_code: error.code().code(), ..FetchResponse::default() },
+        Err(error) => {
+            let error_code = error.code().code();
+            Outcome::Answer(FetchResponse { error_code, ..FetchResponse::default() })
+        }
     }
 }
 
@@ -79,7 +82,7 @@ fn plan(call: &Call, request: FetchRequest) -> Result<Plan, SessionError> {
     })
 }
 
-async fn read(call: &Call, plan: Plan, bounds: Bounds) -> FetchResponse {
+async fn read(call: &Call, plan: Plan, bounds: Bounds) -> Outcome<FetchResponse> {
     let mut wants = Vec::with_capacity(plan.asks.len());
     let mut found: Vec<Result<usize, ErrorCode>> = Vec::with_capacity(plan.asks.len());
     for (key, ask) in &plan.asks {
@@ -90,7 +93,7 @@ async fn read(call: &Call, plan: Plan, bounds: Bounds) -> FetchResponse {
     }
     // Topics that are not there don't end the wait for the others: a client that has not heard of a
     // deletion yet would ask again and again at once.
-    let results = call.broker().fetch(&wants, bounds).await;
+    let Answer { results, share } = call.broker().fetch(&wants, bounds).await;
     let mut results: Vec<_> = results.into_iter().map(Some).collect();
     let mut answers = Vec::with_capacity(plan.asks.len());
     for ((key, _), found) in plan.asks.iter().zip(found) {
@@ -103,7 +106,7 @@ async fn read(call: &Call, plan: Plan, bounds: Bounds) -> FetchResponse {
         };
         answers.push((key, answer));
     }
-    respond(plan.session.as_ref(), answers)
+    Outcome::Holding(respond(plan.session.as_ref(), answers), share)
 }
 
 fn look_up(call: &Call, key: &Key) -> Result<Arc<Topic>, ErrorCode> {
