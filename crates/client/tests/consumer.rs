@@ -32,6 +32,8 @@ use millstream_wire::{
     ListOffsetsResponse, MetadataRequest, OffsetCommitRequest, OffsetCommitResponse,
     OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse, stored,
 };
+use tokio::sync::Notify;
+
 use support::{Call, Fake, Reply, TOPIC_ID, metadata};
 
 /// Five records to a batch; each says its offset.
@@ -436,8 +438,80 @@ async fn a_group_without_an_offset_starts_as_told_or_not_at_all() {
     let fake = Fake::new(move |call| coordinate(&group, call));
     let cluster = fake.cluster().await;
     let mut consumer = Consumer::in_group(cluster, settings(), GroupSettings::new("g"), ["t"]);
-    let error = consumer.poll().await.unwrap_err();
-    assert_eq!(error.to_string(), "group g has no offset for partition t-0");
+    // It says so until somebody does something about it.
+    for _ in 0..2 {
+        let error = consumer.poll().await.unwrap_err();
+        assert_eq!(error.to_string(), "group g has no offset for partition t-0");
+    }
+}
+
+#[tokio::test]
+async fn what_a_group_has_given_outlives_a_poll_that_fails_or_is_dropped() {
+    // How often the offsets are refused, then a poll is dropped while they are on their way.
+    for (mut refusals, mut drops) in [(1, 0), (0, 1), (2, 2)] {
+        let group = Arc::new(Mutex::new(Group::default()));
+        let (shared, asked) = (Arc::clone(&group), Arc::new(Notify::new()));
+        let tell = Arc::clone(&asked);
+        let counts = Mutex::new((refusals, drops));
+        let fake = Fake::new(move |call| {
+            if call.api != ApiKey::OffsetFetch {
+                return coordinate(&shared, call);
+            }
+            let (refusals, drops) = &mut *counts.lock().unwrap();
+            if *refusals > 0 {
+                *refusals -= 1;
+                let group = OffsetFetchResponseGroup {
+                    group_id: "g".into(),
+                    error_code: ErrorCode::GroupAuthorizationFailed.code(),
+                    ..Default::default()
+                };
+                let groups = vec![group];
+                let answer = OffsetFetchResponse { groups, ..Default::default() };
+                return call.answer::<OffsetFetchRequest>(&answer);
+            }
+            if *drops > 0 {
+                *drops -= 1;
+                tell.notify_one();
+            }
+            coordinate(&shared, call)
+        });
+        let reset = ConsumerSettings { reset: Reset::Earliest, ..settings() };
+        let cluster = fake.cluster().await;
+        let mut consumer = Consumer::in_group(cluster, reset, GroupSettings::new("g"), ["t"]);
+        while refusals > 0 {
+            refusals -= 1;
+            consumer.poll().await.unwrap_err();
+        }
+        while drops > 0 {
+            drops -= 1;
+            tokio::select! {
+                biased;
+                () = asked.notified() => {}
+                polled = consumer.poll() => panic!("{polled:?}"),
+            }
+        }
+        assert!(consumer.poll().await.unwrap().reassigned);
+        assert_eq!(consumer.assignment().count(), 4);
+        assert_eq!(group.lock().unwrap().joins, 1, "it stays a member");
+    }
+}
+
+/// Compiles only if a consumer's futures can move between threads.
+#[tokio::test]
+async fn a_consumer_can_be_driven_by_any_thread() {
+    fn sent<T: Send>(future: T) -> T {
+        future
+    }
+    let fake = Fake::new(broker);
+    let mut consumer = Consumer::new(fake.cluster().await, settings());
+    consumer.assign(TopicPartition::new("t", 0), Start::Earliest);
+    let polled = sent(consumer.poll()).await;
+    assert!(polled.is_ok());
+    drop(sent(consumer.commit()));
+    drop(sent(consumer.commit_offsets(&BTreeMap::new())));
+    assert!(sent(consumer.close()).await.is_ok());
+    let consumer = Consumer::new(fake.cluster().await, settings());
+    sent(consumer.leave()).await;
 }
 
 #[tokio::test]

@@ -193,7 +193,7 @@ impl Fetcher {
                 wake = Some(wake.map_or(reading.not_before, |wake| wake.min(reading.not_before)));
                 continue;
             }
-            match self.leader(&partition).await {
+            match leader(&self.cluster, &partition).await {
                 Ok((leader, topic_id)) if !self.asked.contains(&leader) => {
                     let from = reading.position.unwrap_or_default();
                     let assigned_at = reading.assigned_at;
@@ -213,11 +213,6 @@ impl Fetcher {
             self.send(leader, asked.into_iter().map(|(_, asked)| asked).collect());
         }
         Ok(wake)
-    }
-
-    async fn leader(&self, of: &TopicPartition) -> Result<(i32, Uuid), Error> {
-        let topic = self.cluster.topic(&of.topic).await?;
-        Ok((self.cluster.leader(of).await?, topic.id))
     }
 
     fn send(&mut self, leader: i32, asked: Vec<Asked>) {
@@ -348,6 +343,13 @@ impl Fetcher {
         self.cluster.forget(&Target::Leader(partition.clone()));
         Ok(())
     }
+}
+
+/// Does not borrow the fetcher, whose requests under way can't be shared between threads: a poll
+/// shall be able to move from one to another.
+async fn leader(cluster: &Cluster, of: &TopicPartition) -> Result<(i32, Uuid), Error> {
+    let topic = cluster.topic(&of.topic).await?;
+    Ok((cluster.leader(of).await?, topic.id))
 }
 
 async fn fetch(

@@ -95,6 +95,9 @@ pub struct Consumer {
     fetcher: Fetcher,
     owner: LaneOwner,
     group: Option<Membership>,
+    /// What the group has given and where reading has not begun yet: a poll that fails or is dropped
+    /// leaves it to the next one.
+    given: Option<Vec<TopicPartition>>,
     /// What the group is known to have committed.
     committed: BTreeMap<TopicPartition, Offset>,
     committed_at: Monotonic,
@@ -113,6 +116,7 @@ impl Consumer {
             fetcher,
             owner,
             group: None,
+            given: None,
             committed: BTreeMap::new(),
             committed_at,
         }
@@ -189,7 +193,7 @@ impl Consumer {
     async fn join_if_need_be(&mut self) -> Result<bool, Error> {
         let Some(group) = &mut self.group else { return Ok(false) };
         match group.health() {
-            Health::Fine if !group.has_outgrown().await => return Ok(false),
+            Health::Fine if !group.has_outgrown().await => return self.begin_given().await,
             Health::Failed(error) => return Err(error),
             Health::Fine | Health::Rebalance => {
                 // Others may get these partitions: they shall know how far they have been read.
@@ -205,25 +209,35 @@ impl Consumer {
         let Some(group) = &mut self.group else { return Ok(false) };
         self.fetcher.clear();
         self.committed.clear();
-        let assignment = group.join().await?;
-        let offsets = group.committed(&assignment).await?;
-        for partition in assignment {
-            let start = match offsets.get(&partition) {
-                Some(committed) => Start::At(committed.offset),
-                None => match self.settings.reset {
-                    Reset::Earliest => Start::Earliest,
-                    Reset::Latest => Start::Latest,
-                    Reset::Fail => {
-                        let group = &group.settings().id;
-                        let why = format!("group {group} has no offset for partition {partition}");
-                        return Err(Error::Invalid(why));
-                    }
-                },
+        self.given = None;
+        self.given = Some(group.join().await?);
+        self.begin_given().await
+    }
+
+    /// Begins to read what the group has given. Returns whether there was anything new.
+    async fn begin_given(&mut self) -> Result<bool, Error> {
+        let (Some(group), Some(given)) = (&mut self.group, &self.given) else { return Ok(false) };
+        let offsets = group.committed(given).await?;
+        let mut starts = Vec::with_capacity(given.len());
+        for partition in given {
+            let start = match (offsets.get(partition), self.settings.reset) {
+                (Some(committed), _) => Start::At(committed.offset),
+                (None, Reset::Earliest) => Start::Earliest,
+                (None, Reset::Latest) => Start::Latest,
+                (None, Reset::Fail) => {
+                    let group = &group.settings().id;
+                    let why = format!("group {group} has no offset for partition {partition}");
+                    return Err(Error::Invalid(why));
+                }
             };
+            starts.push((partition.clone(), start));
+        }
+        for (partition, start) in starts {
             self.fetcher.assign(partition, start);
         }
         self.committed = offsets.into_iter().map(|(of, at)| (of, at.offset)).collect();
         self.committed_at = self.cluster.env().clock.monotonic();
+        self.given = None;
         Ok(true)
     }
 
