@@ -1,5 +1,6 @@
 //! Writing: a client's batch becomes a valid one, then part of the log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,8 @@ use millstream_log::{AppendError, Appended, Origin, Partition};
 use millstream_record::batch::{
     BatchError, Check, Origin as Sender, TimestampBounds, TimestampType, ValidBatch, split,
 };
+use millstream_record::compression::CompressionError;
+use millstream_types::limits::DECOMPRESSED_AT_ONCE_MAX;
 use millstream_types::{Monotonic, Timestamp};
 
 use crate::Broker;
@@ -63,8 +66,9 @@ impl ProduceError {
 
 impl Broker {
     /// Appends `records`, the bytes of one batch as a client sent them, to partition `index` of
-    /// `topic`. Waits only for room in the journal: where there is some, it is done when first
-    /// polled. The answer may go out when [`Appended::end`] is durable.
+    /// `topic`. Waits only for room in the journal, and for much that must be decompressed:
+    /// otherwise it is done when first polled. The answer may go out when [`Appended::end`] is
+    /// durable.
     ///
     /// # Errors
     ///
@@ -81,20 +85,56 @@ impl Broker {
         }
         let partition = topic.partition(index).ok_or(ProduceError::NoPartition)?;
         let batch = only(records)?;
-        let batch = ValidBatch::check(batch, &check(&topic.config, how))?;
-        if batch.header().attributes.is_transactional() {
-            return Err(ProduceError::Transactional);
-        }
-        let batch = compressed(batch, &topic.config)?;
+        let batch = checked(self.env(), batch, &topic.config, how).await?;
         Ok(append_patiently(self.env(), partition, &[batch], how).await?)
     }
 }
 
+/// The batch as the topic takes it. What decompresses to much would hold up the requests and timers
+/// of others: it is looked at beside the tasks.
+async fn checked(
+    env: &Env,
+    batch: Bytes,
+    config: &Arc<TopicConfig>,
+    how: Sent,
+) -> Result<ValidBatch, ProduceError> {
+    let compresses = config.compression.is_some() && batch.len() > DECOMPRESSED_AT_ONCE_MAX;
+    if !compresses {
+        match check(batch.clone(), config, how, DECOMPRESSED_AT_ONCE_MAX) {
+            Err(ProduceError::Batch(BatchError::Compression(CompressionError::TooLarge {
+                ..
+            }))) => {}
+            done => return done,
+        }
+    }
+    let config = Arc::clone(config);
+    env.compute(move || check(batch, &config, how, usize::MAX)).await
+}
+
+/// Checks a batch that decompresses to at most `limit` bytes, and compresses it anew if need be.
+fn check(
+    batch: Bytes,
+    config: &TopicConfig,
+    how: Sent,
+    limit: usize,
+) -> Result<ValidBatch, ProduceError> {
+    let limit = limit.min(config.decompressed_bytes_max);
+    let rules = Check { decompressed_bytes_max: limit, ..rules(config, how) };
+    let batch = ValidBatch::check(batch, &rules)?;
+    if batch.header().attributes.is_transactional() {
+        return Err(ProduceError::Transactional);
+    }
+    Ok(compressed(batch, config, limit)?)
+}
+
 /// The batch in the compression that the topic asks for; most ask for the producer's. One that
 /// grows must still be one that the topic takes, since consumers size their buffers by that.
-fn compressed(batch: ValidBatch, config: &TopicConfig) -> Result<ValidBatch, BatchError> {
+fn compressed(
+    batch: ValidBatch,
+    config: &TopicConfig,
+    limit: usize,
+) -> Result<ValidBatch, BatchError> {
     let Some(wanted) = config.compression else { return Ok(batch) };
-    let limit = config.decompressed_bytes_max;
     let batch = batch.recompress(wanted, config.compression_level, limit)?;
     let (bytes, bytes_max) = (batch.bytes().len(), config.message_bytes_max);
     if bytes > bytes_max {
@@ -136,7 +176,7 @@ fn only(records: &Bytes) -> Result<Bytes, ProduceError> {
 }
 
 /// What this topic asks of a client's batch.
-fn check(config: &TopicConfig, how: Sent) -> Check {
+fn rules(config: &TopicConfig, how: Sent) -> Check {
     let bounds = TimestampBounds {
         now: how.now,
         before_max: config.timestamp_before_max.unwrap_or(Duration::MAX),

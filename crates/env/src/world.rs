@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use millstream_types::{Monotonic, Timestamp, Uuid};
+use tokio::sync::oneshot;
 
 pub use seeded::HandClock;
 
@@ -40,6 +41,10 @@ pub trait Random: Debug + Send + Sync {
 pub trait Spawn: Debug + Send + Sync {
     /// Runs `task` to its end, beside the caller. `name` is for people.
     fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>);
+
+    /// Runs `work`, which keeps a processor busy for long, where it holds up no task, and completes
+    /// when it is done. Only a few run at a time, since such work takes memory too; others wait.
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()>;
 }
 
 /// The world as one run of the program sees it. Cheap to clone.
@@ -62,6 +67,22 @@ impl Env {
     /// Runs `task` beside the caller.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(name, Box::pin(task));
+    }
+
+    /// What `work` comes to, which keeps a processor busy for long: it runs beside the tasks, a few
+    /// at a time.
+    pub async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = oneshot::channel();
+        let work = move || {
+            // Who has stopped waiting does not mind.
+            let _ = tell.send(work());
+        };
+        self.tasks.compute(Box::new(work)).await;
+        match told.await {
+            Ok(done) => done,
+            // It was never run, because the runtime is going down, and whoever waits goes with it.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// A fresh identifier.

@@ -1,7 +1,8 @@
 //! Finding offsets by time.
 
+use millstream_record::compression::CompressionError;
 use millstream_record::{BatchError, BatchHeader, StoredBatch};
-use millstream_types::limits::BATCH_BYTES_CEILING;
+use millstream_types::limits::{BATCH_BYTES_CEILING, DECOMPRESSED_AT_ONCE_MAX};
 use millstream_types::{LeaderEpoch, Offset, Timestamp};
 
 use crate::blobs::Segment;
@@ -81,7 +82,7 @@ impl Partition {
                     continue;
                 }
                 let from = slice.log_start.max(start);
-                return Ok(match first_at_or_after(batch, &header, time, from) {
+                return Ok(match self.first_at_or_after(batch, &header, time, from).await {
                     Some((offset, at)) => Searched::Found((offset, at, header.leader_epoch)),
                     None => Searched::GoOn(next),
                 });
@@ -101,7 +102,7 @@ impl Partition {
         let Some(batch) = slice.batches.first() else { return Ok(None) };
         let bad = |why: String| self.corrupt(base, why);
         let header = batch.header().map_err(|error| bad(error.to_string()))?;
-        let found = first_at_or_after(batch, &header, time, slice.log_start);
+        let found = self.first_at_or_after(batch, &header, time, slice.log_start).await;
         Ok(found.map(|(offset, at)| (offset, at, header.leader_epoch)))
     }
 
@@ -124,12 +125,64 @@ impl Partition {
                 let at = next;
                 let bad = |why: String| self.corrupt(at, why);
                 let header = batch.header().map_err(|error| bad(error.to_string()))?;
-                let found = latest_from(batch, &header, log_start);
+                let found = self.latest_from(batch, &header, log_start).await;
                 best = found.map_or(best, |found| better(best, found));
                 next = header.last_offset().next();
             }
         }
         Ok(best.filter(|(time, _)| time.0 >= 0))
+    }
+
+    /// The first record of the batch from `from` on whose timestamp is `time` or later.
+    ///
+    /// A batch whose records can't be read stands for what its header says. Its checksum is right: a
+    /// faulty producer has compressed it, and unless `record.validation=full` nobody looked inside. A
+    /// look-up that failed there would fail for ever.
+    async fn first_at_or_after(
+        &self,
+        batch: &StoredBatch,
+        header: &BatchHeader,
+        time: Timestamp,
+        from: Offset,
+    ) -> Option<(Offset, Timestamp)> {
+        let look = move |batch: &StoredBatch, limit| batch.first_at_or_after(time, from, limit);
+        self.look(batch, look).await.unwrap_or_else(|error| {
+            unreadable(header, &error);
+            Some((header.base_offset.max(from), header.max_timestamp))
+        })
+    }
+
+    /// The largest timestamp of the batch's records from `log_start` on, and the first offset there;
+    /// what the header says where the records can't be read.
+    async fn latest_from(
+        &self,
+        batch: &StoredBatch,
+        header: &BatchHeader,
+        log_start: Offset,
+    ) -> Option<(Timestamp, Offset)> {
+        if header.base_offset >= log_start {
+            return Some((header.max_timestamp, header.base_offset));
+        }
+        let look = move |batch: &StoredBatch, limit| latest_record(batch, log_start, limit);
+        self.look(batch, look).await.unwrap_or_else(|error| {
+            unreadable(header, &error);
+            Some((header.max_timestamp, log_start))
+        })
+    }
+
+    /// Looks into a batch with a limit on what it decompresses to: here if that is little, else where
+    /// no task is held up.
+    async fn look<T: Send + 'static>(
+        &self,
+        batch: &StoredBatch,
+        look: impl Fn(&StoredBatch, usize) -> Result<T, BatchError> + Send + 'static,
+    ) -> Result<T, BatchError> {
+        match look(batch, DECOMPRESSED_AT_ONCE_MAX) {
+            Err(BatchError::Compression(CompressionError::TooLarge { .. })) => {}
+            done => return done,
+        }
+        let batch = batch.clone();
+        self.log.env.compute(move || look(&batch, BATCH_BYTES_CEILING)).await
     }
 
     fn corrupt(&self, from: Offset, why: String) -> ReadError {
@@ -196,46 +249,15 @@ impl PartitionState {
     }
 }
 
-/// The first record of the batch from `from` on whose timestamp is `time` or later.
-///
-/// A batch whose records can't be read stands for what its header says. Its checksum is right: a
-/// faulty producer has compressed it, and unless `record.validation=full` nobody looked inside. A
-/// look-up that failed there would fail for ever.
-fn first_at_or_after(
-    batch: &StoredBatch,
-    header: &BatchHeader,
-    time: Timestamp,
-    from: Offset,
-) -> Option<(Offset, Timestamp)> {
-    batch.first_at_or_after(time, from, BATCH_BYTES_CEILING).unwrap_or_else(|error| {
-        unreadable(header, &error);
-        Some((header.base_offset.max(from), header.max_timestamp))
-    })
-}
-
-/// The largest timestamp of the batch's records from `log_start` on, and the first offset there;
-/// what the header says where the records can't be read.
-fn latest_from(
-    batch: &StoredBatch,
-    header: &BatchHeader,
-    log_start: Offset,
-) -> Option<(Timestamp, Offset)> {
-    if header.base_offset >= log_start {
-        return Some((header.max_timestamp, header.base_offset));
-    }
-    latest_record(batch, header, log_start).unwrap_or_else(|error| {
-        unreadable(header, &error);
-        Some((header.max_timestamp, log_start))
-    })
-}
-
 fn latest_record(
     batch: &StoredBatch,
-    header: &BatchHeader,
     log_start: Offset,
+    limit: usize,
 ) -> Result<Option<(Timestamp, Offset)>, BatchError> {
+    let records = batch.records(limit)?;
+    let header = records.header();
     let mut latest = None;
-    for record in &batch.records(BATCH_BYTES_CEILING)? {
+    for record in &records {
         let record = record?;
         let offset = record.offset(header);
         if offset >= log_start {

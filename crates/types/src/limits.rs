@@ -16,3 +16,7 @@ pub const BATCH_BYTES_CEILING: usize = REQUEST_BYTES_MAX;
 pub const TOPIC_NAME_LEN_MAX: usize = 249;
 
 const _: () = assert!(BATCH_BYTES_MAX <= BATCH_BYTES_CEILING);
+
+/// Up to so many bytes are decompressed right where they are needed, which takes a few milliseconds
+/// at most; more are decompressed where nobody else is held up.
+pub const DECOMPRESSED_AT_ONCE_MAX: usize = 1024 * 1024;

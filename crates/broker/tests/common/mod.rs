@@ -30,7 +30,16 @@ pub(crate) async fn world(
     settings: &[(&str, &str)],
     journal: JournalSettings,
 ) -> World {
-    let (env, clock) = Env::seeded(1);
+    world_in(Env::seeded(1), partitions, settings, journal).await
+}
+
+/// The same in this world.
+pub(crate) async fn world_in(
+    (env, clock): (Env, Arc<HandClock>),
+    partitions: i32,
+    settings: &[(&str, &str)],
+    journal: JournalSettings,
+) -> World {
     let data = DataDir::in_memory(env.clone()).unwrap();
     let stores = Stores {
         journals: data.journals(journal).await.unwrap(),
@@ -90,7 +99,7 @@ impl World {
         let env = self.broker.env();
         let how = Sent {
             now: env.clock.wall(),
-            full_validation: false,
+            full_validation: self.broker.config().full_validation,
             buffer_bytes: records.len(),
             patience: env.clock.monotonic().plus(Duration::from_secs(10)),
         };

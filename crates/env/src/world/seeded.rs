@@ -142,6 +142,14 @@ impl Spawn for HereTasks {
         #[expect(clippy::disallowed_methods, reason = "this is `Env::spawn`")]
         drop(tokio::spawn(task));
     }
+
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        Box::pin(async {
+            // So that others get their turn here, as they do in the real world.
+            tokio::task::yield_now().await;
+            work();
+        })
+    }
 }
 
 #[cfg(test)]
