@@ -26,6 +26,7 @@ mod configs;
 mod epoch;
 mod fetch;
 mod group_host;
+mod line;
 mod metadata;
 mod offline;
 mod offsets;
@@ -62,6 +63,7 @@ pub use millstream_coordinator::group as groups;
 
 use budget::Budget;
 use group_host::GroupHost;
+use line::Line;
 use metadata::Metadata;
 use producers::ProducerIds;
 use topics::Topics;
@@ -136,6 +138,8 @@ struct Inner {
     topics: Topics,
     groups: GroupHost,
     producer_ids: ProducerIds,
+    /// Of those who wait for room in the journal.
+    line: Arc<Line>,
     /// Of the answers to fetches.
     fetch_budget: Arc<Budget>,
     /// Held while the offsets topic is being made, so that it is made once.
@@ -181,6 +185,7 @@ impl Broker {
             topics,
             groups,
             producer_ids: ProducerIds::default(),
+            line: Arc::default(),
             fetch_budget,
             setting_up: tokio::sync::Mutex::default(),
         }));

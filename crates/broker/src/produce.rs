@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_coordinator::config::TopicConfig;
 use millstream_env::Env;
-use millstream_log::{AppendError, Appended, Origin, Partition};
+use millstream_log::{AppendError, Appended};
 use millstream_record::batch::{
     BatchError, Check, Origin as Sender, TimestampBounds, TimestampType, ValidBatch, split,
 };
@@ -15,6 +15,7 @@ use millstream_types::limits::DECOMPRESSED_AT_ONCE_MAX;
 use millstream_types::{Monotonic, Timestamp};
 
 use crate::Broker;
+use crate::line::Append;
 use crate::topics::Topic;
 
 /// How a client's records came in.
@@ -86,7 +87,9 @@ impl Broker {
         let partition = topic.partition(index).ok_or(ProduceError::NoPartition)?;
         let batch = only(records)?;
         let batch = checked(self.env(), batch, &topic.config, how).await?;
-        Ok(append_patiently(self.env(), partition, &[batch], how).await?)
+        let (pinned, patience) = (how.buffer_bytes, how.patience);
+        let append = Append { partition: partition.clone(), batch, pinned, patience };
+        Ok(append.run(&self.0.line, self.env()).await?)
     }
 }
 
@@ -141,29 +144,6 @@ fn compressed(
         return Err(BatchError::TooLarge { bytes, bytes_max });
     }
     Ok(batch)
-}
-
-/// A producer that is faster than the disk is held back, not turned away.
-async fn append_patiently(
-    env: &Env,
-    partition: &Partition,
-    batch: &[ValidBatch],
-    how: Sent,
-) -> Result<Appended, AppendError> {
-    let mut room = partition.room();
-    loop {
-        let appended = partition.append_pinned(batch, Origin::Client, Some(how.buffer_bytes));
-        if appended != Err(AppendError::Full) {
-            return appended;
-        }
-        let another = tokio::select! {
-            comes = room.comes() => comes,
-            () = env.clock.sleep_until(how.patience) => false,
-        };
-        if !another {
-            return appended;
-        }
-    }
 }
 
 fn only(records: &Bytes) -> Result<Bytes, ProduceError> {
