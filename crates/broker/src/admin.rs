@@ -8,12 +8,12 @@ use millstream_coordinator::cluster::{
 };
 use millstream_coordinator::config::{ConfigError, Kind, validate_all};
 use millstream_log::DeleteError as LogDeleteError;
-use millstream_types::{Lsn, Offset};
+use millstream_types::Offset;
 
-use crate::Broker;
 use crate::group_host::LoadError;
 use crate::metadata::{ChangeError, MetadataError};
 use crate::topics::{OFFSETS_TOPIC, Topic, TopicRef, is_internal};
+use crate::{Broker, Newest};
 
 /// A topic that somebody wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -200,7 +200,7 @@ impl Broker {
     }
 
     /// Deletes the records of a partition before `before`; `None` for all that are visible.
-    /// Returns the new log start, and the position at which it is durable.
+    /// Returns the new log start, and what must be durable for it to stay.
     ///
     /// # Errors
     ///
@@ -210,7 +210,7 @@ impl Broker {
         topic: &Topic,
         index: i32,
         before: Option<Offset>,
-    ) -> Result<(Offset, Lsn), DeleteError> {
+    ) -> Result<(Offset, Newest), DeleteError> {
         let partition = topic.partition(index).ok_or(DeleteError::NoPartition)?;
         if topic.internal {
             return Err(DeleteError::Internal);
@@ -219,7 +219,8 @@ impl Broker {
             return Err(DeleteError::Policy);
         }
         let before = before.unwrap_or_else(|| partition.ends().high_watermark);
-        Ok(partition.delete_records(before)?)
+        let (log_start, end) = partition.delete_records(before)?;
+        Ok((log_start, Newest::At(partition.session(), end)))
     }
 
     pub(crate) async fn create_offsets_topic(&self) -> Result<(), TopicError> {
@@ -264,12 +265,7 @@ impl Broker {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let broker = self.clone();
-        let follow = move |state: &ClusterState, entries: &[Entry]| {
-            broker.0.reconfigure(state, entries);
-            broker.0.follow(state, entries, &broker.config());
-        };
-        self.0.metadata.change(command, follow).await
+        self.0.metadata.change(command).await
     }
 }
 

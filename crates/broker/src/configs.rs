@@ -158,13 +158,6 @@ impl Broker {
 }
 
 impl Inner {
-    /// Follows changes of topics: handles, log, and what groups have committed on them.
-    pub(crate) fn follow(&self, state: &ClusterState, entries: &[Entry], config: &BrokerConfig) {
-        for deleted in self.topics.follow(state, entries, config, &self.log) {
-            self.groups.topic_deleted(&deleted.name);
-        }
-    }
-
     /// Follows changes of the brokers' own configuration.
     pub(crate) fn reconfigure(&self, state: &ClusterState, entries: &[Entry]) {
         let ours = Resource::Broker(self.node.id.0);
@@ -178,7 +171,7 @@ impl Inner {
             return;
         }
         let config = Arc::new(broker_config(&self.fixed, state, self.node.id));
-        self.groups.configure(&group_settings(&config));
+        self.life().groups.configure(&group_settings(&config));
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         info!("broker configuration changed");
     }

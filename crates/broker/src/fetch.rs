@@ -202,7 +202,8 @@ impl<'a> Waiting<'a> {
         let Some((want, Some(count))) = at else { return false };
         let isolation = self.reading.bounds.isolation;
         let partition = want.topic.partition(want.partition);
-        let added = partition.and_then(|partition| partition.added(count.next, isolation));
+        let served = partition.filter(|partition| !partition.is_superseded());
+        let added = served.and_then(|partition| partition.added(count.next, isolation));
         // A new read will say what has become of it.
         let Some(added) = added else {
             self.renew(which);
@@ -260,6 +261,10 @@ async fn read_one(
     share: &mut Share,
 ) -> Result<Fetched, FetchError> {
     let partition = want.topic.partition(want.partition).ok_or(FetchError::NoPartition)?;
+    if partition.is_superseded() {
+        // The reader looks again, and finds the session that serves now.
+        return Err(ReadError::NotLeader.into());
+    }
     let ends = partition.ends();
     epoch::check(want.leader_epoch, ends.epoch)?;
     if want.last_fetched_epoch != LeaderEpoch::NONE {
@@ -273,5 +278,9 @@ async fn read_one(
     let taken = if want.from < ends.high_watermark { share.take(most) } else { 0 };
     let read = partition.read(want.from, taken, bytes == 0, bounds.isolation).await;
     share.settle(taken, read.as_ref().map_or(0, |slice| slice.bytes));
-    Ok(Fetched::Records(read?))
+    match read {
+        // What this handle knew of may have been given back meanwhile.
+        Err(_) if partition.is_superseded() => Err(ReadError::NotLeader.into()),
+        read => Ok(Fetched::Records(read?)),
+    }
 }

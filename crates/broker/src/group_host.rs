@@ -4,9 +4,9 @@
 //! replayed at once; replies leave with the position that they depend on, and go out when it is
 //! durable. One task serves the timers of all shards.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use millstream_coordinator::group::{
@@ -59,6 +59,8 @@ pub(crate) struct GroupHost {
     log: Log,
     shards: OnceLock<Vec<Shard>>,
     tickets: AtomicU64,
+    /// Whether another host serves from now on. Set before the shards are locked one by one.
+    ended: AtomicBool,
     /// A deadline has come nearer than that for which the timers' task sleeps.
     sooner: Arc<Notify>,
     /// That deadline, in nanoseconds; the largest number for none.
@@ -86,6 +88,7 @@ impl GroupHost {
             log,
             shards: OnceLock::new(),
             tickets: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
             sooner: Arc::default(),
             sleeps_until: AtomicU64::new(u64::MAX),
         }
@@ -127,6 +130,9 @@ impl GroupHost {
         let receiver = {
             let shard = self.shard(group)?;
             let mut state = lock(&shard.state);
+            if self.ended.load(Ordering::SeqCst) {
+                return Err(GroupsError::SessionOver);
+            }
             let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
             let (sender, receiver) = oneshot::channel();
             state.waiting.insert(ticket, sender);
@@ -183,6 +189,21 @@ impl GroupHost {
             }
         }
         all
+    }
+
+    /// The topics that groups have committed offsets of.
+    pub(crate) fn committed_topics(&self) -> BTreeSet<Arc<str>> {
+        self.committed().into_iter().map(|(_, topic, _, _)| topic).collect()
+    }
+
+    /// Ends the host, when that of the next session has taken its place: whoever waits is told to
+    /// ask again.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        for shard in self.shards.get().into_iter().flatten() {
+            lock(&shard.state).waiting.clear();
+        }
+        self.sooner.notify_one();
     }
 
     /// Forgets the offsets of a topic that has been deleted.
@@ -283,7 +304,9 @@ impl GroupHost {
         }
     }
 
-    /// Appends all of `records` at once or none of them, and replays them.
+    /// Appends `records` and replays them. They are one batch, but for those that delete much: of
+    /// these, what is stored when the journal refuses the next batch is replayed all the same, so
+    /// that the state is what the log says.
     fn append(
         &self,
         shard: &Shard,
@@ -293,34 +316,44 @@ impl GroupHost {
         if records.is_empty() {
             return Ok(());
         }
-        let batches = batches(records, self.env.clock.wall())?;
-        let appended = shard.partition.append(&batches, Origin::Internal).map_err(failure)?;
-        state.newest = appended.end;
-        for record in records {
-            if let Err(error) = state.groups.replay(record) {
-                error!(%error, "the group coordinator does not understand its own record");
+        let mut rest = records;
+        for (batch, count) in batches(records, self.env.clock.wall())? {
+            let appended = shard.partition.append(&[batch], Origin::Internal).map_err(failure)?;
+            state.newest = appended.end;
+            let (stored, later) = rest.split_at(count);
+            rest = later;
+            for record in stored {
+                if let Err(error) = state.groups.replay(record) {
+                    error!(%error, "the group coordinator does not understand its own record");
+                }
             }
         }
         Ok(())
     }
 }
 
-/// The records in as few batches as they need; deleting a large group makes more than one.
-fn batches(records: &[StoredRecord], wall: Timestamp) -> Result<Vec<ValidBatch>, HostFailure> {
+/// The records in as few batches as they need, each with its count of them; deleting a large group
+/// makes more than one.
+fn batches(
+    records: &[StoredRecord],
+    wall: Timestamp,
+) -> Result<Vec<(ValidBatch, usize)>, HostFailure> {
     let refused = |error| {
         warn!(%error, "group records that the log does not take");
         HostFailure::TooLarge
     };
     let mut batches = Vec::new();
-    let mut batch = BatchBuilder::new();
+    let (mut batch, mut count) = (BatchBuilder::new(), 0);
     for record in records {
+        count += 1;
         let size = batch.append(wall, Some(&record.key), record.value.as_deref(), &[]);
         if size >= BATCH_BYTES_MAX {
-            batches.push(std::mem::take(&mut batch).build_valid().map_err(refused)?);
+            let whole = std::mem::take(&mut batch).build_valid().map_err(refused)?;
+            batches.push((whole, std::mem::take(&mut count)));
         }
     }
     if !batch.is_empty() {
-        batches.push(batch.build_valid().map_err(refused)?);
+        batches.push((batch.build_valid().map_err(refused)?, count));
     }
     Ok(batches)
 }

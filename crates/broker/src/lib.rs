@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use millstream_coordinator::group::{
     Reply,
 };
 use millstream_env::{BlobName, BlobStore, Env, JournalStore, MetaLog};
-use millstream_log::{Former, Log, LogSettings, LogStats, OpenError, SessionOver, Trim};
+use millstream_log::{Former, LogStats, OpenError, SessionOver, Trim};
 use millstream_types::{BrokerId, ClusterId, Lsn, ProducerId, SessionId};
+use tokio::sync::watch;
 use tracing::info;
 
 mod admin;
@@ -26,6 +28,7 @@ mod configs;
 mod epoch;
 mod fetch;
 mod group_host;
+mod life;
 mod line;
 mod metadata;
 mod offline;
@@ -40,6 +43,7 @@ pub use configs::{ConfigTarget, ConfigsError};
 pub use epoch::EpochError;
 pub use fetch::{Answer, Bounds, FetchError, Fetched, Want};
 pub use group_host::{GroupsError, LoadError};
+pub use life::Newest;
 pub use metadata::{ChangeError, MetadataError};
 pub use offline::{StoredMetadata, StoredTopic};
 pub use offsets::{Found, OffsetError, OffsetSpec};
@@ -62,11 +66,10 @@ pub use millstream_coordinator::config;
 pub use millstream_coordinator::group as groups;
 
 use budget::Budget;
-use group_host::GroupHost;
+use life::Life;
 use line::Line;
 use metadata::Metadata;
 use producers::ProducerIds;
-use topics::Topics;
 
 /// Who this node is, as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +120,15 @@ pub enum StartError {
     /// The groups can't be loaded.
     #[error("the groups can't be loaded: {0}")]
     Groups(#[from] LoadError),
+    /// There are no metadata, but data that they would have to know.
+    #[error(
+        "there are journals or segments, but the metadata that say what is in them are empty or \
+         missing: put back the metadata that belong to this data, or start in an empty place"
+    )]
+    NoMetadata,
+    /// The journals or segments can't be listed.
+    #[error("what is stored can't be listed: {0}")]
+    Stores(String),
     /// The metadata name a checkpoint by an impossible name.
     #[error("the metadata name the checkpoint {0:?}, which no store can hold")]
     Checkpoint(String),
@@ -133,10 +145,10 @@ struct Inner {
     fixed: Overrides,
     /// `fixed` and what has been set since, resolved.
     config: RwLock<Arc<BrokerConfig>>,
+    stores: Stores,
     metadata: Arc<Metadata>,
-    log: Log,
-    topics: Topics,
-    groups: GroupHost,
+    /// What belongs to the session of now. Exchanged under the lock of the metadata.
+    life: RwLock<Arc<Life>>,
     producer_ids: ProducerIds,
     /// Of those who wait for room in the journal.
     line: Arc<Line>,
@@ -144,6 +156,13 @@ struct Inner {
     fetch_budget: Arc<Budget>,
     /// Held while the offsets topic is being made, so that it is made once.
     setting_up: tokio::sync::Mutex<()>,
+    /// Held while the next session is opened.
+    recovering: tokio::sync::Mutex<()>,
+    recoveries: AtomicU64,
+    /// Whether records can be written.
+    ready: watch::Sender<bool>,
+    /// Whether [`Broker::close`] was called.
+    closing: watch::Sender<bool>,
 }
 
 impl Broker {
@@ -159,37 +178,35 @@ impl Broker {
         stores: Stores,
         fixed: Overrides,
     ) -> Result<Self, StartError> {
-        let metadata = Metadata::open(env.clone(), stores.metadata).await?;
+        let metadata = Metadata::open(env.clone(), Arc::clone(&stores.metadata)).await?;
         let former = metadata.read(former)?;
-        open_session(&metadata).await?;
+        if former.is_none() {
+            refuse_unknown(&stores).await?;
+        }
         let config =
             Arc::new(metadata.read(|state| configs::broker_config(&fixed, state, node.id)));
-        let session = metadata.read(ClusterState::session);
-        let specs = metadata.read(|state| topics::specs(state, &config));
-        let sink = Arc::clone(&metadata);
-        let settings = log_settings(&config, node.cluster_id);
-        let (journals, blobs) = (stores.journals, stores.blobs);
-        let log =
-            Log::open(env.clone(), journals, blobs, session, former, specs, sink, settings).await?;
-        let topics = Topics::default();
-        metadata.read(|state| topics.load(state, &config, &log));
-        let groups = GroupHost::new(env.clone(), log.clone());
+        let life = Life::open(&env, &stores, &metadata, &config, node.cluster_id).await?;
+        life.load_groups(&config).await?;
+        let session = life.log.session();
         let fetch_budget = Budget::new(config.fetch_memory_bytes);
         let broker = Self(Arc::new(Inner {
             env,
             node,
             fixed,
             config: RwLock::new(config),
+            stores,
             metadata,
-            log,
-            topics,
-            groups,
+            life: RwLock::new(Arc::new(life)),
             producer_ids: ProducerIds::default(),
             line: Arc::default(),
             fetch_budget,
             setting_up: tokio::sync::Mutex::default(),
+            recovering: tokio::sync::Mutex::default(),
+            recoveries: AtomicU64::new(0),
+            ready: watch::Sender::new(true),
+            closing: watch::Sender::new(false),
         }));
-        broker.load_groups().await?;
+        broker.follow_metadata();
         broker.spawn_chores();
         info!(%session, topics = broker.topics().len(), "broker started");
         Ok(broker)
@@ -210,19 +227,19 @@ impl Broker {
     /// The broker's configuration as of now.
     #[must_use]
     pub fn config(&self) -> Arc<BrokerConfig> {
-        Arc::clone(&self.0.config.read().unwrap_or_else(PoisonError::into_inner))
+        self.0.config()
     }
 
     /// A topic, if there is one.
     #[must_use]
     pub fn topic(&self, topic: TopicRef<'_>) -> Option<Arc<Topic>> {
-        self.0.topics.find(topic)
+        self.0.life().topics.find(topic)
     }
 
     /// All topics, by name.
     #[must_use]
     pub fn topics(&self) -> Vec<Arc<Topic>> {
-        self.0.topics.all()
+        self.0.life().topics.all()
     }
 
     /// Reads from many partitions; see [`fetch::fetch`].
@@ -230,13 +247,37 @@ impl Broker {
         fetch::fetch(&self.0.env, &self.0.fetch_budget, wants, bounds).await
     }
 
-    /// Completes when everything up to `lsn` is durable.
+    /// Completes when everything that an answer depends on is durable.
     ///
     /// # Errors
     ///
-    /// When the session of the log ended before.
-    pub async fn wait_durable(&self, lsn: Lsn) -> Result<(), SessionOver> {
-        self.0.log.wait_durable(lsn).await
+    /// When the session of the log ended before: what was appended may or may not be there.
+    pub async fn wait_durable(&self, newest: Newest) -> Result<(), SessionOver> {
+        let durable = match newest {
+            Newest::Nothing => return Ok(()),
+            Newest::Torn => return Err(SessionOver),
+            Newest::At(session, end) => {
+                let life = self.0.life();
+                // Positions of another session say nothing here.
+                if life.log.session() != session {
+                    return Err(SessionOver);
+                }
+                life.log.wait_durable(end)
+            }
+        };
+        durable.await
+    }
+
+    /// Whether records can be written; not while the log is being recovered after a failure.
+    #[must_use]
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.0.ready.subscribe()
+    }
+
+    /// How many sessions of the log have failed and been recovered since the start.
+    #[must_use]
+    pub fn recoveries(&self) -> u64 {
+        self.0.recoveries.load(Ordering::Relaxed)
     }
 
     /// A producer id that nobody else has.
@@ -254,7 +295,7 @@ impl Broker {
     ///
     /// When the coordinator is not set up, or what the reply depends on did not become durable.
     pub async fn group(&self, group: &str, command: Command) -> Result<Reply, GroupsError> {
-        self.0.groups.call(group, command).await
+        self.0.life().groups.call(group, command).await
     }
 
     /// A group's committed offsets: of `topics`, or all.
@@ -268,7 +309,7 @@ impl Broker {
         topics: Option<&[FetchTopic]>,
         require_stable: bool,
     ) -> Result<Vec<(Arc<str>, Vec<FetchedOffset>)>, GroupsError> {
-        self.0.groups.fetch_offsets(group, topics, require_stable).await
+        self.0.life().groups.fetch_offsets(group, topics, require_stable).await
     }
 
     /// A group's state and members; `None` when there is no such group.
@@ -277,7 +318,7 @@ impl Broker {
     ///
     /// As [`Broker::group`].
     pub async fn describe_group(&self, group: &str) -> Result<Option<Description>, GroupsError> {
-        self.0.groups.describe(group).await
+        self.0.life().groups.describe(group).await
     }
 
     /// All groups that `filter` lets through.
@@ -286,13 +327,13 @@ impl Broker {
     ///
     /// As [`Broker::group`].
     pub async fn list_groups(&self, filter: &ListFilter) -> Result<Vec<Listed>, GroupsError> {
-        self.0.groups.list(filter).await
+        self.0.life().groups.list(filter).await
     }
 
     /// How far each group is behind, for figures: by what is appended, not by what is durable.
     #[must_use]
     pub fn group_lags(&self) -> Vec<GroupLag> {
-        let committed = self.0.groups.committed().into_iter();
+        let committed = self.0.life().groups.committed().into_iter();
         let lags = committed.filter_map(|(group, topic, partition, offset)| {
             let found = self.topic(TopicRef::Name(&topic))?;
             let end = found.partition(partition)?.ends().high_watermark;
@@ -305,13 +346,17 @@ impl Broker {
     /// What the log counts.
     #[must_use]
     pub fn log_stats(&self) -> LogStats {
-        self.0.log.stats()
+        self.0.life().log.stats()
     }
 
     /// Stops cleanly: everything appended becomes durable and a checkpoint is written. Requests
     /// that come later fail.
     pub async fn close(&self) {
-        self.0.log.close().await;
+        self.0.closing.send_replace(true);
+        self.0.ready.send_replace(false);
+        // A session that is just being opened is closed, too.
+        let _none = self.0.recovering.lock().await;
+        self.0.life().log.close().await;
     }
 
     /// Sets the coordinator of groups up: makes its topic if need be, and loads it.
@@ -320,21 +365,25 @@ impl Broker {
     ///
     /// When the topic can't be made or read.
     pub async fn set_up_groups(&self) -> Result<(), TopicError> {
-        if self.0.groups.is_ready() {
+        if self.0.life().groups.is_ready() {
             return Ok(());
         }
         let _once = self.0.setting_up.lock().await;
         if self.topic(TopicRef::Name(OFFSETS_TOPIC)).is_none() {
             self.create_offsets_topic().await?;
         }
-        self.load_groups().await.map_err(TopicError::Groups)
+        self.0.life().load_groups(&self.config()).await.map_err(TopicError::Groups)
     }
 
-    async fn load_groups(&self) -> Result<(), LoadError> {
-        match self.topic(TopicRef::Name(OFFSETS_TOPIC)) {
-            Some(topic) => self.0.groups.load(&topic, &group_settings(&self.config())).await,
-            None => Ok(()),
-        }
+    /// Has topics, log, groups and configuration follow the metadata.
+    fn follow_metadata(&self) {
+        let weak = Arc::downgrade(&self.0);
+        self.0.metadata.follow_by(move |state, entries| {
+            if let Some(inner) = weak.upgrade() {
+                inner.reconfigure(state, entries);
+                inner.life().follow(state, entries, &inner.config());
+            }
+        });
     }
 
     /// Background work; each task ends when the broker has been dropped.
@@ -342,22 +391,30 @@ impl Broker {
         let weak = Arc::downgrade(&self.0);
         self.0.env.spawn("group timers", async move {
             while let Some(inner) = weak.upgrade() {
-                let step = inner.groups.next_timer();
+                let step = inner.life().groups.next_timer();
                 drop(inner);
                 step.await;
                 let Some(inner) = weak.upgrade() else { return };
-                inner.groups.tick();
+                inner.life().groups.tick();
             }
         });
         let (weak, env) = (Arc::downgrade(&self.0), self.0.env.clone());
         self.0.env.spawn("retention", async move {
             while let Some(inner) = weak.upgrade() {
-                let interval = Self(inner).config().retention_check_interval;
+                let interval = inner.config().retention_check_interval;
+                drop(inner);
                 env.sleep(interval).await;
                 let Some(inner) = weak.upgrade() else { return };
-                inner.log.retain(env.clock.expiry());
+                inner.life().log.retain(env.clock.expiry());
             }
         });
+        self.0.env.spawn("log recovery", life::watch(Arc::downgrade(&self.0)));
+    }
+}
+
+impl Inner {
+    fn config(&self) -> Arc<BrokerConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -379,18 +436,22 @@ fn former(state: &ClusterState) -> Result<Option<Former>, StartError> {
     Ok(Some(Former { session, trim }))
 }
 
+/// Refuses to begin where somebody else has: the metadata are written before anything else.
+async fn refuse_unknown(stores: &Stores) -> Result<(), StartError> {
+    let failed = |error: &dyn fmt::Display| StartError::Stores(error.to_string());
+    let sessions = stores.journals.sessions().await.map_err(|error| failed(&error))?;
+    let blobs = stores.blobs.list("").await.map_err(|error| failed(&error))?;
+    if sessions.is_empty() && blobs.is_empty() { Ok(()) } else { Err(StartError::NoMetadata) }
+}
+
 async fn open_session(metadata: &Arc<Metadata>) -> Result<(), MetadataError> {
     let opened: Result<(), ChangeError<Infallible>> =
-        metadata.change(|state| Ok((vec![state.open_session()], ())), |_, _| ()).await;
+        metadata.change(|state| Ok((vec![state.open_session()], ()))).await;
     match opened {
         Ok(()) => Ok(()),
         Err(ChangeError::Refused(never)) => match never {},
         Err(ChangeError::Metadata(error)) => Err(error),
     }
-}
-
-fn log_settings(config: &BrokerConfig, cluster: ClusterId) -> LogSettings {
-    LogSettings { tail_bytes: config.tail_bytes, cluster, ..LogSettings::default() }
 }
 
 fn group_settings(config: &BrokerConfig) -> GroupSettings {

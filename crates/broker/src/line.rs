@@ -22,7 +22,7 @@ pub(crate) struct Line {
 }
 
 /// A batch on its way into a partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Append {
     pub(crate) partition: Partition,
     pub(crate) batch: ValidBatch,

@@ -16,7 +16,7 @@ use millstream_types::{Monotonic, Timestamp};
 
 use crate::Broker;
 use crate::line::Append;
-use crate::topics::Topic;
+use crate::topics::{Topic, TopicRef};
 
 /// How a client's records came in.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +89,15 @@ impl Broker {
         let batch = checked(self.env(), batch, &topic.config, how).await?;
         let (pinned, patience) = (how.buffer_bytes, how.patience);
         let append = Append { partition: partition.clone(), batch, pinned, patience };
-        Ok(append.run(&self.0.line, self.env()).await?)
+        match append.clone().run(&self.0.line, self.env()).await {
+            // Found just before the next session took over, perhaps while it waited for room.
+            Err(AppendError::SessionOver(_)) if partition.is_superseded() => {
+                let topic = self.topic(TopicRef::Id(topic.id)).ok_or(ProduceError::NoPartition)?;
+                let partition = topic.partition(index).ok_or(ProduceError::NoPartition)?.clone();
+                Ok(Append { partition, ..append }.run(&self.0.line, self.env()).await?)
+            }
+            appended => Ok(appended?),
+        }
     }
 }
 

@@ -28,7 +28,7 @@ impl ProducerIds {
                 let (entry, first) = state.allocate_producer_ids();
                 Ok((vec![entry], first))
             };
-            let first = metadata.change(take, |_, _| ()).await?;
+            let first = metadata.change(take).await?;
             *left = first.0..first.0.saturating_add(PRODUCER_ID_BLOCK);
         }
         let id = left.start;

@@ -1,6 +1,6 @@
 //! Topics as they run: a name, an identity, and a handle per partition.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use millstream_coordinator::cluster::{ClusterState, Entry, TopicState};
@@ -116,6 +116,18 @@ impl Topics {
             }
         }
         deleted
+    }
+
+    /// Follows everything that has changed since `load`.
+    pub(crate) fn catch_up(&self, state: &ClusterState, broker: &BrokerConfig, log: &Log) {
+        let stored = log.partitions().into_iter().map(|partition| partition.topic);
+        let known = self.all().into_iter().map(|topic| topic.id);
+        let gone: BTreeSet<TopicId> =
+            stored.chain(known).filter(|id| state.topic(*id).is_none()).collect();
+        for id in gone {
+            self.remove(id, log);
+        }
+        self.load(state, broker, log);
     }
 
     fn put(&self, state: &ClusterState, topic: &TopicState, broker: &BrokerConfig, log: &Log) {

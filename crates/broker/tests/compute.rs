@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use common::{World, soon, world_in};
 use futures_util::future::BoxFuture;
-use millstream_broker::OffsetSpec;
 use millstream_broker::log::Isolation;
 use millstream_broker::record::Compression;
+use millstream_broker::{Newest, OffsetSpec};
 use millstream_env::{Env, JournalSettings, Spawn};
 use millstream_record::BatchBuilder;
 use millstream_types::{LeaderEpoch, Offset, Timestamp};
@@ -76,7 +76,7 @@ async fn large_batches_are_looked_into_beside_the_tasks() {
     let (world, computations) = counting(&[]).await;
     for (bytes, expected) in [(MIB / 2, 0), (3 * MIB, 2)] {
         let appended = world.append(0, &compressed(bytes)).await.unwrap();
-        world.broker.wait_durable(appended.end).await.unwrap();
+        world.broker.wait_durable(Newest::At(appended.session, appended.end)).await.unwrap();
         world.topic.partition(0).unwrap().delete_records(appended.base_offset).unwrap();
         let time = OffsetSpec::At(Timestamp(TIME + 1));
         for spec in [time, OffsetSpec::MaxTimestamp] {

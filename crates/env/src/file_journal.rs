@@ -50,7 +50,8 @@ pub struct JournalSettings {
     /// The most files that there may be; then [`JournalError::Full`] until something is trimmed.
     /// Each session may have one in any case. Default: 16.
     pub files_max: usize,
-    /// What is kept back of the files for urgent frames, in bytes. Default: 8 MiB.
+    /// What is kept back of the files for urgent frames, in bytes: all of it for those that give
+    /// space back, half of it for others. Default: 8 MiB.
     pub reserve_bytes: u64,
     /// The most bytes of frames that may wait for the disk, in memory; then
     /// [`JournalError::Full`], unless the frame waits alone. Default: 32 MiB.

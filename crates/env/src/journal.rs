@@ -87,8 +87,8 @@ pub trait Journal: Debug + Send + Sync {
     fn session(&self) -> SessionId;
 
     /// Gives `frame` its position and queues it. Never waits for the disk; the order of the calls
-    /// is the order of the positions. Frames marked [`Frame::urgent`] may use the reserve that
-    /// keeps deletion, commits and layout possible when the journal is full for others.
+    /// is the order of the positions. [`Frame::urgency`] says how much of the reserve it may use
+    /// that keeps deletion, commits and layout possible when the journal is full for others.
     ///
     /// # Errors
     ///

@@ -127,9 +127,11 @@ impl Code for AppendError {
             Self::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
             Self::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
             Self::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
-            // Retriable, all three: room comes back when data has been laid out, and a new session
-            // is opened after one that failed.
-            Self::Full | Self::SessionOver(_) | Self::Storage(_) => ErrorCode::KafkaStorageError,
+            // Retriable, all of them: room comes back when data has been laid out, a new session
+            // is opened after one that failed, and what was refused comes again.
+            Self::Full | Self::SessionOver(_) | Self::Storage(_) | Self::OutOfTurn { .. } => {
+                ErrorCode::KafkaStorageError
+            }
             Self::NotLeader => ErrorCode::NotLeaderOrFollower,
             Self::Corrupt(_) => ErrorCode::CorruptMessage,
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_broker::{Broker, Node, Sent, Stores, TopicRef, TopicRequest};
+use millstream_broker::{Broker, Newest, Node, Sent, Stores, TopicRef, TopicRequest};
 use millstream_env::{DataDir, Env, HandClock, JournalSettings};
 use millstream_kafka::Door;
 use millstream_record::BatchBuilder;
@@ -63,7 +63,7 @@ impl World {
             };
             let records = builder.build().unwrap();
             let appended = self.broker.append(&topic, 0, &records, how).await.unwrap();
-            self.broker.wait_durable(appended.end).await.unwrap();
+            self.broker.wait_durable(Newest::At(appended.session, appended.end)).await.unwrap();
         }
     }
 

@@ -3,7 +3,8 @@
 //! The states are taken one by one while appends go on. Recovery replays from the frame that was the
 //! newest before the first was taken (a frame that is there, so that damage can't look like the end),
 //! and skips for each partition what its state has seen. The checkpoint may name
-//! nothing that a crash undoes: it is published when the newest frame in it is durable. What it
+//! nothing that a crash undoes: it is published when the newest frame in it is durable, and the one
+//! that recovery begins with. What it
 //! refers to in journals (batches that are in no segment) is kept, the rest is trimmed.
 
 use std::collections::BTreeMap;
@@ -61,7 +62,9 @@ impl Inner {
         let body = self.images(lsn, Arc::clone(&needs));
         self.blobs.store.upload(name.clone(), body).await?;
         let needs = std::mem::take(&mut *locked(&needs));
-        self.durable.wait(needs.durable).await?;
+        // The frame at `lsn` may be of a partition that is deleted, which no state tells of.
+        let first = Lsn(if lsn.0 > 0 { lsn.0 + 1 } else { 0 });
+        self.durable.wait(needs.durable.max(first)).await?;
         if self.durable.is_over() {
             return Err(SessionOver.into());
         }
@@ -71,9 +74,10 @@ impl Inner {
         let former = progress.checkpoint.replace(name);
         progress.checkpoint_end = Some(end);
         progress.replayed_bytes = 0;
+        // Neither may keep the other from giving back space.
+        let deleted = self.blobs.store.delete(former.into_iter().collect()).await;
         self.trim(lsn, &needs.frames).await?;
-        self.blobs.store.delete(former.into_iter().collect()).await?;
-        Ok(())
+        Ok(deleted?)
     }
 
     /// The checkpoint's bytes. Takes the states as it goes.

@@ -155,7 +155,8 @@ impl Durable {
         }
     }
 
-    fn end(&self, why: &JournalState) {
+    /// Tells everybody who waits that nothing will be durable any more.
+    pub(crate) fn end(&self, why: &JournalState) {
         if let JournalState::Failed(why) = why {
             tracing::error!(%why, "the journal failed: the session is over");
         }

@@ -2,7 +2,7 @@
 
 use millstream_env::{BlobError, JournalError, MetaError};
 use millstream_types::{
-    DecodeError, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, SessionId,
+    DecodeError, LeaderEpoch, Lsn, Offset, PartitionId, ProducerEpoch, ProducerId, SessionId,
 };
 
 use crate::partition::Ends;
@@ -24,6 +24,19 @@ pub enum AppendError {
         /// The sequence number that the batch should have begun with.
         expected: i32,
         /// What it began with.
+        found: i32,
+    },
+    /// A batch of the same producer with a lower sequence number was refused just now, and nothing
+    /// else is known of it here: that one must come first. A retry will do.
+    #[error(
+        "producer {producer} sent sequence number {found}; {refused} was refused and comes first"
+    )]
+    OutOfTurn {
+        /// Who sent it.
+        producer: ProducerId,
+        /// The sequence number of the batch that was refused.
+        refused: i32,
+        /// What the batch began with.
         found: i32,
     },
     /// A newer incarnation of the producer has written already.
@@ -67,6 +80,21 @@ pub enum AppendError {
     /// The journal refused for a reason of its storage.
     #[error("the journal refused: {0}")]
     Storage(String),
+}
+
+impl AppendError {
+    /// Whether the same batch may be taken later.
+    pub(crate) const fn passes(&self) -> bool {
+        match self {
+            Self::Full | Self::SessionOver(_) | Self::Storage(_) | Self::OutOfTurn { .. } => true,
+            Self::OutOfOrderSequence { .. }
+            | Self::InvalidProducerEpoch { .. }
+            | Self::InvalidTxnState { .. }
+            | Self::CoordinatorFenced { .. }
+            | Self::NotLeader
+            | Self::Corrupt(_) => false,
+        }
+    }
 }
 
 /// Why nothing was read.
@@ -130,6 +158,18 @@ pub enum OpenError {
     /// The checkpoint that the metadata log names can't be read.
     #[error("checkpoint: {0}")]
     Checkpoint(String),
+    /// Frames that the checkpoint relies on are not in the journal.
+    #[error(
+        "the journal of session {session} does not reach position {lsn}, which the newest \
+         checkpoint relies on: it is lost, or another one is in its place. Put back the journal \
+         that belongs to this data (is something not mounted?), or restore a backup of all of it"
+    )]
+    JournalLost {
+        /// Whose journal.
+        session: SessionId,
+        /// The position.
+        lsn: Lsn,
+    },
     /// A blob store operation failed.
     #[error(transparent)]
     Blob(#[from] BlobError),

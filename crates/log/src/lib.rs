@@ -16,8 +16,8 @@
 //! * A blob is deleted only when frames that let go of it are durable and no reader holds it; a part of
 //!   a journal only when a published checkpoint covers it and no reader is in it.
 //! * When the session is over (its journal failed), appends and waiters get [`SessionOver`], reads of
-//!   what is durable go on, and maintenance stops. Another [`Log`] is then opened over the same
-//!   stores, under the next session, while this one still reads.
+//!   what is durable go on, and maintenance stops. After [`Log::retire`] another [`Log`] is opened over
+//!   the same stores, under the next session, while this one still reads; then it is superseded.
 
 mod blobs;
 mod checkpoint;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use millstream_env::{Env, Journal, JournalError, JournalStore};
+use millstream_env::{Env, Journal, JournalError, JournalState, JournalStore};
 use millstream_types::{Lsn, PartitionId, SessionId, Timestamp, TopicId};
 use tokio::sync::Notify;
 
@@ -55,6 +55,7 @@ pub(crate) struct Inner {
     /// The position of the newest frame.
     pub(crate) newest: AtomicU64,
     closing: AtomicBool,
+    superseded: AtomicBool,
     watcher_next: AtomicU64,
 }
 
@@ -195,14 +196,47 @@ impl Log {
         self.inner.durable.wait(lsn)
     }
 
-    /// Completes when the session is over: closed, or its journal failed. Another one must then be
-    /// opened over the same stores; this one still reads what is durable.
-    pub async fn over(&self) {
+    /// Completes when the session is over, and says why: closed, or its journal failed. Another one
+    /// must then be opened over the same stores; this one still reads what is durable. Keeps nothing
+    /// alive.
+    pub fn over(&self) -> impl Future<Output = JournalState> + Send + 'static + use<> {
         let mut status = self.inner.journal.status();
-        while status.borrow_and_update().state == millstream_env::JournalState::Open {
-            if status.changed().await.is_err() {
-                return;
+        async move {
+            match status.wait_for(|status| status.state != JournalState::Open).await {
+                Ok(status) => status.state.clone(),
+                // The writer is gone without a word, with its runtime.
+                Err(_) => JournalState::Closed,
             }
+        }
+    }
+
+    /// Ends the work behind, after the session is over: when this returns, this log deletes, trims
+    /// and publishes nothing any more, and the next session may be opened.
+    pub async fn retire(&self) {
+        self.inner.closing.store(true, Ordering::SeqCst);
+        self.inner.due.notify_one();
+        // Whoever has it does not look again before the end of its round.
+        drop(self.inner.maintenance.lock().await);
+    }
+
+    /// Takes over from `former`, whose session is over, which batches its producers must send again
+    /// before others: without that, a batch that was sent behind a lost one could get in front of it.
+    pub fn inherit(&self, former: &Self) {
+        let durable = former.inner.durable.done();
+        let now = self.inner.env.clock.expiry();
+        for old in former.inner.all() {
+            let Some(new) = reading(&self.inner.partitions).get(&old.id).cloned() else { continue };
+            let unsure = locked(&old.state).producers.unsure(durable, now);
+            locked(&new.state).producers.inherit(unsure);
+        }
+    }
+
+    /// The next session serves from now on: whoever watches a partition of this one is woken, and
+    /// finds that [`Partition::is_superseded`].
+    pub fn supersede(&self) {
+        self.inner.superseded.store(true, Ordering::SeqCst);
+        for shared in self.inner.all() {
+            locked(&shared.state).notify();
         }
     }
 
@@ -294,6 +328,7 @@ impl Inner {
             counters: Counters::default(),
             newest: AtomicU64::new(0),
             closing: AtomicBool::new(false),
+            superseded: AtomicBool::new(false),
             watcher_next: AtomicU64::new(0),
         }
     }
@@ -303,9 +338,14 @@ impl Inner {
         reading(&self.partitions).values().cloned().collect()
     }
 
-    /// Whether [`Log::close`] was called.
+    /// Whether [`Log::close`] or [`Log::retire`] was called.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Whether [`Log::supersede`] was called.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::SeqCst)
     }
 
     pub(crate) fn next_watcher(&self) -> u64 {

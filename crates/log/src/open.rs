@@ -5,11 +5,11 @@
 //! read in place and laid out later. The time this takes is bounded by the journal, not by the log.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use millstream_env::{BlobName, BlobStore, Env, FrameAt, JournalStore};
+use millstream_env::{BlobName, BlobStore, Env, FrameAt, JournalState, JournalStore};
 use millstream_record::checkpoint::{CHUNK_HEAD_SIZE, ChunkHead, PartitionImage, decode_header};
 use millstream_record::file::FILE_HEADER_SIZE;
 use millstream_record::frame::{Frame, FrameBody};
@@ -34,6 +34,8 @@ struct Recovery<'a> {
     specs: BTreeMap<PartitionId, PartitionSpec>,
     states: BTreeMap<PartitionId, PartitionState>,
     trim: Option<Trim>,
+    /// How far the journal of each session must reach for the checkpoint to hold.
+    reach: BTreeMap<SessionId, Lsn>,
     replayed_bytes: u64,
 }
 
@@ -66,6 +68,7 @@ impl Log {
             specs: partitions.into_iter().map(|spec| (spec.id, spec)).collect(),
             states: BTreeMap::new(),
             trim,
+            reach: BTreeMap::new(),
             replayed_bytes: 0,
         };
         if let Some(former) = former {
@@ -88,12 +91,31 @@ impl Log {
             partitions,
             progress,
         }));
-        inner.env.spawn("log-durable", Arc::clone(&inner.durable).follow(status));
+        let (follow, guard) =
+            (Arc::clone(&inner.durable).follow(status), Follower(Arc::downgrade(&inner)));
+        inner.env.spawn("log-durable", async move {
+            let _guard = guard;
+            follow.await;
+        });
         if background {
             let work = maintenance::run(Arc::downgrade(&inner), Arc::clone(&inner.due));
             inner.env.spawn("log-maintenance", work);
         }
         Ok(Self { inner })
+    }
+}
+
+/// Ends the session when who follows the journal stops, by a mistake of ours too: nobody would hear of
+/// durability any more, and wait for ever.
+struct Follower(Weak<Inner>);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.durable.end(&JournalState::Closed);
+            // Takes no more frames from here on; that it is closed in the end need not be waited for.
+            drop(inner.journal.close());
+        }
     }
 }
 
@@ -106,14 +128,19 @@ impl Recovery<'_> {
         let at = |session| move |why| OpenError::Journal { session, why };
         if let Some(trim) = self.trim.clone() {
             self.load(&trim).await?;
+            if trim.lsn > Lsn(0) {
+                self.reaches(trim.session, Lsn(trim.lsn.0 + 1));
+            }
         }
         for (id, spec) in &self.specs {
             self.states.entry(*id).or_insert_with(|| PartitionState::new(spec.clone()));
         }
         let first = self.trim.as_ref().map_or(SessionId(0), |trim| trim.session);
         let sessions = journals.sessions().await.map_err(at(former))?;
+        let mut ends = BTreeMap::new();
         for session in sessions.into_iter().filter(|session| *session <= former) {
-            journals.seal(session).await.map_err(at(session))?;
+            let end = journals.seal(session).await.map_err(at(session))?;
+            ends.insert(session, end);
             if session < first {
                 continue;
             }
@@ -131,7 +158,28 @@ impl Recovery<'_> {
                 state.applied = Lsn(0);
             }
         }
+        self.check_reach(&ends)
+    }
+
+    /// Refuses journals that end before what the checkpoint relies on: the end of a journal that
+    /// lost its last group, or all of its files, looks like that of one that was never written.
+    fn check_reach(&self, ends: &BTreeMap<SessionId, Lsn>) -> Result<(), OpenError> {
+        for (&session, &lsn) in &self.reach {
+            if ends.get(&session).is_some_and(|end| *end >= lsn) {
+                continue;
+            }
+            let lost = OpenError::JournalLost { session, lsn };
+            if !self.settings.journal_may_lose {
+                return Err(lost);
+            }
+            tracing::warn!(error = %lost, "the journal was not flushed: going on with what there is");
+        }
         Ok(())
+    }
+
+    fn reaches(&mut self, session: SessionId, lsn: Lsn) {
+        let reach = self.reach.entry(session).or_default();
+        *reach = lsn.max(*reach);
     }
 
     /// Takes the states of a checkpoint.
@@ -166,9 +214,12 @@ impl Recovery<'_> {
 
     fn restore(&mut self, image: PartitionImage) -> Result<(), OpenError> {
         let partition = image.id;
-        let Some(spec) = self.specs.get(&partition) else { return Ok(()) };
+        let Some(spec) = self.specs.get(&partition).cloned() else { return Ok(()) };
+        for batch in &image.backlog {
+            self.reaches(batch.session, Lsn(batch.lsn.0.saturating_add(u64::from(batch.len))));
+        }
         let now = self.env.clock.monotonic();
-        let state = PartitionState::restore(spec.clone(), image, self.blobs, now)
+        let state = PartitionState::restore(spec, image, self.blobs, now)
             .map_err(|error| OpenError::Frame { partition, why: error.to_string() })?;
         self.states.insert(partition, state);
         Ok(())

@@ -7,7 +7,7 @@ use millstream_record::batch::Origin;
 use millstream_record::frame::{Frame, FrameBody};
 use millstream_record::layout::LayoutEntry;
 use millstream_record::{BatchHeader, StoredBatch, TimestampType, ValidBatch};
-use millstream_types::{DecodeError, LeaderEpoch, Lsn, Offset, PartitionId, Timestamp};
+use millstream_types::{DecodeError, LeaderEpoch, Lsn, Offset, PartitionId, SessionId, Timestamp};
 
 use crate::error::{AppendError, DeleteError, EpochEnd, SessionOver};
 use crate::log::Inner;
@@ -41,6 +41,8 @@ pub struct Appended {
     /// The append is durable when this is: wait for it ([`crate::Log::wait_durable`]) before you
     /// tell anybody.
     pub end: Lsn,
+    /// The session whose journal that is a position of.
+    pub session: SessionId,
     /// The time that the records were given, where the topic wants that.
     pub log_append_time: Option<Timestamp>,
     /// The first offset of the partition that is not deleted.
@@ -104,8 +106,8 @@ impl Partition {
     /// nobody can read them: wait for [`Appended::end`]. An exact retry of one of an idempotent
     /// producer's last five batches appends nothing and returns what the original returned.
     ///
-    /// Batches of [`Origin::Internal`] may use the space that is reserved for what must go on when
-    /// the journal is full.
+    /// Batches of [`Origin::Internal`] may use a part of the space that is reserved for what must go
+    /// on when the journal is full; the rest is for what gives space back.
     ///
     /// # Errors
     ///
@@ -130,7 +132,13 @@ impl Partition {
         let mut evicted = Vec::new();
         let appended = {
             let mut state = locked(&self.shared.state);
-            self.append_locked(&mut state, batches, (from, pinned), &mut evicted)
+            let appended = self.append_locked(&mut state, batches, (from, pinned), &mut evicted);
+            if let (Err(error), Origin::Client, Some(first)) = (&appended, from, batches.first())
+                && error.passes()
+            {
+                state.producers.note_refused(first.header(), self.log.env.clock.expiry());
+            }
+            appended
         };
         tail::evict(&evicted);
         appended
@@ -151,7 +159,7 @@ impl Partition {
         }
         let now = self.log.env.clock.wall();
         if let Some(sent) = judge(state, batches, from, self.log.env.clock.expiry())? {
-            return Ok(duplicate(sent, state.log_start));
+            return Ok(duplicate(sent, self.log.session, state.log_start));
         }
         let mut appended: Option<Appended> = None;
         for batch in batches {
@@ -166,6 +174,7 @@ impl Partition {
                 base_offset,
                 last_offset: header.last_offset(),
                 end,
+                session: self.log.session,
                 log_append_time: stamped.then_some(header.max_timestamp),
                 log_start: state.log_start,
                 duplicate: false,
@@ -238,6 +247,18 @@ impl Partition {
     #[must_use]
     pub fn is_deleted(&self) -> bool {
         locked(&self.shared.state).deleted
+    }
+
+    /// Whether the next session serves the partition: this handle only keeps what it has.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        self.log.is_superseded()
+    }
+
+    /// The session in which the partition is led.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.log.session
     }
 
     /// The largest leader epoch at or below `epoch` and where it ends, as far as that is durable;
@@ -361,12 +382,13 @@ const fn out_of_order(header: &BatchHeader, expected: i32) -> AppendError {
     }
 }
 
-fn duplicate((first, last): (Sent, Sent), log_start: Offset) -> Appended {
+fn duplicate((first, last): (Sent, Sent), session: SessionId, log_start: Offset) -> Appended {
     let time = first.batch.log_append_time;
     Appended {
         base_offset: first.batch.base,
         last_offset: last.batch.last,
         end: last.end,
+        session,
         log_append_time: (time.0 >= 0).then_some(time),
         log_start,
         duplicate: true,

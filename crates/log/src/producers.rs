@@ -3,7 +3,8 @@
 //! The rules are Kafka's (`ProducerStateManager`, `ProducerAppendInfo`): the last five batches of
 //! an epoch are remembered, and an exact retry of one is answered like the original; otherwise a
 //! batch must follow the last one, where 2^31 - 1 is followed by 0; a new epoch begins at 0; of a
-//! producer that is not remembered any sequence number is taken.
+//! producer that is not remembered any sequence number is taken, unless a batch of it with a lower one
+//! was refused just now (as Kafka's `VerificationStateEntry` does): that one comes again, and in front.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,12 @@ use millstream_record::checkpoint::{PRODUCER_BATCHES, ProducerImage, SentBatch};
 use millstream_types::{Lsn, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 use crate::error::AppendError;
+
+/// Of so many producers that are not remembered it is known that a batch was refused.
+const REFUSED_MAX: usize = 1_000;
+
+/// A batch that was refused is waited for this long. Kafka's producers give up after two minutes.
+const REFUSED_FOR: Duration = Duration::from_mins(2);
 
 /// A batch that is remembered, and where the journal must have got to for it to be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +50,16 @@ pub(crate) struct Ended {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Producers {
     by_id: BTreeMap<ProducerId, Producer>,
+    /// In memory only: what was refused of producers that are not in `by_id`.
+    refused: BTreeMap<ProducerId, Refused>,
+}
+
+/// The first batch that a producer must send again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    epoch: ProducerEpoch,
+    sequence: i32,
+    at: Timestamp,
 }
 
 /// What is to be done with a batch that may be appended.
@@ -112,6 +129,15 @@ impl Producer {
     }
 }
 
+impl Refused {
+    /// Whether the batch is behind the one that was refused.
+    fn precedes(&self, header: &BatchHeader, now: Timestamp) -> bool {
+        self.epoch == header.producer_epoch
+            && header.base_sequence > self.sequence
+            && now < self.at.plus(REFUSED_FOR)
+    }
+}
+
 impl Producers {
     pub(crate) fn from_images(images: Vec<ProducerImage>) -> Self {
         let by_id = images.into_iter().map(|image| {
@@ -126,7 +152,7 @@ impl Producers {
             };
             (image.id, producer)
         });
-        Self { by_id: by_id.collect() }
+        Self { by_id: by_id.collect(), refused: BTreeMap::new() }
     }
 
     pub(crate) fn images(&self) -> Vec<ProducerImage> {
@@ -142,8 +168,61 @@ impl Producers {
     ) -> Result<Verdict, AppendError> {
         match self.by_id.get(&header.producer_id) {
             Some(producer) if !producer.idle(now, expiry) => producer.verdict(header),
-            // Forgotten or never seen: where it goes on can't be known.
-            _ => Ok(Verdict::Next),
+            // Forgotten or never seen: where it goes on can't be known, but for what was refused.
+            _ => match self.refused.get(&header.producer_id) {
+                Some(refused) if refused.precedes(header, now) => Err(AppendError::OutOfTurn {
+                    producer: header.producer_id,
+                    refused: refused.sequence,
+                    found: header.base_sequence,
+                }),
+                _ => Ok(Verdict::Next),
+            },
+        }
+    }
+
+    /// A client's batch was refused for a reason that passes: batches behind it, which may be on their
+    /// way already, must not get in front.
+    pub(crate) fn note_refused(&mut self, header: &BatchHeader, now: Timestamp) {
+        if header.producer_id.0 >= 0 && header.base_sequence >= 0 {
+            let (epoch, sequence) = (header.producer_epoch, header.base_sequence);
+            self.refuse(header.producer_id, Refused { epoch, sequence, at: now });
+        }
+    }
+
+    /// What producers must send again when only what is below `durable` is left.
+    pub(crate) fn unsure(&self, durable: Lsn, now: Timestamp) -> Vec<(ProducerId, Refused)> {
+        let lost = self.by_id.iter().filter_map(|(id, producer)| {
+            let first = producer.batches.iter().find(|sent| sent.end > durable)?;
+            let (epoch, sequence) = (producer.epoch, first.batch.base_sequence);
+            Some((*id, Refused { epoch, sequence, at: now }))
+        });
+        lost.chain(self.refused.iter().map(|(id, refused)| (*id, *refused))).collect()
+    }
+
+    /// Waits for what [`Producers::unsure`] said of the session before.
+    pub(crate) fn inherit(&mut self, unsure: Vec<(ProducerId, Refused)>) {
+        for (id, refused) in unsure {
+            self.refuse(id, refused);
+        }
+    }
+
+    fn refuse(&mut self, id: ProducerId, refused: Refused) {
+        // What is remembered of a producer says what comes next.
+        if self.by_id.contains_key(&id) {
+            return;
+        }
+        if self.refused.len() >= REFUSED_MAX && !self.refused.contains_key(&id) {
+            let oldest = self.refused.iter().min_by_key(|(_, refused)| refused.at);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                self.refused.remove(&oldest);
+            }
+        }
+        let first = self.refused.entry(id).or_insert(refused);
+        if refused.epoch > first.epoch {
+            *first = refused;
+        } else if refused.epoch == first.epoch {
+            first.sequence = first.sequence.min(refused.sequence);
+            first.at = first.at.max(refused.at);
         }
     }
 
@@ -182,6 +261,7 @@ impl Producers {
         now: Timestamp,
         memory: Memory,
     ) -> Option<Offset> {
+        self.refused.remove(&header.producer_id);
         let idle =
             self.by_id.get(&header.producer_id).is_some_and(|known| known.idle(now, memory.expiry));
         if idle {

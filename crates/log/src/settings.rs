@@ -45,6 +45,9 @@ pub struct LogSettings {
     /// Whether the engine looks by itself. Tests switch it off and call
     /// [`Log::maintain`](crate::Log::maintain). Default: it does.
     pub background: bool,
+    /// Whether a power cut may take what the journal said was durable: its end may then be missing,
+    /// and recovery goes on with what there is. Default: it may not.
+    pub journal_may_lose: bool,
     /// The most producers that a partition remembers; the longest idle go first, and may then
     /// have a retry stored twice. Default: 10,000.
     pub producer_ids_max: usize,
@@ -130,6 +133,7 @@ impl Default for LogSettings {
             checkpoint_bytes: 256 * MIB,
             maintenance_interval: Duration::from_secs(1),
             background: true,
+            journal_may_lose: false,
             producer_ids_max: 10_000,
         }
     }

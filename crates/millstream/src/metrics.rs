@@ -75,6 +75,11 @@ impl Collector for BrokerCollector {
             ("millstream_laid_out_bytes", "Bytes of batches laid out", log.laid_bytes),
             ("millstream_checkpoints", "Checkpoints taken", log.checkpoints),
             ("millstream_cold_reads", "Reads from segments", log.cold_reads),
+            (
+                "millstream_log_recoveries",
+                "Sessions of the log that failed and were recovered without a restart",
+                self.broker.recoveries(),
+            ),
             ("millstream_journal_reads", "Reads from the journal", log.journal_reads),
         ];
         for (name, help, value) in counters {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use anyhow::{anyhow, bail};
 use millstream_broker::config::{
@@ -65,7 +65,8 @@ pub struct Server {
     door: Door,
     kafka_address: Option<SocketAddr>,
     http_address: Option<SocketAddr>,
-    ready: watch::Sender<bool>,
+    /// Gone when the server stops: nothing makes it ready again then.
+    ready: Arc<watch::Sender<bool>>,
     stop: watch::Sender<bool>,
 }
 
@@ -121,7 +122,8 @@ impl Server {
             let accepting = door.clone();
             env.spawn("kafka listener", async move { accepting.listen(listener).await });
         }
-        ready.send_replace(true);
+        let ready = Arc::new(ready);
+        env.spawn("readiness", follow_readiness(broker.ready(), Arc::downgrade(&ready)));
         Ok(Self { broker, door, kafka_address, http_address, ready, stop })
     }
 
@@ -150,8 +152,9 @@ impl Server {
     }
 
     /// Takes no more requests, makes everything durable, and frees port and data directory.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.ready.send_replace(false);
+        drop(std::mem::take(&mut self.ready));
         self.door.close().await;
         self.broker.close().await;
         self.stop.send_replace(true);
@@ -217,6 +220,18 @@ async fn listen(at: Option<SocketAddr>, option: &str) -> anyhow::Result<Option<T
 
 fn address(listener: Option<&TcpListener>) -> anyhow::Result<Option<SocketAddr>> {
     Ok(listener.map(TcpListener::local_addr).transpose()?)
+}
+
+/// Says that clients are served while the broker can write.
+async fn follow_readiness(mut broker: watch::Receiver<bool>, pages: Weak<watch::Sender<bool>>) {
+    loop {
+        let Some(ready) = pages.upgrade() else { return };
+        ready.send_replace(*broker.borrow_and_update());
+        drop(ready);
+        if broker.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn serve_http(

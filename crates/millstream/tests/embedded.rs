@@ -11,7 +11,7 @@ use millstream_broker::groups::{
     Command, Commit, CommitPartition, CommitTopic, FetchTopic, Reply, Speaker,
 };
 use millstream_broker::log::Isolation;
-use millstream_broker::{Broker, Sent, Topic, TopicRef, TopicRequest};
+use millstream_broker::{Broker, Newest, Sent, Topic, TopicRef, TopicRequest};
 use millstream_record::BatchBuilder;
 use millstream_types::{LeaderEpoch, Monotonic, Offset, ProducerEpoch, ProducerId, Timestamp};
 
@@ -36,7 +36,7 @@ fn sent(buffer_bytes: usize) -> Sent {
 
 async fn append(broker: &Broker, topic: &Topic, records: Bytes) -> Offset {
     let appended = broker.append(topic, 0, &records, sent(records.len())).await.expect("appends");
-    broker.wait_durable(appended.end).await.expect("durable");
+    broker.wait_durable(Newest::At(appended.session, appended.end)).await.expect("durable");
     appended.base_offset
 }
 

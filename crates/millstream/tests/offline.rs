@@ -11,11 +11,11 @@ use bytes::Bytes;
 use clap::Parser;
 use millstream::commands::log::{LogCommand, run_to};
 use millstream::{Server, ServerConfig};
-use millstream_broker::{Sent, TopicRef, TopicRequest};
+use millstream_broker::{Newest, Sent, TopicRef, TopicRequest};
 use millstream_env::{DataDir, Env};
 use millstream_record::batch::{StoredBatch, scan, split};
 use millstream_record::{BatchBuilder, Compression, Header};
-use millstream_types::{Lsn, Monotonic, ProducerEpoch, ProducerId, Timestamp};
+use millstream_types::{Monotonic, ProducerEpoch, ProducerId, Timestamp};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -51,7 +51,7 @@ fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-async fn append(server: &Server, partition: i32, batch: Bytes) -> Lsn {
+async fn append(server: &Server, partition: i32, batch: Bytes) -> Newest {
     let topic = server.broker().topic(TopicRef::Name("orders")).unwrap();
     let buffer_bytes = batch.len();
     let how = Sent {
@@ -60,7 +60,8 @@ async fn append(server: &Server, partition: i32, batch: Bytes) -> Lsn {
         buffer_bytes,
         patience: Monotonic(u64::MAX),
     };
-    server.broker().append(&topic, partition, &batch, how).await.unwrap().end
+    let appended = server.broker().append(&topic, partition, &batch, how).await.unwrap();
+    Newest::At(appended.session, appended.end)
 }
 
 fn small(number: i64) -> Bytes {
@@ -97,7 +98,7 @@ async fn furnish(server: &Server) {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), laid).await.expect("a segment is written");
-    let mut end = Lsn(0);
+    let mut end = Newest::Nothing;
     for number in 0..10 {
         end = append(server, 0, small(number)).await;
         if number < 4 {

@@ -62,6 +62,17 @@ pub struct Frame {
     pub urgent: bool,
 }
 
+/// How much of the space that a journal keeps back a frame may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// None of it: what clients produce.
+    Client,
+    /// A part of it: what must go on while clients are refused, offset commits above all.
+    Internal,
+    /// All of it: what gives space back. It must find room whatever else was written.
+    Layout,
+}
+
 /// What a frame says. The tags are persisted and must be kept stable.
 ///
 /// Reserved for later: 3 `RefBatch` (a batch whose bytes are in another session's journal), 4
@@ -104,6 +115,16 @@ pub enum FrameError {
 }
 
 impl Frame {
+    /// Which part of the reserve the frame may use.
+    #[must_use]
+    pub const fn urgency(&self) -> Urgency {
+        match (&self.body, self.urgent) {
+            (_, false) => Urgency::Client,
+            (FrameBody::Batch(_), true) => Urgency::Internal,
+            (FrameBody::Layout(_), true) => Urgency::Layout,
+        }
+    }
+
     /// How many bytes [`Frame::encode`] yields.
     #[must_use]
     pub fn encoded_size(&self) -> usize {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_broker::log::{Appended, Isolation};
 use millstream_broker::{
-    Answer, Bounds, Broker, FetchError, Fetched, Node, ProduceError, Sent, Stores, Topic, TopicRef,
-    TopicRequest, Want,
+    Answer, Bounds, Broker, FetchError, Fetched, Newest, Node, ProduceError, Sent, Stores, Topic,
+    TopicRef, TopicRequest, Want,
 };
 use millstream_env::{DataDir, Env, HandClock, JournalSettings};
 use millstream_record::BatchBuilder;
@@ -109,7 +109,7 @@ impl World {
     /// Appends one batch, which is visible then.
     pub(crate) async fn put(&self, index: i32, size: usize) {
         let appended = self.append(index, &batch(size)).await.unwrap();
-        self.broker.wait_durable(appended.end).await.unwrap();
+        self.broker.wait_durable(Newest::At(appended.session, appended.end)).await.unwrap();
     }
 
     pub(crate) fn want(&self, partition: i32, from: i64, bytes_max: usize) -> Want {

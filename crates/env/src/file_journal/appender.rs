@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 
 use futures_util::future::BoxFuture;
-use millstream_record::frame::{EncodedFrame, Frame};
+use millstream_record::frame::{EncodedFrame, Frame, Urgency};
 use millstream_record::journal::{GROUP_HEADER_SIZE, GroupKind, Stream, align_up};
-use millstream_types::{Lsn, SessionId};
+use millstream_types::{Lsn, Monotonic, SessionId};
 use tokio::sync::{Notify, watch};
 
 use super::files::Files;
@@ -62,6 +62,8 @@ pub(super) struct Open {
     pub(super) preparing: bool,
     /// Whether there was no room for another file, and nothing says that there is now.
     pub(super) starved: bool,
+    /// Before then a disk that was full is not asked for another file by appends.
+    pub(super) retry_at: Monotonic,
     /// Whether the writer waits to be woken.
     pub(super) sleeping: bool,
 }
@@ -138,6 +140,7 @@ impl Shared {
     pub(super) fn room_came_back(&self) {
         let mut open = lock(&self.open);
         open.starved = false;
+        open.retry_at = Monotonic(0);
         let wakes = open.wants_file() && std::mem::take(&mut open.sleeping);
         drop(open);
         if wakes {
@@ -159,7 +162,7 @@ impl Shared {
         let encoded = frame
             .encode(self.stream.session, place.lsn)
             .map_err(|error| JournalError::Corrupt(error.to_string()))?;
-        let room = self.check_room(&mut open, size, frame.urgent, place.next);
+        let room = self.check_room(&mut open, size, frame.urgency(), place.next);
         if room.is_ok() {
             open.put(&encoded, &place);
         }
@@ -177,19 +180,25 @@ impl Shared {
         &self,
         open: &mut Open,
         size: usize,
-        urgent: bool,
+        urgency: Urgency,
         end: u64,
     ) -> Result<(), JournalError> {
-        let most = self.settings.pending_bytes_max;
-        // What is urgent unblocks others, so that it may go over, but not without bound.
-        let most = if urgent { most.saturating_mul(2) } else { most };
+        let (most, reserve) = (self.settings.pending_bytes_max, self.settings.reserve());
+        // What is urgent unblocks others, so that it may go over, but not without bound; and what
+        // gives space back must not find the reserve used up by commits.
+        let (most, reserve) = match urgency {
+            Urgency::Client => (most, reserve),
+            Urgency::Internal => (most.saturating_mul(2), reserve / 2),
+            Urgency::Layout => (most.saturating_mul(3), 0),
+        };
         if open.pending > 0 && open.pending.saturating_add(size) > most {
             return Err(JournalError::Full);
         }
-        let reserve = if urgent { 0 } else { self.settings.reserve() };
         if end + reserve > open.ready {
             open.wanted = open.wanted.max(end + reserve);
-            open.starved = false;
+            if self.env.clock.monotonic() >= open.retry_at {
+                open.starved = false;
+            }
             return Err(JournalError::Full);
         }
         Ok(())
@@ -212,6 +221,7 @@ impl Open {
             wanted: 0,
             preparing: false,
             starved: false,
+            retry_at: Monotonic(0),
             sleeping: false,
         }
     }

@@ -10,7 +10,9 @@
 //! A file gets its name after its header is durable, and its name is durable before anything is
 //! written behind the header. Files of a session are prepared one after the other and recycled
 //! from the oldest, so that a gap is what a power cut left of recycling: what is below it was not
-//! needed any more. Only behind a seal are files recycled whatever is before them.
+//! needed any more. Or a file was lost, and then those below it may be all that is left: they are
+//! hidden, and recycled when somebody says that they are not needed. Only behind a seal are files
+//! recycled whatever is before them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -52,6 +54,8 @@ struct State {
     sessions: BTreeMap<SessionId, View>,
     seals: BTreeMap<SessionId, Lsn>,
     free: Vec<String>,
+    /// Files to be used again once their names are durable.
+    renamed: Vec<String>,
     next_number: u64,
 }
 
@@ -62,6 +66,8 @@ pub(super) struct View {
     pub(super) area: u64,
     /// By sequence, without gaps; not empty.
     pub(super) files: Arc<FileMap>,
+    /// Those before a gap.
+    hidden: Arc<FileMap>,
     /// What was durable when the session ended, if it was written by this process.
     pub(super) ended: Option<Lsn>,
 }
@@ -85,6 +91,11 @@ impl View {
     /// The first position that there is a file for.
     pub(super) fn start(&self) -> u64 {
         self.files.keys().next().map_or(0, |sequence| sequence * self.area)
+    }
+
+    /// How many files it has.
+    fn count(&self) -> usize {
+        self.files.len() + self.hidden.len()
     }
 
     /// The first position that there is no file for any more.
@@ -142,7 +153,8 @@ impl Files {
     }
 
     pub(super) fn view(&self, session: SessionId) -> Result<View, JournalError> {
-        lock(&self.state).sessions.get(&session).cloned().ok_or_else(|| {
+        let view = lock(&self.state).sessions.get(&session).cloned();
+        view.filter(|view| !view.files.is_empty()).ok_or_else(|| {
             JournalError::Storage(format!("session {session} has no files in this journal"))
         })
     }
@@ -160,7 +172,7 @@ impl Files {
     pub(super) fn usage(&self, session: SessionId, end: Lsn) -> (u64, u64) {
         let state = lock(&self.state);
         let used = state.sessions.iter().map(|(&of, view)| {
-            let all = view.files.len() as u64 * view.area;
+            let all = view.count() as u64 * view.area;
             let unused = if of == session { view.end().saturating_sub(end.0) } else { 0 };
             all.saturating_sub(unused)
         });
@@ -170,7 +182,7 @@ impl Files {
     /// Whether one more file may be made.
     pub(super) fn may_grow(&self) -> bool {
         let state = lock(&self.state);
-        state.sessions.values().map(|view| view.files.len()).sum::<usize>() < self.files_max
+        state.sessions.values().map(View::count).sum::<usize>() < self.files_max
     }
 
     /// Makes the first file of a new session.
@@ -215,9 +227,14 @@ impl Files {
             self.disk.sync_dir(DIR)?;
             Ok((file, zeroed))
         });
-        if made.is_err() && is_new {
+        match &made {
             // Best effort, to give back the space; the next start removes it in any case.
-            let _ = self.disk.remove(&path);
+            Err(_) if is_new => drop(self.disk.remove(&path)),
+            // Another failure may be the file's own fault. The next start tries it again.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                lock(&self.state).free.push(path);
+            }
+            _ => {}
         }
         let (file, zeroed) = made?;
         self.add(stream, sequence, self.area, file);
@@ -312,7 +329,7 @@ impl Files {
         Ok(seal)
     }
 
-    /// Takes over what was found, but for what a crash left half recycled.
+    /// Takes over what was found, but for what lies behind a seal, and hides what is before a gap.
     fn drop_leftovers(&self, state: State) -> Result<(), JournalError> {
         let sessions: Vec<_> = state.sessions.keys().copied().collect();
         *lock(&self.state) = state;
@@ -321,12 +338,9 @@ impl Files {
             if let Some(end) = self.sealed(session) {
                 self.recycle(session, |start, _| start >= end.0)?;
             }
-            let Ok(view) = self.view(session) else { continue };
-            let newest_first = view.files.keys().rev().copied();
-            let first = newest_first
-                .reduce(|run, sequence| if sequence + 1 == run { sequence } else { run });
-            let first_needed = first.unwrap_or(0) * view.area;
-            self.recycle(session, |start, _| start < first_needed)?;
+            if let Some(view) = lock(&self.state).sessions.get_mut(&session) {
+                view.hide();
+            }
         }
         self.forget_seals()
     }
@@ -337,44 +351,60 @@ impl Files {
         session: SessionId,
         which: impl Fn(u64, u64) -> bool,
     ) -> Result<(), JournalError> {
-        let mut state = lock(&self.state);
-        let Some(view) = state.sessions.get_mut(&session) else { return Ok(()) };
-        let area = view.area;
-        let chosen: Vec<u64> = view
-            .files
-            .keys()
-            .copied()
-            .filter(|sequence| which(sequence * area, (sequence + 1) * area))
-            .collect();
-        if chosen.is_empty() {
-            return Ok(());
-        }
-        let files = Arc::make_mut(&mut view.files);
-        for sequence in &chosen {
-            files.remove(sequence);
-        }
-        if files.is_empty() {
-            state.sessions.remove(&session);
-        }
-        let first_number = state.next_number;
-        state.next_number += chosen.len() as u64;
-        drop(state);
-        // A file of another size than those made now is of no use any more.
-        let reuse = area == self.area;
-        let mut free = Vec::new();
-        for (number, sequence) in (first_number..).zip(chosen) {
-            let path = piece_path(session, sequence);
-            if reuse {
-                let to = format!("{DIR}/free-{number:020}");
-                self.disk.rename(&path, &to).map_err(storage)?;
-                free.push(to);
-            } else {
-                self.disk.remove(&path).map_err(storage)?;
+        let Some((view, chosen)) = self.take(session, which) else { return Ok(()) };
+        for (nth, sequence) in chosen.iter().enumerate() {
+            if let Err(error) = self.free(session, *sequence, view.area) {
+                lock(&self.state).put_back(session, &view, &chosen[nth..]);
+                return Err(storage(error));
             }
         }
         // Before they are used again: no power cut may bring back an old name for new content.
         self.disk.sync_dir(DIR).map_err(storage)?;
-        lock(&self.state).free.extend(free);
+        let mut state = lock(&self.state);
+        let renamed = std::mem::take(&mut state.renamed);
+        state.free.extend(renamed);
+        Ok(())
+    }
+
+    /// Takes the files that `which` chooses away from `session`; returns what it had before, and
+    /// their sequences.
+    fn take(
+        &self,
+        session: SessionId,
+        which: impl Fn(u64, u64) -> bool,
+    ) -> Option<(View, Vec<u64>)> {
+        let mut state = lock(&self.state);
+        let view = state.sessions.get_mut(&session)?;
+        let (before, area) = (view.clone(), view.area);
+        let all = before.hidden.keys().chain(before.files.keys()).copied();
+        let chosen: Vec<u64> =
+            all.filter(|sequence| which(sequence * area, (sequence + 1) * area)).collect();
+        if chosen.is_empty() {
+            return None;
+        }
+        for sequence in &chosen {
+            Arc::make_mut(&mut view.files).remove(sequence);
+            Arc::make_mut(&mut view.hidden).remove(sequence);
+        }
+        if view.count() == 0 {
+            state.sessions.remove(&session);
+        }
+        Some((before, chosen))
+    }
+
+    /// Gives a file of `session` another name, or removes it when it has another size than those
+    /// made now.
+    fn free(&self, session: SessionId, sequence: u64, area: u64) -> io::Result<()> {
+        let path = piece_path(session, sequence);
+        if area != self.area {
+            return self.disk.remove(&path);
+        }
+        let mut state = lock(&self.state);
+        let to = format!("{DIR}/free-{:020}", state.next_number);
+        state.next_number += 1;
+        drop(state);
+        self.disk.rename(&path, &to)?;
+        lock(&self.state).renamed.push(to);
         Ok(())
     }
 
@@ -428,12 +458,49 @@ impl Files {
     }
 }
 
+impl View {
+    /// Hides what is before the last gap.
+    fn hide(&mut self) {
+        let newest_first = self.files.keys().rev().copied();
+        let first =
+            newest_first.reduce(|run, sequence| if sequence + 1 == run { sequence } else { run });
+        let files = Arc::make_mut(&mut self.files);
+        let needed = files.split_off(&first.unwrap_or(0));
+        self.hidden = Arc::new(std::mem::replace(files, needed));
+        if !self.hidden.is_empty() {
+            tracing::warn!(
+                session = %self.stream.session,
+                files = self.hidden.len(),
+                "the journal has a gap: what is before it is kept, but not read"
+            );
+        }
+    }
+}
+
 impl State {
+    /// Gives files back to `session` that were taken from `view`.
+    fn put_back(&mut self, session: SessionId, view: &View, sequences: &[u64]) {
+        let now = self.sessions.entry(session).or_insert_with(|| View {
+            files: Arc::default(),
+            hidden: Arc::default(),
+            ..view.clone()
+        });
+        for sequence in sequences {
+            if let Some(file) = view.files.get(sequence) {
+                Arc::make_mut(&mut now.files).insert(*sequence, Arc::clone(file));
+            }
+            if let Some(file) = view.hidden.get(sequence) {
+                Arc::make_mut(&mut now.hidden).insert(*sequence, Arc::clone(file));
+            }
+        }
+    }
+
     fn add(&mut self, stream: Stream, sequence: u64, area: u64, file: Arc<dyn DiskFile>) {
         let view = self.sessions.entry(stream.session).or_insert_with(|| View {
             stream,
             area,
             files: Arc::default(),
+            hidden: Arc::default(),
             ended: None,
         });
         Arc::make_mut(&mut view.files).insert(sequence, file);

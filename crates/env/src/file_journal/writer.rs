@@ -5,24 +5,29 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use millstream_record::journal::{BLOCK, align_up};
 use millstream_types::{Lsn, Monotonic};
+use tokio::sync::watch;
 
 use super::Durability;
 use super::appender::{Shared, Wake};
 use super::files::{View, ZERO_BYTES, storage};
 use super::group::Group;
 use crate::disk::{AlignedBuffer, DiskFile};
-use crate::journal::{JournalError, JournalState};
+use crate::journal::{JournalError, JournalState, JournalStatus};
 use crate::util::lock;
 
 /// How far ahead of the writing a new file is filled with zeros when there is nothing else to do,
 /// in bytes.
 const ZERO_AHEAD: u64 = 8 * 1024 * 1024;
+
+/// How long a disk that is full is left alone. Each try takes its last blocks for a moment, which others
+/// need to free some.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// After how long without work the memory of groups is given back.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
@@ -58,11 +63,42 @@ struct Written {
     began: Monotonic,
 }
 
+/// Ends the session when its writer dies without a word, by a mistake of ours: whoever waits would wait
+/// for ever.
+struct LastWord {
+    shared: Weak<Shared>,
+    status: Arc<watch::Sender<JournalStatus>>,
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        let died = JournalState::Failed("its writer has died".into());
+        if self.status.borrow().state != JournalState::Open {
+            return;
+        }
+        if let Some(shared) = self.shared.upgrade() {
+            shared.stop(died.clone());
+        }
+        self.status.send_modify(|status| status.state = died);
+    }
+}
+
+/// The same for who prepares a file: the writer would wait for it.
+struct Preparing(Arc<Shared>);
+
+impl Drop for Preparing {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop(JournalState::Failed("a file could not be prepared".into()));
+        }
+    }
+}
+
 /// Starts the writer of a new session, of whose first file `zeroed` bytes are written already.
 pub(super) fn start(shared: &Arc<Shared>, zeroed: u64) -> Result<(), JournalError> {
     let view = shared.files.view(shared.stream.session)?;
     let is_new = zeroed < view.area && !shared.files.in_memory();
-    let mut writer = Writer {
+    let writer = Writer {
         shared: Arc::clone(shared),
         view,
         written: None,
@@ -70,12 +106,19 @@ pub(super) fn start(shared: &Arc<Shared>, zeroed: u64) -> Result<(), JournalErro
         zeroed: is_new.then_some(zeroed),
         preparer: None,
     };
+    let last_word = LastWord { shared: Arc::downgrade(shared), status: Arc::clone(&shared.status) };
     match shared.wake {
         Wake::Thread(_) => {
             let builder = std::thread::Builder::new().name("journal".to_owned());
-            builder.spawn(move || writer.run()).map_err(storage)?;
+            let run = move || {
+                let _last_word = last_word;
+                writer.run();
+            };
+            builder.spawn(run).map_err(storage)?;
         }
         Wake::Task(_) => shared.env.spawn("journal", async move {
+            let _last_word = last_word;
+            let mut writer = writer;
             loop {
                 match writer.step() {
                     Step::Worked => tokio::task::yield_now().await,
@@ -166,7 +209,12 @@ impl Writer {
     }
 
     fn write_group(&mut self, group: &mut Group) -> io::Result<u64> {
-        let size = group.finish(self.shared.stream, self.durable) as u64;
+        // What was not flushed must not be missed after a power cut.
+        let flushed = match self.shared.settings.durability {
+            Durability::Flushed => self.durable,
+            Durability::Os => Lsn(0),
+        };
+        let size = group.finish(self.shared.stream, flushed) as u64;
         let area = self.view.area;
         let mut done = 0;
         while done < size {
@@ -234,8 +282,9 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let builder = std::thread::Builder::new().name("journal-files".to_owned());
         self.preparer = Some(builder.spawn(move || {
-            if let Err(error) = prepare_now(&shared) {
-                shared.stop(JournalState::Failed(error.to_string().into()));
+            let preparing = Preparing(shared);
+            if let Err(error) = prepare_now(&preparing.0) {
+                preparing.0.stop(JournalState::Failed(error.to_string().into()));
             }
         })?);
         Ok(())
@@ -300,6 +349,7 @@ fn prepare_now(shared: &Shared) -> io::Result<()> {
         }
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {
             open.starved = true;
+            open.retry_at = shared.env.clock.monotonic().plus(RETRY_AFTER);
             true
         }
         Err(error) => return Err(error),

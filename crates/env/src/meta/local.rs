@@ -162,10 +162,14 @@ impl Inner {
                 }
                 self.read_log(first)?
             }
-            None => {
-                let first = upto.map_or(1, |upto| upto + 1);
-                (self.new_log(first, None).map_err(storage)?, Vec::new())
-            }
+            // The log that a snapshot replaces is removed after the one behind it was made.
+            None => match upto {
+                Some(upto) => {
+                    let why = format!("the log that belongs to the snapshot {upto} is missing");
+                    return Err(MetaError::Corrupt(why));
+                }
+                None => (self.new_log(1, None).map_err(storage)?, Vec::new()),
+            },
         };
         if upto.is_some_and(|upto| upto >= state.next) {
             let why = format!("the log ends at entry {}, before its snapshot", state.next - 1);

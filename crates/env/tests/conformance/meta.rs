@@ -153,3 +153,23 @@ fn faults_lose_nothing_that_was_reported() {
         }
     });
 }
+
+#[test]
+fn a_snapshot_without_its_log_is_refused() {
+    everywhere(|place| async move {
+        let meta = place.open().meta();
+        for number in 1..4 {
+            meta.append(number, entry(number)).await.unwrap();
+        }
+        meta.snapshot(snapshot(2)).await.unwrap();
+        drop(meta);
+        let disk = place.disk();
+        for file in disk.list("meta").unwrap() {
+            if file.name.ends_with(".log") {
+                disk.remove(&format!("meta/{}", file.name)).unwrap();
+            }
+        }
+        let refused = place.open().meta().load().await;
+        assert!(matches!(refused, Err(MetaError::Corrupt(_))), "{refused:?}");
+    });
+}

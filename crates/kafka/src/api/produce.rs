@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use millstream_broker::log::Appended;
 use millstream_broker::record::Compression;
-use millstream_broker::{ProduceError, Sent, Topic, TopicRef};
-use millstream_types::{Lsn, Monotonic, Timestamp};
+use millstream_broker::{Newest, ProduceError, Sent, Topic, TopicRef};
+use millstream_types::{Monotonic, Timestamp};
 use millstream_wire::produce_request::{PartitionProduceData, TopicProduceData};
 use millstream_wire::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
@@ -31,7 +31,7 @@ const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
 pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Outcome<ProduceResponse> {
     let acks = request.acks;
-    let mut newest = Lsn(0);
+    let mut newest = Newest::default();
     let mut response = ProduceResponse::default();
     {
         let _turn = call.take_turn();
@@ -85,7 +85,7 @@ async fn append_topic(
     call: &Call,
     (acks, patience): (i16, Monotonic),
     request: TopicProduceData,
-    newest: &mut Lsn,
+    newest: &mut Newest,
 ) -> TopicProduceResponse {
     let by_id = call.version >= TOPIC_IDS_SINCE;
     let wanted = if by_id { TopicRef::Id(request.topic_id) } else { TopicRef::Name(&request.name) };
@@ -110,7 +110,7 @@ async fn append_partition(
     topic: &Topic,
     request: PartitionProduceData,
     patience: Monotonic,
-    newest: &mut Lsn,
+    newest: &mut Newest,
 ) -> PartitionProduceResponse {
     let index = request.index;
     let records = request.records.map(|records| records.to_bytes()).unwrap_or_default();
@@ -125,7 +125,7 @@ async fn append_partition(
     };
     match call.broker().append(topic, index, &records, how).await {
         Ok(appended) => {
-            *newest = (*newest).max(appended.end);
+            newest.add(appended.session, appended.end);
             succeeded(index, &appended)
         }
         Err(error) => refused(index, &error),

@@ -203,3 +203,31 @@ fn what_is_remembered_survives_a_checkpoint() {
     assert_eq!(again.send(&batch(1, 3, 0, 2, true)), Duplicate(0));
     assert_eq!(again.send(&batch(2, 0, 6, 1, false)), At(3));
 }
+
+/// Found in review: the first batches of a new producer, sent without waiting for answers, of which
+/// the first found no room for a moment and the second did: stored in front of it.
+#[test]
+fn what_is_behind_a_refused_batch_of_an_unknown_producer_waits_for_it() {
+    let mut driven = Driven::default();
+    let [a, b, c] = [0, 2, 4].map(|sequence| batch(1, 0, sequence, 2, false));
+    driven.producers.note_refused(b.header(), Timestamp(0));
+    driven.producers.note_refused(a.header(), Timestamp(0));
+    let verdict = |driven: &Driven, batch: &ValidBatch| {
+        driven.producers.verdict(batch.header(), Timestamp(driven.now), HOUR)
+    };
+    for behind in [&b, &c] {
+        let refused = verdict(&driven, behind);
+        assert!(matches!(refused, Err(AppendError::OutOfTurn { refused: 0, .. })), "{refused:?}");
+    }
+    // Others, and the producer's next incarnation, have nothing to do with it.
+    assert_eq!(driven.send(&batch(2, 0, 7, 1, false)), At(0));
+    assert_eq!(verdict(&driven, &batch(1, 1, 5, 1, false)), Ok(Verdict::Next));
+    assert_eq!(driven.send(&a), At(1));
+    assert_eq!(driven.send(&c), Expected(2));
+    assert_eq!(driven.send(&b), At(3));
+    assert_eq!(driven.send(&c), At(5));
+    // A producer that has given up is not waited for.
+    driven.producers.note_refused(batch(3, 0, 0, 1, false).header(), Timestamp(0));
+    driven.now = 2 * 60 * 1_000;
+    assert_eq!(driven.send(&batch(3, 0, 1, 1, false)), At(7));
+}

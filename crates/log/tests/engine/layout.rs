@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_env::BlobName;
 use millstream_env::disk::{Fault, FaultAt, Operation};
-use millstream_log::{Log, Origin};
+use millstream_log::{AppendError, Log, Origin};
 use millstream_record::file::{FileHeader, FileKind};
 use millstream_record::run::Run;
 use millstream_record::segment::{FOOTER_SIZE, Footer};
@@ -56,6 +56,35 @@ fn large_runs_get_a_segment_small_ones_share_a_pack_when_they_are_due() {
         assert_eq!(whose, [1, 2]);
         let stats = log.stats();
         assert_eq!((stats.backlog_bytes, stats.segments, stats.blobs), (0, 3, 2));
+    });
+}
+
+/// Found in review: each commit that is flushed by itself takes a block of the reserve. When they had
+/// used it up, the frames that would have given space back were refused too, for good.
+#[test]
+fn commits_can_not_lock_layout_out() {
+    run(async {
+        let mut world = World::new(1, 2);
+        let log = world.open().await.unwrap();
+        for (index, from, size) in [(0, Origin::Client, 9_000), (1, Origin::Internal, 100)] {
+            let one = log.partition(partition(index)).unwrap();
+            let mut refused = 0;
+            while refused < 10 {
+                match one.append(&[batch(&[1], size)], from) {
+                    Ok(appended) => log.wait_durable(appended.end).await.unwrap(),
+                    Err(AppendError::Full) => {
+                        // A file may be on its way.
+                        refused += 1;
+                        settle().await;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        log.maintain().await.unwrap();
+        assert!(log.stats().layouts > 0);
+        settle().await;
+        append(&log, 0, 9_000).await;
     });
 }
 

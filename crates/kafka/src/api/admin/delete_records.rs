@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use millstream_broker::{Topic, TopicRef};
-use millstream_types::{Lsn, Offset};
+use millstream_broker::{Newest, Topic, TopicRef};
+use millstream_types::Offset;
 use millstream_wire::delete_records_request::DeleteRecordsPartition;
 use millstream_wire::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
@@ -16,7 +16,7 @@ use crate::errors::Code as _;
 const HIGH_WATERMARK: i64 = -1;
 
 pub(crate) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
-    let mut newest = Lsn(0);
+    let mut newest = Newest::default();
     let mut response = DeleteRecordsResponse::default();
     for topic in request.topics {
         let found = call.broker().topic(TopicRef::Name(&topic.name));
@@ -40,13 +40,13 @@ fn delete(
     call: &Call,
     topic: Option<&Arc<Topic>>,
     asked: &DeleteRecordsPartition,
-    newest: &mut Lsn,
+    newest: &mut Newest,
 ) -> Result<Offset, ErrorCode> {
     let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let before = (asked.offset != HIGH_WATERMARK).then_some(Offset(asked.offset));
     let deleted = call.broker().delete_records(topic, asked.partition_index, before);
-    let (log_start, end) = deleted.map_err(|error| error.code())?;
-    *newest = (*newest).max(end);
+    let (log_start, depends) = deleted.map_err(|error| error.code())?;
+    newest.join(depends);
     Ok(log_start)
 }
 
