@@ -34,6 +34,9 @@ pub(crate) struct Segment {
     pub(crate) blob: Arc<Blob>,
     pub(crate) written: Timestamp,
     pub(crate) run: Run,
+    /// Whether merging has met something in it that can't be read, since the log was opened: then
+    /// it stays as it is, and so do the others around it.
+    pub(crate) is_damaged: bool,
 }
 
 /// All blobs that a partition of this node knows.
@@ -72,7 +75,12 @@ impl Blobs {
             .entry(name.clone())
             .or_insert_with(|| Arc::new(Blob { name, live: AtomicUsize::new(0) }));
         blob.live.fetch_add(1, Ordering::Relaxed);
-        Ok(Segment { blob: Arc::clone(blob), written: segment.written, run: segment.run })
+        Ok(Segment {
+            blob: Arc::clone(blob),
+            written: segment.written,
+            run: segment.run,
+            is_damaged: false,
+        })
     }
 
     /// Keeps a new blob alive while its runs become part of their partitions, one after the other:

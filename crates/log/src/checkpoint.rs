@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use millstream_env::BlobError;
-use millstream_record::checkpoint::{CheckpointWriter, PartitionImage};
+use millstream_record::checkpoint::{CheckpointHeader, CheckpointWriter, PartitionImage};
 use millstream_types::{Lsn, SessionId};
 
 use crate::blobs::checkpoint_name;
@@ -86,8 +86,13 @@ impl Inner {
         lsn: Lsn,
         needs: Arc<Mutex<Needs>>,
     ) -> stream::BoxStream<'static, Result<Bytes, BlobError>> {
-        let (writer, head) = CheckpointWriter::new(self.settings.cluster, self.session, lsn);
-        let rest: std::vec::IntoIter<Arc<Shared>> = self.all().into_iter();
+        let all = self.all();
+        // Only layout finds losses, and it does not run now: there will be no more of them.
+        let has_lost = all.iter().any(|shared| !locked(&shared.state).lost.is_empty());
+        let (cluster, session) = (self.settings.cluster, self.session);
+        let header = CheckpointHeader { cluster, session, lsn, has_lost };
+        let (writer, head) = CheckpointWriter::new(header);
+        let rest: std::vec::IntoIter<Arc<Shared>> = all.into_iter();
         let chunks = stream::unfold(Some((writer, rest)), move |state| {
             let needs = Arc::clone(&needs);
             async move {

@@ -3,14 +3,15 @@
 //! Appends of all partitions queue here in the order of their positions. One task follows the
 //! journal and takes from the queue's front what has become durable, so that its work is in
 //! proportion to what changed. Watermarks move before waiters complete: who has its reply can read
-//! its record.
+//! its record. An append that comes here after the news of its own durability moves its watermark
+//! itself, before anybody can wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use millstream_env::{JournalState, JournalStatus};
 use millstream_types::{Lsn, Offset};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::error::SessionOver;
 use crate::partition::Shared;
@@ -20,8 +21,6 @@ use crate::util::locked;
 #[derive(Debug, Default)]
 pub(crate) struct Durable {
     queue: Mutex<Queue>,
-    /// Wakes the follower when an append came after the news of its own durability.
-    late: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -47,9 +46,15 @@ struct Pending {
 
 impl Durable {
     /// A partition's log ends at `log_end` once `end` is durable. Called under the partition's
-    /// lock, so that one partition's appends come in order.
-    pub(crate) fn push(&self, end: Lsn, partition: &Arc<Shared>, log_end: Offset) {
+    /// lock, so that one partition's appends come in order. Returns whether it is durable already:
+    /// then the caller makes it visible, before it lets go of the lock.
+    #[must_use]
+    pub(crate) fn push(&self, end: Lsn, partition: &Arc<Shared>, log_end: Offset) -> bool {
         let mut queue = locked(&self.queue);
+        // What was taken has been taken without it: nobody else would come for it.
+        if end <= queue.taken {
+            return true;
+        }
         let pending = Pending { end, partition: Arc::clone(partition), log_end };
         // Two partitions may come in another order than they got their positions in.
         let mut at = queue.pending.len();
@@ -57,9 +62,7 @@ impl Durable {
             at -= 1;
         }
         queue.pending.insert(at, pending);
-        if end <= queue.taken {
-            self.late.notify_one();
-        }
+        false
     }
 
     /// Everything below is visible.
@@ -114,12 +117,9 @@ impl Durable {
                 self.end(&now.state);
                 return;
             }
-            tokio::select! {
-                changed = status.changed() => if changed.is_err() {
-                    self.end(&JournalState::Closed);
-                    return;
-                },
-                () = self.late.notified() => {}
+            if status.changed().await.is_err() {
+                self.end(&JournalState::Closed);
+                return;
             }
         }
     }

@@ -206,5 +206,12 @@ pub enum MaintenanceError {
     Append(#[from] AppendError),
 }
 
+impl MaintenanceError {
+    /// Whether there was no room, for blobs or for frames.
+    pub(crate) const fn is_full(&self) -> bool {
+        matches!(self, Self::Blob(BlobError::Full) | Self::Append(AppendError::Full))
+    }
+}
+
 /// The newest epoch below or at one that was asked for, and where it ends.
 pub type EpochEnd = (LeaderEpoch, Offset);

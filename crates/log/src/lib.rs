@@ -19,6 +19,7 @@
 //!   what is durable go on, and maintenance stops. After [`Log::retire`] another [`Log`] is opened over
 //!   the same stores, under the next session, while this one still reads; then it is superseded.
 
+mod backoff;
 mod blobs;
 mod checkpoint;
 mod durable;

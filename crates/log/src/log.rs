@@ -67,6 +67,7 @@ pub(crate) struct Counters {
     pub(crate) layouts: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) merges: AtomicU64,
+    pub(crate) losses: AtomicU64,
     pub(crate) cold_reads: AtomicU64,
     pub(crate) journal_reads: AtomicU64,
     /// Whether an append was refused since the last round of maintenance.
@@ -102,6 +103,8 @@ pub struct LogStats {
     pub layouts: u64,
     /// Times that runs of a partition in packs were merged.
     pub merges: u64,
+    /// Offsets of batches that are lost: damaged before they were laid out.
+    pub lost: u64,
     /// Checkpoints that were taken.
     pub checkpoints: u64,
     /// Reads that went to a segment.
@@ -284,6 +287,8 @@ impl Log {
             stats.backlog_bytes += state.backlog_bytes;
             stats.segment_bytes += state.segment_bytes;
             stats.segments += state.segments.len() as u64;
+            let lost = state.lost.iter().map(|range| range.upto.0.abs_diff(range.from.0));
+            stats.lost += lost.sum::<u64>();
         }
         stats
     }

@@ -1,6 +1,7 @@
 //! Finding offsets by time.
 
 use millstream_record::compression::CompressionError;
+use millstream_record::layout::LostRange;
 use millstream_record::{BatchError, BatchHeader, StoredBatch};
 use millstream_types::limits::{BATCH_BYTES_CEILING, DECOMPRESSED_AT_ONCE_MAX};
 use millstream_types::{LeaderEpoch, Offset, Timestamp};
@@ -21,6 +22,8 @@ const LOOK_BYTES: usize = 64 * 1024;
 /// Where a record with a time may be.
 enum Candidate {
     Segment(Segment),
+    /// It was, and is lost.
+    Lost(ReadError),
     Recent(Offset),
 }
 
@@ -51,6 +54,7 @@ impl Partition {
         };
         let segment = match candidate {
             None => return Ok(None),
+            Some(Candidate::Lost(error)) => return Err(error),
             Some(Candidate::Recent(base)) => return Ok(Some(base.max(from))),
             Some(Candidate::Segment(segment)) => segment,
         };
@@ -68,6 +72,7 @@ impl Partition {
                 Err(ReadError::OutOfRange { ends, .. }) if ends.log_start > next => {
                     return Ok(Searched::GoOn(ends.log_start));
                 }
+                Err(error) => return self.behind_lost(next, time).ok_or(error),
                 slice => slice?,
             };
             if slice.batches.is_empty() {
@@ -90,6 +95,13 @@ impl Partition {
         }
     }
 
+    /// Where to go on when `at` is lost, if no record there can have reached `time`.
+    fn behind_lost(&self, at: Offset, time: Timestamp) -> Option<Searched> {
+        let state = locked(&self.shared.state);
+        let range = state.lost_at(at).filter(|range| range.max_timestamp < time)?;
+        Some(Searched::GoOn(range.upto))
+    }
+
     /// The first of the visible records with the largest timestamp; `None` when there is no record or
     /// none has a timestamp.
     ///
@@ -110,7 +122,16 @@ impl Partition {
     async fn latest(&self) -> Result<Option<(Timestamp, Offset)>, ReadError> {
         let (mut best, cut) = {
             let state = locked(&self.shared.state);
-            (state.latest(), state.cut())
+            let latest = state.latest();
+            // What is lost has records that are later than any other: nobody knows which.
+            let later = |range: &&LostRange| {
+                let lost = (range.max_timestamp, range.from);
+                lost.0.0 >= 0 && better(latest, lost) == Some(lost)
+            };
+            if let Some(range) = state.lost.iter().find(later) {
+                return Err(state.lost_error(range));
+            }
+            (latest, state.cut())
         };
         let Some((log_start, end)) = cut else { return Ok(best.filter(|(time, _)| time.0 >= 0)) };
         // What the segment or batch says of itself may be of records that are deleted: ask those
@@ -217,7 +238,14 @@ impl PartitionState {
     fn reaching(&self, from: Offset, time: Timestamp) -> Option<Candidate> {
         let mut segments =
             self.segments.iter().filter(|s| s.run.end > from && s.run.max_timestamp >= time);
-        if let Some(segment) = segments.next() {
+        let segment = segments.next();
+        let lost = self.lost.iter().find(|range| range.upto > from && range.max_timestamp >= time);
+        if let Some(range) = lost
+            && segment.is_none_or(|segment| range.from < segment.run.base)
+        {
+            return Some(Candidate::Lost(self.lost_error(range)));
+        }
+        if let Some(segment) = segment {
             return Some(Candidate::Segment(segment.clone()));
         }
         let mut recent = self.backlog().filter(|b| b.last >= from && b.max_timestamp >= time);

@@ -1,13 +1,15 @@
 //! The work behind: one task lays out, takes checkpoints, and deletes what died.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use millstream_env::BlobName;
-use millstream_types::{Lsn, PartitionId};
+use millstream_types::Lsn;
 use tokio::sync::Notify;
 
+use crate::backoff::Backoff;
 use crate::error::{AppendError, MaintenanceError};
+use crate::layout::Unreadable;
 use crate::log::{Inner, Log};
 
 /// A checkpoint because the journal fills up is worth its while when at least this part of the
@@ -27,8 +29,12 @@ pub(crate) struct Progress {
     pub(crate) replayed_bytes: u64,
     /// Whether orphans were removed.
     pub(crate) swept: bool,
-    /// Partitions whose backlog can't be read.
-    pub(crate) corrupt: Vec<PartitionId>,
+    /// Partitions that have batches to lay out that the disk does not read.
+    pub(crate) unread: Unreadable,
+    /// The same with segments that are to be merged.
+    pub(crate) unmerged: Unreadable,
+    /// Since when there has been no room for blobs.
+    pub(crate) full: Backoff,
 }
 
 /// Maintains the log as long as there is one.
@@ -66,9 +72,11 @@ impl Log {
         let pressed = self.inner.is_pressed();
         // One step's failure must not keep another from giving back space.
         let swept = self.inner.sweep(&mut progress).await;
-        let laid = self.inner.lay_out_round(pressed, &mut progress).await;
-        let merged = self.inner.merge(&mut progress.corrupt).await;
-        let taken = match self.inner.checkpoint_due(pressed, &progress) {
+        let laid = self.inner.lay_out_round(pressed, false, &mut progress).await;
+        let merged = self.inner.merge(&mut progress).await;
+        // Closing takes its own.
+        let is_due = !self.inner.is_closing() && self.inner.checkpoint_due(pressed, &progress);
+        let taken = match is_due {
             true => self.inner.checkpoint(&mut progress).await,
             false => Ok(()),
         };
@@ -83,7 +91,7 @@ impl Log {
     /// [`MaintenanceError`].
     pub async fn lay_out(&self) -> Result<(), MaintenanceError> {
         let mut progress = self.inner.maintenance.lock().await;
-        self.inner.lay_out_round(true, &mut progress).await
+        self.inner.lay_out_round(true, true, &mut progress).await
     }
 
     /// Takes a checkpoint now and trims the journal.
@@ -109,22 +117,29 @@ impl Inner {
     async fn lay_out_round(
         self: &Arc<Self>,
         all: bool,
+        is_asked: bool,
         progress: &mut Progress,
     ) -> Result<(), MaintenanceError> {
         for _ in 0..LAYOUT_ROUNDS_MAX {
-            let before = self.counters.layouts.load(Ordering::Relaxed);
-            match self.lay_out(all, &mut progress.corrupt).await {
-                Err(MaintenanceError::Append(AppendError::Full)) => {
+            let before = self.laid();
+            match self.lay_out(all, is_asked, progress).await {
+                Err(MaintenanceError::Append(AppendError::Full)) if !self.is_closing() => {
                     self.checkpoint(progress).await?;
                     continue;
                 }
                 laid => laid?,
             }
-            if !all || self.counters.layouts.load(Ordering::Relaxed) == before {
+            if !all || self.is_closing() || self.laid() == before {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Rises with everything that is laid out, or given up.
+    fn laid(&self) -> u64 {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        count(&self.counters.layouts) + count(&self.counters.losses)
     }
 
     fn checkpoint_due(&self, pressed: bool, progress: &Progress) -> bool {

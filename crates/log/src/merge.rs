@@ -8,26 +8,35 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use millstream_env::BlobError;
 use millstream_record::frame::FrameBody;
 use millstream_record::layout::{LayoutEntry, SegmentRef};
-use millstream_types::PartitionId;
+use millstream_types::{Offset, PartitionId};
 
 use crate::blobs::{Segment, segment_name};
 use crate::error::{MaintenanceError, ReadError, SessionOver};
+use crate::layout::{READ_TRIES_MAX, Unreadable};
 use crate::log::Inner;
+use crate::maintenance::Progress;
 use crate::partition::Partition;
 use crate::settings::LogSettings;
 use crate::state::PartitionState;
-use crate::upload::{Source, Taken};
+use crate::upload::{Source, Taken, Unread};
 use crate::util::{locked, reading};
 
 /// Which of a partition's runs, given by size, oldest first, to merge.
 ///
 /// Only the newest can be small; those from the first small one after the last large one on are
 /// candidates. When they are merely too many, old ones that outweigh all younger are left alone, so
-/// that a byte is written again only a logarithmic number of times.
-pub(crate) fn plan(sizes: &[u64], settings: &LogSettings) -> Option<Range<usize>> {
-    let small = |size: &u64| *size < settings.segment_bytes_min;
+/// that a byte is written again only a logarithmic number of times. None becomes larger than a
+/// run may be.
+pub(crate) fn plan(
+    sizes: &[u64],
+    run_bytes_max: u64,
+    settings: &LogSettings,
+) -> Option<Range<usize>> {
+    let enough = enough(run_bytes_max, settings);
+    let small = |size: &u64| *size < enough;
     let count = sizes.iter().rev().take_while(|size| small(size)).count();
     let first = sizes.len() - count;
     let candidates = sizes.get(first..).unwrap_or_default();
@@ -35,8 +44,14 @@ pub(crate) fn plan(sizes: &[u64], settings: &LogSettings) -> Option<Range<usize>
     if count < 2 {
         return None;
     }
-    if younger >= settings.segment_bytes_min {
-        return Some(first..sizes.len());
+    if younger >= enough {
+        // Two small ones always fit, and what does not fit leaves enough.
+        let mut merged = 0;
+        let fits = |size: &&u64| {
+            merged += **size;
+            merged <= run_bytes_max
+        };
+        return Some(first..first + candidates.iter().take_while(fits).count());
     }
     if count <= settings.small_runs_max {
         return None;
@@ -50,14 +65,27 @@ pub(crate) fn plan(sizes: &[u64], settings: &LogSettings) -> Option<Range<usize>
     None
 }
 
+/// A run of so many bytes is not merged any more. At most half of the largest: then two that are smaller
+/// always fit into one.
+const fn enough(run_bytes_max: u64, settings: &LogSettings) -> u64 {
+    let half = run_bytes_max / 2;
+    if half < settings.segment_bytes_min { half } else { settings.segment_bytes_min }
+}
+
 impl PartitionState {
     fn merge_plan(&self, settings: &LogSettings) -> Option<Range<usize>> {
-        // Behind the newest large run nothing matters.
-        let large = |segment: &&Segment| segment.run.len >= settings.segment_bytes_min;
+        let run_bytes_max = self.run_bytes_max(settings);
+        let enough = enough(run_bytes_max, settings);
+        // Behind the newest large run nothing matters. One that can't be read stays as it is, and a
+        // run must not span what is lost: a reader would pass over it without a word.
+        let lost_end = self.lost.last().map_or(Offset::ZERO, |range| range.upto);
+        let is_bound = |segment: &&Segment| {
+            segment.run.len >= enough || segment.is_damaged || segment.run.base < lost_end
+        };
         let skipped =
-            self.segments.len() - self.segments.iter().rev().take_while(|s| !large(s)).count();
+            self.segments.len() - self.segments.iter().rev().take_while(|s| !is_bound(s)).count();
         let sizes: Vec<_> = self.segments.range(skipped..).map(|segment| segment.run.len).collect();
-        let range = plan(&sizes, settings)?;
+        let range = plan(&sizes, run_bytes_max, settings)?;
         Some(range.start + skipped..range.end + skipped)
     }
 }
@@ -77,31 +105,43 @@ impl Inner {
     /// The first failure; what could be done is done.
     pub(crate) async fn merge(
         self: &Arc<Self>,
-        corrupt: &mut Vec<PartitionId>,
+        progress: &mut Progress,
     ) -> Result<(), MaintenanceError> {
-        let ids = std::mem::take(&mut *locked(&self.mergeable));
+        let now = self.env.clock.monotonic();
+        if progress.full.holds(now) {
+            return Ok(());
+        }
+        let ids: Vec<_> = locked(&self.mergeable).iter().copied().collect();
         let mut result = Ok(());
         for id in ids {
+            if progress.unmerged.holds(id, now) {
+                continue;
+            }
             if self.durable.is_over() {
                 return Err(SessionOver.into());
             }
-            if corrupt.contains(&id) {
-                continue;
+            if self.is_closing() {
+                break;
             }
-            if let Err(error) = self.merge_partition(id).await {
-                if matches!(error, MaintenanceError::Read(ReadError::Corrupt { .. })) {
-                    tracing::error!(partition = %id, %error, "can't be merged");
-                    corrupt.push(id);
-                } else {
-                    locked(&self.mergeable).insert(id);
-                }
+            locked(&self.mergeable).remove(&id);
+            if let Err(error) = self.merge_partition(id, &mut progress.unmerged).await {
+                locked(&self.mergeable).insert(id);
+                let is_full = matches!(error, MaintenanceError::Blob(BlobError::Full));
                 result = Err(error);
+                if is_full {
+                    progress.full.failed(self.env.clock.monotonic());
+                    break;
+                }
             }
         }
         result
     }
 
-    async fn merge_partition(self: &Arc<Self>, id: PartitionId) -> Result<(), MaintenanceError> {
+    async fn merge_partition(
+        self: &Arc<Self>,
+        id: PartitionId,
+        unmerged: &mut Unreadable,
+    ) -> Result<(), MaintenanceError> {
         let shared = reading(&self.partitions).get(&id).map(Arc::clone);
         let Some(shared) = shared else { return Ok(()) };
         let (segments, taken) = {
@@ -119,17 +159,48 @@ impl Inner {
         let name = segment_name(self.session, self.env.uuid()).ok_or(SessionOver)?;
         let blob = self.blobs.hold(name.clone());
         let partition = Partition { log: Arc::clone(self), shared };
-        let merged = self.upload(&name, vec![taken]).await.and_then(|runs| {
+        let merged = self.upload(&name, vec![taken]).await.and_then(|uploaded| {
+            if let Some(unread) = uploaded.unread.into_iter().next() {
+                return self.leave_unmerged(unread, unmerged);
+            }
             let written = segments.iter().map(|segment| segment.written).max().unwrap_or_default();
-            let refs = runs.iter().map(|run| SegmentRef {
+            let refs = uploaded.runs.iter().map(|run| SegmentRef {
                 blob: name.as_str().into(),
                 written,
                 run: *run,
             });
+            unmerged.passed(id);
             partition.replace(&segments, refs.collect())
         });
         self.blobs.unhold(blob);
         merged
+    }
+
+    /// Leaves a segment as it is in which something can't be read, so that the others are merged
+    /// without it. Nothing is lost by that: who reads it is told, and what else is in it is there.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be read, as long as it is worth another try.
+    fn leave_unmerged(
+        &self,
+        unread: Unread,
+        unmerged: &mut Unreadable,
+    ) -> Result<(), MaintenanceError> {
+        let Unread { shared, range, error } = unread;
+        let (id, now) = (shared.id, self.env.clock.monotonic());
+        let is_damage = matches!(error, ReadError::Corrupt { .. });
+        if !is_damage && unmerged.failed(id, range.from, now) < READ_TRIES_MAX {
+            return Err(error.into());
+        }
+        tracing::error!(partition = %id, %error, "a segment can't be merged with others");
+        unmerged.passed(id);
+        let mut state = locked(&shared.state);
+        if let Some(segment) = state.segments.iter_mut().find(|s| s.run.base == range.from) {
+            segment.is_damaged = true;
+        }
+        self.note_merge(&state);
+        Ok(())
     }
 }
 
@@ -158,7 +229,25 @@ mod tests {
     fn check(sizes: &[u64], merged: Option<Range<usize>>) {
         let settings =
             LogSettings { segment_bytes_min: 100, small_runs_max: 4, ..LogSettings::default() };
-        assert_eq!(plan(sizes, &settings), merged, "{sizes:?}");
+        assert_eq!(plan(sizes, 1_000, &settings), merged, "{sizes:?}");
+    }
+
+    #[test]
+    fn no_run_grows_beyond_what_its_topic_asks_for() {
+        let settings =
+            LogSettings { segment_bytes_min: 100, small_runs_max: 4, ..LogSettings::default() };
+        for (sizes, merged) in [
+            // Half of 60 is enough.
+            (vec![30, 30], None),
+            (vec![29, 29], Some(0..2)),
+            (vec![29, 29, 29], Some(0..2)),
+            (vec![58, 29, 10], Some(1..3)),
+            (vec![29, 1, 1, 29, 1], Some(0..4)),
+            (vec![1, 1, 1, 1], None),
+            (vec![1, 1, 1, 1, 1], Some(0..5)),
+        ] {
+            assert_eq!(plan(&sizes, 60, &settings), merged, "{sizes:?}");
+        }
     }
 
     #[test]
@@ -187,7 +276,7 @@ mod tests {
         let (mut sizes, mut written) = (Vec::new(), 0);
         for _ in 0..4096 {
             sizes.push(1);
-            if let Some(range) = plan(&sizes, &settings) {
+            if let Some(range) = plan(&sizes, u64::MAX, &settings) {
                 let merged: u64 = sizes.drain(range).sum();
                 written += merged;
                 sizes.push(merged);

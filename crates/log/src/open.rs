@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use millstream_env::{BlobName, BlobStore, Env, FrameAt, JournalState, JournalStore};
-use millstream_record::checkpoint::{CHUNK_HEAD_SIZE, ChunkHead, PartitionImage, decode_header};
+use millstream_record::checkpoint::{CHUNK_HEAD_SIZE, CheckpointHeader, ChunkHead, PartitionImage};
 use millstream_record::file::FILE_HEADER_SIZE;
 use millstream_record::frame::{Frame, FrameBody};
 use millstream_types::{DecodeError, Lsn, PartitionId, SessionId};
@@ -189,19 +189,18 @@ impl Recovery<'_> {
         let wrong = |why: &str| OpenError::Checkpoint(format!("{}: {why}", trim.checkpoint));
         let mut reader = Reader::new(self.blobs.store.as_ref(), trim.checkpoint.clone());
         let head = reader.take(FILE_HEADER_SIZE).await?;
-        let (cluster, session, lsn) =
-            decode_header(&head).map_err(|error| wrong(&error.to_string()))?;
-        if cluster != self.settings.cluster {
+        let header = CheckpointHeader::decode(&head).map_err(|error| wrong(&error.to_string()))?;
+        if header.cluster != self.settings.cluster {
             return Err(wrong("it belongs to another cluster"));
         }
-        if (session, lsn) != (trim.session, trim.lsn) {
+        if (header.session, header.lsn) != (trim.session, trim.lsn) {
             return Err(wrong("it is not what the metadata log says"));
         }
         let mut count: u64 = 0;
         loop {
             let head = ChunkHead::decode(&reader.take(CHUNK_HEAD_SIZE).await?).map_err(invalid)?;
             let body = reader.take(head.len as usize).await?;
-            for image in head.images(&body).map_err(invalid)? {
+            for image in head.images(&header, &body).map_err(invalid)? {
                 count += 1;
                 self.restore(image)?;
             }

@@ -224,7 +224,10 @@ impl Partition {
         };
         let dropped = state.apply(change, size, &moment, &log.blobs)?;
         log.blobs.release(dropped, at.end());
-        log.durable.push(at.end(), &self.shared, state.log_end);
+        // All of the partition's frames before this one are durable when this one is.
+        if log.durable.push(at.end(), &self.shared, state.log_end) && state.advance(state.log_end) {
+            state.notify();
+        }
         Ok(at.end())
     }
 

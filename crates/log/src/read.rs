@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use millstream_env::{FrameAt, JournalError};
+use millstream_env::{BlobError, FrameAt, JournalError};
 use millstream_record::frame::{Frame, FrameBody};
 use millstream_record::index::{AbortedTxn, INDEX_INTERVAL_BYTES, RunIndex};
 use millstream_record::{BatchHeader, StoredBatch};
@@ -83,8 +83,13 @@ struct Room {
 enum Source {
     Memory(Vec<StoredBatch>),
     Journal(Vec<JournalPlace>, Pin),
-    Segment(Segment, Epochs),
-    Nowhere,
+    /// A segment, and where it must not be read any more: behind are lost batches, or nothing that
+    /// is visible.
+    Segment(Segment, Epochs, Offset),
+    /// It was deleted after the read began.
+    Deleted(Ends),
+    /// It can't be had.
+    Nowhere(ReadError),
 }
 
 /// A frame to read, and what it must hold.
@@ -142,7 +147,8 @@ impl Partition {
     /// # Errors
     ///
     /// [`ReadError::OutOfRange`] when `from` is below the log start or above the log end;
-    /// [`ReadError::Corrupt`] when the batch at `from` is not what was written.
+    /// [`ReadError::Corrupt`] when the batch at `from` is not what was written, or was given up
+    /// because of that.
     pub async fn read(
         &self,
         from: Offset,
@@ -195,21 +201,19 @@ impl Partition {
             Source::Memory(batches) => Ok(batches),
             Source::Journal(places, pin) => {
                 log.counters.journal_reads.fetch_add(1, Ordering::Relaxed);
-                let (batches, error) = log.read_frames(self.shared.id, &places).await;
+                let mut frames = log.read_frames(self.shared.id, &places).await.into_iter();
                 drop(pin);
-                error.filter(|_| batches.is_empty()).map_or(Ok(batches), Err)
+                let Some(first) = frames.next() else { return Ok(Vec::new()) };
+                // What was read is good; the next read meets the error.
+                Ok(std::iter::once(first?).chain(frames.map_while(Result::ok)).collect())
             }
-            Source::Segment(segment, epochs) => {
+            Source::Segment(segment, epochs, bound) => {
                 log.counters.cold_reads.fetch_add(1, Ordering::Relaxed);
                 let walk = Walk::new(log, &segment, &epochs, reading.next).await?;
-                walk.collect(reading.bound, reading.room).await
+                walk.collect(bound, reading.room).await
             }
-            Source::Nowhere => Err(ReadError::Corrupt {
-                partition: self.shared.id,
-                from: reading.next,
-                upto: reading.bound,
-                why: "no segment holds them".to_owned(),
-            }),
+            Source::Deleted(ends) => Err(ReadError::OutOfRange { offset: reading.next, ends }),
+            Source::Nowhere(error) => Err(error),
         }
     }
 
@@ -217,6 +221,13 @@ impl Partition {
         let state = locked(&self.shared.state);
         if state.deleted {
             return Source::Memory(Vec::new());
+        }
+        // What is asked for was in range when the read began, under the same lock.
+        if reading.next < state.log_start {
+            return Source::Deleted(state.ends());
+        }
+        if let Some(range) = state.lost_at(reading.next) {
+            return Source::Nowhere(state.lost_error(range));
         }
         if let Some(at) = state.recent_at(reading.next) {
             let visible = |batch: &&Recent| batch.last < reading.bound;
@@ -237,32 +248,34 @@ impl Partition {
             }
         }
         match state.segment_at(reading.next) {
-            Some(segment) => Source::Segment(segment.clone(), state.epochs.clone()),
-            None => Source::Nowhere,
+            Some(segment) => {
+                let lost = state.lost_from(reading.next).map_or(reading.bound, |range| range.from);
+                let bound = reading.bound.min(lost);
+                Source::Segment(segment.clone(), state.epochs.clone(), bound)
+            }
+            None => Source::Nowhere(ReadError::Corrupt {
+                partition: self.shared.id,
+                from: reading.next,
+                upto: reading.bound,
+                why: "no segment holds them".to_owned(),
+            }),
         }
     }
 }
 
 impl Inner {
-    /// Reads batches back from journals: those up to the first that can't be read, and why.
+    /// Reads batches back from journals.
     pub(crate) async fn read_frames(
         &self,
         partition: PartitionId,
         places: &[JournalPlace],
-    ) -> (Vec<StoredBatch>, Option<ReadError>) {
+    ) -> Vec<Result<StoredBatch, ReadError>> {
         let each = places.len().div_ceil(JOURNAL_READS).max(1);
         let parts = places.chunks(each);
         let reads = parts.map(|part| part.iter().map(|place| place.at).collect());
         let reads: Vec<_> = reads.map(|at| self.journals.read_many(at)).collect();
-        let mut batches = Vec::with_capacity(places.len());
         let frames = join_all(reads).await.into_iter().flatten();
-        for (place, read) in places.iter().zip(frames) {
-            match place.batch(partition, read) {
-                Ok(batch) => batches.push(batch),
-                Err(error) => return (batches, Some(error)),
-            }
-        }
-        (batches, None)
+        places.iter().zip(frames).map(|(place, read)| place.batch(partition, read)).collect()
     }
 }
 
@@ -446,8 +459,15 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let start = run.position + self.position;
-        let name = self.segment.blob.name.clone();
-        let got = self.log.blobs.store.get(name, Some(start..start + want)).await;
+        let get = |want| {
+            let name = self.segment.blob.name.clone();
+            self.log.blobs.store.get(name, Some(start..start + want))
+        };
+        let (got, want) = match get(want).await {
+            // What can't be read may lie in what was to be read ahead.
+            Err(BlobError::Storage { .. }) if want > bytes => (get(bytes).await, bytes),
+            got => (got, want),
+        };
         self.window = got.map_err(|error| unreadable(self.segment, &error))?;
         self.window_at = self.position;
         if (self.window.len() as u64) < want {
@@ -487,19 +507,39 @@ impl<'a> Walk<'a> {
     fn take(&mut self, header: &BatchHeader) -> Result<StoredBatch, ReadError> {
         let skipped = self.window.len() - self.rest().len();
         let bytes = self.window.slice(skipped..skipped + header.size());
-        let batch =
-            StoredBatch::from_bytes(bytes).map_err(|error| self.corrupt(&error.to_string()))?;
+        let batch = StoredBatch::from_bytes(bytes).map_err(|error| {
+            let why = error.to_string();
+            match self.next_fits(header) {
+                true => self.corrupt_upto(header.last_offset().next(), &why),
+                false => self.corrupt(&why),
+            }
+        })?;
         self.skip(header);
         Ok(batch)
+    }
+
+    /// Whether what comes after the next batch, if that has this header, is where it should be: then
+    /// the header is right, whatever else is wrong with the batch.
+    fn next_fits(&self, header: &BatchHeader) -> bool {
+        let (run, next) = (&self.segment.run, header.last_offset().next());
+        if self.position + header.size() as u64 == run.len {
+            return next == run.end;
+        }
+        let after = self.rest().get(header.size()..).map(BatchHeader::decode);
+        matches!(after, Some(Ok(after)) if after.base_offset == next)
     }
 
     /// An error for the batches from the next one up to where the index knows the next place.
     fn corrupt(&self, why: &str) -> ReadError {
         let after = self.index.entries().iter().find(|entry| entry.offset > self.expected);
+        self.corrupt_upto(after.map_or(self.segment.run.end, |entry| entry.offset), why)
+    }
+
+    fn corrupt_upto(&self, upto: Offset, why: &str) -> ReadError {
         ReadError::Corrupt {
             partition: self.segment.run.partition,
             from: self.expected,
-            upto: after.map_or(self.segment.run.end, |entry| entry.offset),
+            upto,
             why: format!("{}: {why}", self.segment.blob.name),
         }
     }

@@ -53,16 +53,26 @@ pub(crate) fn plan(
 }
 
 impl PartitionState {
-    /// What retention decides on: segments, then batches in the journal that are durable.
+    /// What retention decides on: segments and what was lost between them, then batches in the
+    /// journal that are durable. Lost batches whose age is not known go with what comes after them.
     fn pieces(&self) -> impl Iterator<Item = Piece> {
+        let lost = self.lost.iter().filter(|range| range.max_timestamp.0 >= 0);
+        let lost = lost.map(|range| Piece {
+            end: range.upto,
+            bytes: 0,
+            newest: range.max_timestamp,
+            by_size: true,
+        });
         let segments = self.segments.iter().map(|segment| Piece {
             end: segment.run.end,
             bytes: segment.run.len,
             newest: Self::age_of(segment),
             by_size: true,
         });
+        let mut laid: Vec<_> = segments.chain(lost).collect();
+        laid.sort_by_key(|piece| piece.end);
         let backlog = self.backlog().take_while(|batch| batch.last < self.high_watermark);
-        segments.chain(backlog.map(|batch| Piece {
+        laid.into_iter().chain(backlog.map(|batch| Piece {
             end: batch.last.next(),
             bytes: u64::from(batch.size),
             newest: batch.max_timestamp,

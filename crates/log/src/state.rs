@@ -13,7 +13,7 @@ use millstream_env::FrameAt;
 use millstream_record::checkpoint::{BacklogImage, PartitionImage, SentBatch};
 use millstream_record::control::{ControlRecord, EndTransaction, Outcome};
 use millstream_record::frame::FrameBody;
-use millstream_record::layout::LayoutEntry;
+use millstream_record::layout::{LayoutEntry, LostRange};
 use millstream_record::{BatchHeader, StoredBatch, TimestampType, ValidBatch};
 use millstream_types::{
     DecodeError, LeaderEpoch, Lsn, Monotonic, Offset, PartitionId, ProducerId, Timestamp,
@@ -21,9 +21,10 @@ use millstream_types::{
 
 use crate::blobs::{Blobs, Segment};
 use crate::epochs::Epochs;
-use crate::error::AppendError;
+use crate::error::{AppendError, ReadError};
 use crate::partition::Ends;
 use crate::producers::{Memory, Producers, Sent};
+use crate::read::JournalPlace;
 use crate::settings::{PartitionConfig, PartitionSpec};
 use crate::transactions::Transactions;
 use crate::watch::News;
@@ -89,9 +90,12 @@ pub(crate) struct PartitionState {
     /// By offset.
     pub(crate) segments: VecDeque<Segment>,
     pub(crate) segment_bytes: u64,
+    /// What was damaged before it could be laid out, by offset: below the laid-out end, and between
+    /// segments.
+    pub(crate) lost: Vec<LostRange>,
     /// By offset, without gaps, up to the log end. Those without a batch come first.
     pub(crate) recent: VecDeque<Recent>,
-    /// Recent batches from here on are in no segment.
+    /// Recent batches from here on are in no segment, and not lost.
     pub(crate) laid_end: Offset,
     /// The size of those.
     pub(crate) backlog_bytes: u64,
@@ -143,6 +147,7 @@ impl PartitionState {
             transactions: Transactions::default(),
             segments: VecDeque::new(),
             segment_bytes: 0,
+            lost: Vec::new(),
             recent: VecDeque::new(),
             laid_end: Offset::ZERO,
             backlog_bytes: 0,
@@ -180,6 +185,7 @@ impl PartitionState {
             state.segment_bytes += segment.run.len;
             state.segments.push_back(blobs.adopt(segment)?);
         }
+        state.lost = image.lost;
         state.laid_end = image.backlog.first().map_or(image.log_end, |first| first.base);
         for batch in image.backlog {
             state.backlog_bytes += u64::from(batch.size);
@@ -220,6 +226,7 @@ impl PartitionState {
                     max_timestamp: batch.max_timestamp,
                 })
                 .collect(),
+            lost: self.lost.clone(),
         }
     }
 
@@ -259,6 +266,7 @@ impl PartitionState {
                 let known = |base: &Offset| self.segments.iter().any(|s| s.run.base == *base);
                 removed.iter().all(known) && added.iter().all(|s| s.run.partition == self.id)
             }
+            Change::Layout(LayoutEntry::Lost(range)) => self.is_next_to_lay(range),
         }
     }
 
@@ -295,6 +303,10 @@ impl PartitionState {
             Change::Layout(LayoutEntry::SegmentsReplaced { removed, added }) => {
                 let added: Result<Vec<_>, _> = added.iter().map(|s| blobs.adopt(s)).collect();
                 self.apply_replaced(&removed, added?)
+            }
+            Change::Layout(LayoutEntry::Lost(range)) => {
+                self.apply_lost(range, moment);
+                Vec::new()
             }
         };
         self.applied = moment.end.max(self.applied);
@@ -377,6 +389,7 @@ impl PartitionState {
                 self.backlog_bytes -= u64::from(batch.size);
             }
         }
+        self.lost.retain(|range| range.upto > offset);
         self.note_backlog(moment.monotonic);
         self.epochs.trim(offset);
         self.transactions.trim(offset);
@@ -385,11 +398,27 @@ impl PartitionState {
 
     fn apply_committed(&mut self, segment: Segment, moment: &Moment) {
         let end = segment.run.end;
+        self.segment_bytes += segment.run.len;
+        self.segments.push_back(segment);
+        self.apply_laid(end, moment);
+    }
+
+    fn apply_lost(&mut self, range: LostRange, moment: &Moment) {
+        match self.lost.last_mut().filter(|last| last.upto == range.from) {
+            Some(last) => {
+                last.upto = range.upto;
+                last.max_timestamp = last.max_timestamp.max(range.max_timestamp);
+            }
+            None => self.lost.push(range),
+        }
+        self.apply_laid(range.upto, moment);
+    }
+
+    /// Batches below `end` need no journal any more.
+    fn apply_laid(&mut self, end: Offset, moment: &Moment) {
         let laid = self.backlog().take_while(|batch| batch.base < end);
         self.backlog_bytes -= laid.map(|batch| u64::from(batch.size)).sum::<u64>();
         self.laid_end = end;
-        self.segment_bytes += segment.run.len;
-        self.segments.push_back(segment);
         self.backlog_since = None;
         self.note_backlog(moment.monotonic);
         self.forget();
@@ -440,6 +469,39 @@ impl PartitionState {
         self.log_start_end = Lsn(0);
         self.high_watermark = self.log_end;
         self.transactions.advance(self.log_end);
+    }
+
+    /// Whether the range is that of whole batches which are the next to be laid out.
+    pub(crate) fn is_next_to_lay(&self, range: &LostRange) -> bool {
+        let mut backlog = self.backlog();
+        let is_first = backlog.next().is_some_and(|first| first.base == range.from);
+        is_first && self.backlog().any(|batch| batch.last.next() == range.upto)
+    }
+
+    /// Where the frames of these batches are, as far as they are needed.
+    pub(crate) fn places_in(&self, range: &LostRange) -> Vec<JournalPlace> {
+        let after = self.backlog().skip_while(|batch| batch.base < range.from);
+        after.take_while(|batch| batch.last < range.upto).map(Self::place).collect()
+    }
+
+    /// The lost batches that `offset` is one of.
+    pub(crate) fn lost_at(&self, offset: Offset) -> Option<&LostRange> {
+        self.lost_from(offset).filter(|range| range.from <= offset)
+    }
+
+    /// The first lost batches that end behind `offset`.
+    pub(crate) fn lost_from(&self, offset: Offset) -> Option<&LostRange> {
+        self.lost.get(self.lost.partition_point(|range| range.upto <= offset))
+    }
+
+    /// The error for who reads lost batches.
+    pub(crate) fn lost_error(&self, range: &LostRange) -> ReadError {
+        ReadError::Corrupt {
+            partition: self.id,
+            from: range.from,
+            upto: range.upto,
+            why: "they were damaged before they could be laid out".to_owned(),
+        }
     }
 
     /// The segment that `offset` lies in, or the next one.

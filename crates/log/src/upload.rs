@@ -9,6 +9,7 @@ use futures_util::{StreamExt, stream};
 use millstream_env::{BlobError, BlobName};
 use millstream_record::StoredBatch;
 use millstream_record::index::{AbortedTxn, Place};
+use millstream_record::layout::LostRange;
 use millstream_record::run::Run;
 use millstream_record::segment::{Finished, SegmentWriter, place};
 use millstream_types::{Offset, Timestamp};
@@ -57,6 +58,8 @@ struct Upload {
     log: Arc<Inner>,
     runs: VecDeque<Taken>,
     writer: Option<SegmentWriter>,
+    /// Whether there is a batch of the first of the runs in the blob.
+    is_begun: bool,
     /// What is copied together, to come after `pieces`.
     gathered: Vec<u8>,
     /// What is ready for the store.
@@ -64,20 +67,41 @@ struct Upload {
     told: Arc<Mutex<Told>>,
 }
 
+/// What was stored.
+#[derive(Default)]
+pub(crate) struct Uploaded {
+    /// Where the runs are in the blob; those of which nothing could be read are missing. When there
+    /// is none, no blob was stored.
+    pub(crate) runs: Vec<Run>,
+    /// What could not be read. Each ended its run; what comes after it is left for another time.
+    pub(crate) unread: Vec<Unread>,
+}
+
+/// Batches that are to be laid out or merged, and can't be read.
+pub(crate) struct Unread {
+    pub(crate) shared: Arc<Shared>,
+    /// Batches in the journal, or all that the segment holds in which something can't be read.
+    pub(crate) range: LostRange,
+    pub(crate) error: ReadError,
+}
+
 /// What the stream has to say when the store has taken it.
 #[derive(Default)]
 struct Told {
     finished: Option<Finished>,
-    error: Option<ReadError>,
+    unread: Vec<Unread>,
+    /// There is nothing to store, or not what was wanted.
+    is_void: bool,
 }
 
 impl Inner {
-    /// Stores a blob with these runs. Returns where they are in it.
+    /// Stores a blob with these runs: all of a merged one or nothing, of one from the journal what
+    /// can be read before the first damage.
     pub(crate) async fn upload(
         self: &Arc<Self>,
         name: &BlobName,
         runs: Vec<Taken>,
-    ) -> Result<Vec<Run>, MaintenanceError> {
+    ) -> Result<Uploaded, MaintenanceError> {
         let told = Arc::new(Mutex::new(Told::default()));
         let (writer, head) = SegmentWriter::new(self.settings.cluster, self.session);
         let upload = Upload {
@@ -85,6 +109,7 @@ impl Inner {
             runs: runs.into(),
             writer: Some(writer),
             gathered: head.to_vec(),
+            is_begun: false,
             pieces: VecDeque::new(),
             told: Arc::clone(&told),
         };
@@ -94,9 +119,9 @@ impl Inner {
             async move {
                 match upload.next().await {
                     Ok(chunk) => Ok(chunk.map(|chunk| (chunk, upload))),
-                    Err(error) => {
-                        let why = error.to_string();
-                        locked(&upload.told).error = Some(error);
+                    Err(Void) => {
+                        locked(&upload.told).is_void = true;
+                        let why = "nothing to store could be read".to_owned();
                         Err(BlobError::Storage { name, why })
                     }
                 }
@@ -104,34 +129,33 @@ impl Inner {
         });
         let stored = self.blobs.store.upload(name.clone(), body.boxed()).await;
         let told = std::mem::take(&mut *locked(&told));
-        if let Some(error) = told.error {
-            return Err(error.into());
+        if told.is_void {
+            return Ok(Uploaded { runs: Vec::new(), unread: told.unread });
         }
         let bytes = stored?;
         let runs = told.finished.map(|finished| finished.runs).unwrap_or_default();
         self.counters.laid_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.counters.layouts.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%name, bytes, runs = runs.len(), "laid out");
-        Ok(runs)
+        Ok(Uploaded { runs, unread: told.unread })
     }
 }
 
+/// The blob is not wanted.
+struct Void;
+
 impl Upload {
     /// The next bytes of the blob; `None` after the last.
-    async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Void> {
         while self.pieces.is_empty() && self.gathered.len() < CHUNK_BYTES {
             let Some(run) = self.runs.front_mut() else { break };
-            let batches = match &mut run.source {
-                Source::Backlog(batches) => from_backlog(&self.log, &run.shared, batches).await?,
-                Source::Segments(segments, epochs, from) => {
-                    from_segments(&self.log, segments, epochs, from).await?
-                }
-            };
+            let batches = run.next(&self.log, &self.told).await?;
             if batches.is_empty() {
                 self.end_run();
                 continue;
             }
             let partition = run.shared.id;
+            self.is_begun = true;
             for (place, batch) in batches {
                 if let Some(writer) = &mut self.writer {
                     writer.push(partition, &place);
@@ -146,6 +170,9 @@ impl Upload {
             && let Some(writer) = self.writer.take()
         {
             let finished = writer.finish();
+            if finished.runs.is_empty() {
+                return Err(Void);
+            }
             self.gathered.extend_from_slice(&finished.tail);
             locked(&self.told).finished = Some(finished);
         }
@@ -164,18 +191,59 @@ impl Upload {
     }
 
     fn end_run(&mut self) {
-        if let Some((run, writer)) = self.runs.pop_front().zip(self.writer.as_mut()) {
+        let is_begun = std::mem::take(&mut self.is_begun);
+        let run = self.runs.pop_front().filter(|_| is_begun);
+        if let Some((run, writer)) = run.zip(self.writer.as_mut()) {
             writer.set_aborted(run.aborted);
         }
     }
 }
 
-/// The next batches of a backlog, about a chunk of them: from memory, or the journal.
+impl Taken {
+    /// The next batches, about a chunk of them; none at the end.
+    async fn next(
+        &mut self,
+        log: &Inner,
+        told: &Mutex<Told>,
+    ) -> Result<Vec<(Place, StoredBatch)>, Void> {
+        let shared = &self.shared;
+        match &mut self.source {
+            Source::Backlog(rest) => {
+                let (batches, unread) = from_backlog(log, shared, rest).await;
+                if let Some((range, error)) = unread {
+                    rest.clear();
+                    self.aborted.retain(|txn| txn.last < range.from);
+                    let shared = Arc::clone(shared);
+                    locked(told).unread.push(Unread { shared, range, error });
+                }
+                Ok(batches)
+            }
+            Source::Segments(segments, epochs, from) => {
+                from_segments(log, segments, epochs, from).await.map_err(|error| {
+                    let unread = segments.front().map(|segment| Unread {
+                        shared: Arc::clone(shared),
+                        range: LostRange {
+                            from: segment.run.base,
+                            upto: segment.run.end,
+                            max_timestamp: segment.run.max_timestamp,
+                        },
+                        error,
+                    });
+                    locked(told).unread.extend(unread);
+                    Void
+                })
+            }
+        }
+    }
+}
+
+/// The next batches of a backlog, about a chunk of them: from memory, or the journal. Ends before the
+/// first batch that can't be read; then also says why, and how far it is the same with those behind.
 async fn from_backlog(
     log: &Inner,
     shared: &Shared,
     batches: &mut VecDeque<TakenBatch>,
-) -> Result<Vec<(Place, StoredBatch)>, ReadError> {
+) -> (Vec<(Place, StoredBatch)>, Option<(LostRange, ReadError)>) {
     let mut bytes = 0;
     let mut group = Vec::new();
     while bytes < CHUNK_BYTES {
@@ -189,17 +257,30 @@ async fn from_backlog(
     };
     let missing = group.iter().zip(&held).filter(|(_, held)| held.is_none());
     let places: Vec<_> = missing.map(|(taken, _)| taken.place).collect();
-    let (read, error) = log.read_frames(shared.id, &places).await;
-    if let Some(error) = error {
-        return Err(error);
-    }
-    let mut read = read.into_iter();
-    let all = held.into_iter().filter_map(|held| held.or_else(|| read.next()));
-    let placed = group.iter().zip(all).map(|(taken, batch)| {
+    let mut read = log.read_frames(shared.id, &places).await.into_iter();
+    let all = held.into_iter().filter_map(|held| held.map(Ok).or_else(|| read.next()));
+    let mut placed = Vec::with_capacity(group.len());
+    let mut unread: Option<(LostRange, ReadError)> = None;
+    for (taken, batch) in group.iter().zip(all) {
         let (base, last) = (taken.place.base, taken.place.last);
-        (place(base, last, taken.max_timestamp, batch.size() as u64), batch)
-    });
-    Ok(placed.collect())
+        match (batch, &mut unread) {
+            (Ok(batch), None) => {
+                let size = batch.size() as u64;
+                placed.push((place(base, last, taken.max_timestamp, size), batch));
+            }
+            (Err(error), None) => {
+                let max_timestamp = taken.max_timestamp;
+                unread = Some((LostRange { from: base, upto: last.next(), max_timestamp }, error));
+            }
+            (Err(ReadError::Corrupt { .. }), Some((range, ReadError::Corrupt { .. }))) => {
+                range.upto = last.next();
+                range.max_timestamp = range.max_timestamp.max(taken.max_timestamp);
+            }
+            // A good one, or another trouble: it has its own turn.
+            (_, Some(_)) => break,
+        }
+    }
+    (placed, unread)
 }
 
 /// The next batches of segments, about a chunk of them.

@@ -18,7 +18,11 @@
 //!   segments  u32 x segment, see [`crate::layout`]
 //!   backlog   u32 x { session u64 | lsn u64 | len u32 | base i64 | last i64 | size u32
 //!                     | max timestamp i64 }
+//!   lost      u32 x range, see [`crate::layout`]; only with the critical flag 1 in the header
 //! ```
+//!
+//! The flag is set when there is a lost range anywhere: a checkpoint of an undamaged log can be
+//! read by programs that know nothing of losses, one of a damaged log is refused by them.
 //!
 //! A checkpoint need not be a moment: each state says up to where in the journal it was changed
 //! (`applied`), and replay skips the frames below. Chunks bound the memory of writer and reader by
@@ -34,7 +38,10 @@ use millstream_types::{
 use crate::checksum::Crc;
 use crate::file::{FileError, FileHeader, FileKind};
 use crate::index::AbortedTxn;
-use crate::layout::SegmentRef;
+use crate::layout::{LostRange, SegmentRef};
+
+/// The critical flag of the header: states have lists of what was lost.
+const CRITICAL_LOST: u16 = 1;
 
 /// The size of a chunk's head in bytes.
 pub const CHUNK_HEAD_SIZE: usize = 12;
@@ -69,6 +76,8 @@ pub struct PartitionImage {
     pub segments: Vec<SegmentRef>,
     /// Where the others lie in journals, by offset.
     pub backlog: Vec<BacklogImage>,
+    /// Batches that can't be read any more, by offset.
+    pub lost: Vec<LostRange>,
 }
 
 /// What is remembered of a producer.
@@ -122,9 +131,23 @@ pub struct BacklogImage {
     pub max_timestamp: Timestamp,
 }
 
+/// What a checkpoint begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointHeader {
+    /// The cluster that it belongs to.
+    pub cluster: ClusterId,
+    /// The session that took it.
+    pub session: SessionId,
+    /// The position in the session's journal to replay from.
+    pub lsn: Lsn,
+    /// Whether states say what was lost.
+    pub has_lost: bool,
+}
+
 /// Encodes a checkpoint piece by piece.
 #[derive(Debug)]
 pub struct CheckpointWriter {
+    has_lost: bool,
     body: Vec<u8>,
     in_body: u32,
     partitions: u32,
@@ -143,16 +166,19 @@ pub struct ChunkHead {
 impl CheckpointWriter {
     /// A writer, and the checkpoint's first bytes.
     #[must_use]
-    pub fn new(cluster: ClusterId, session: SessionId, lsn: Lsn) -> (Self, Bytes) {
+    pub fn new(header: CheckpointHeader) -> (Self, Bytes) {
+        let CheckpointHeader { cluster, session, lsn, has_lost } = header;
         let kind = FileKind::Checkpoint;
-        let header = FileHeader { kind, cluster, numbers: [session.0, lsn.0, 0, 0] }.encode();
-        let writer = Self { body: Vec::new(), in_body: 0, partitions: 0 };
-        (writer, Bytes::copy_from_slice(&header))
+        let critical = if has_lost { CRITICAL_LOST } else { 0 };
+        let header = FileHeader { kind, cluster, numbers: [session.0, lsn.0, 0, 0] };
+        let writer = Self { has_lost, body: Vec::new(), in_body: 0, partitions: 0 };
+        (writer, Bytes::copy_from_slice(&header.encode_with(critical)))
     }
 
-    /// Adds a state; returns the bytes that come next when enough have gathered.
+    /// Adds a state; returns the bytes that come next when enough have gathered. What was lost is
+    /// written only when the header says so.
     pub fn push(&mut self, image: &PartitionImage) -> Option<Bytes> {
-        image.encode(&mut self.body);
+        image.encode(&mut self.body, self.has_lost);
         self.in_body += 1;
         self.partitions += 1;
         (self.body.len() >= CHUNK_BYTES).then(|| self.chunk())
@@ -177,15 +203,23 @@ impl CheckpointWriter {
     }
 }
 
-/// Reads a checkpoint's header: the cluster, the session and the position to replay from.
-///
-/// # Errors
-///
-/// [`FileError`] when it is not a checkpoint, is damaged, or is of a newer format.
-pub fn decode_header(bytes: &[u8]) -> Result<(ClusterId, SessionId, Lsn), FileError> {
-    let header = FileHeader::decode(bytes, FileKind::Checkpoint)?;
-    let [session, lsn, ..] = header.numbers;
-    Ok((header.cluster, SessionId(session), Lsn(lsn)))
+impl CheckpointHeader {
+    /// Reads a checkpoint's header.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] when it is not a checkpoint, is damaged, or is of a newer format.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FileError> {
+        let (header, critical) =
+            FileHeader::decode_with(bytes, FileKind::Checkpoint, CRITICAL_LOST)?;
+        let [session, lsn, ..] = header.numbers;
+        Ok(Self {
+            cluster: header.cluster,
+            session: SessionId(session),
+            lsn: Lsn(lsn),
+            has_lost: critical & CRITICAL_LOST != 0,
+        })
+    }
 }
 
 impl ChunkHead {
@@ -203,12 +237,16 @@ impl ChunkHead {
         })
     }
 
-    /// Reads the chunk's states.
+    /// Reads the chunk's states, of a checkpoint with this header.
     ///
     /// # Errors
     ///
     /// [`DecodeError`] when `body` is not the body that the head was written for.
-    pub fn images(&self, body: &[u8]) -> Result<Vec<PartitionImage>, DecodeError> {
+    pub fn images(
+        &self,
+        header: &CheckpointHeader,
+        body: &[u8],
+    ) -> Result<Vec<PartitionImage>, DecodeError> {
         let whole = u32::try_from(body.len()).is_ok_and(|len| len == self.len);
         if !whole || chunk_crc(self.len, self.partitions, body) != self.crc {
             return Err(DecodeError::Invalid { field: "chunk.crc" });
@@ -216,7 +254,7 @@ impl ChunkHead {
         let mut cursor = Cursor::new(body);
         let mut images = Vec::new();
         while !cursor.is_empty() {
-            images.push(PartitionImage::decode(&mut cursor)?);
+            images.push(PartitionImage::decode(&mut cursor, header.has_lost)?);
         }
         let counted = self.len == 0 || u32::try_from(images.len()) == Ok(self.partitions);
         if counted { Ok(images) } else { Err(DecodeError::Invalid { field: "chunk.partitions" }) }
@@ -224,8 +262,8 @@ impl ChunkHead {
 }
 
 impl PartitionImage {
-    /// Appends the encoded state to `out`.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the encoded state to `out`, with what was lost if `has_lost`.
+    pub fn encode(&self, out: &mut Vec<u8>, has_lost: bool) {
         out.extend_from_slice(&self.id.topic.0);
         out.extend_from_slice(&self.id.index.to_be_bytes());
         out.extend_from_slice(&self.applied.0.to_be_bytes());
@@ -251,14 +289,20 @@ impl PartitionImage {
         for batch in &self.backlog {
             batch.encode(out);
         }
+        if has_lost {
+            put_count(out, self.lost.len());
+            for range in &self.lost {
+                range.encode(out);
+            }
+        }
     }
 
-    /// Reads a state.
+    /// Reads a state, with what was lost if `has_lost`.
     ///
     /// # Errors
     ///
     /// [`DecodeError`] when the bytes end early or a value makes no sense.
-    pub fn decode(cursor: &mut Cursor<'_>) -> Result<Self, DecodeError> {
+    pub fn decode(cursor: &mut Cursor<'_>, has_lost: bool) -> Result<Self, DecodeError> {
         let topic = Uuid(cursor.array("state.topic")?);
         let index = cursor.i32("state.partition")?;
         let image = Self {
@@ -274,6 +318,10 @@ impl PartitionImage {
             aborted: list(cursor, "state.aborted", AbortedTxn::decode)?,
             segments: list(cursor, "state.segments", SegmentRef::decode)?,
             backlog: list(cursor, "state.backlog", BacklogImage::decode)?,
+            lost: match has_lost {
+                true => list(cursor, "state.lost", LostRange::decode)?,
+                false => Vec::new(),
+            },
         };
         if image.log_start.0 < 0 || image.log_end < image.log_start {
             return Err(DecodeError::Invalid { field: "state.log_end" });

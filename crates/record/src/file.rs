@@ -3,7 +3,8 @@
 //! ```text
 //!  0  magic      8 bytes  which kind of file this is ([`FileKind`])
 //!  8  version    u16      format version; a newer one is refused before anything else is read
-//! 10  critical   u16      flags that a reader must know; none is defined, so zero
+//! 10  critical   u16      flags that a reader must know, by kind; those of [`FileKind::Checkpoint`] are
+//!                         in [`crate::checkpoint`], the others have none, so zero
 //! 12  checksum   u32      CRC32C of bytes 0..12 and 16..64
 //! 16  cluster    16 bytes the cluster that the file belongs to
 //! 32  numbers    4 x u64  what they mean depends on the kind, see [`FileKind`]
@@ -114,10 +115,16 @@ impl FileHeader {
     /// The header's bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; FILE_HEADER_SIZE] {
+        self.encode_with(0)
+    }
+
+    /// The bytes of a header with flags: a program that does not know all of them refuses the file.
+    #[must_use]
+    pub fn encode_with(&self, critical: u16) -> [u8; FILE_HEADER_SIZE] {
         let head: [u8; 12] = Fixed::new()
             .put(&self.kind.magic())
             .put(&FORMAT_VERSION.to_be_bytes())
-            .put(&[0; 2])
+            .put(&critical.to_be_bytes())
             .whole();
         let numbers = self.numbers.map(u64::to_be_bytes);
         let tail: [u8; FILE_HEADER_SIZE - 16] =
@@ -132,6 +139,15 @@ impl FileHeader {
     ///
     /// [`FileError`], never [`FileError::Cluster`]: whose it is, is the caller's to compare.
     pub fn decode(bytes: &[u8], kind: FileKind) -> Result<Self, FileError> {
+        Self::decode_with(bytes, kind, 0).map(|(header, _)| header)
+    }
+
+    /// Reads the header of a file that may carry the flags in `known`, and those that it carries.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileHeader::decode`].
+    pub fn decode_with(bytes: &[u8], kind: FileKind, known: u16) -> Result<(Self, u16), FileError> {
         let truncated = |_: DecodeError| FileError::Truncated;
         let head = bytes.get(..12).ok_or(FileError::Truncated)?;
         let mut cursor = Cursor::new(bytes);
@@ -149,7 +165,7 @@ impl FileHeader {
         if Crc::new().and(head).and(tail).value() != checksum {
             return Err(FileError::Checksum(kind));
         }
-        if critical != 0 {
+        if critical & !known != 0 {
             return Err(FileError::Critical { kind, found: critical });
         }
         let cluster = Uuid(cursor.array("cluster").map_err(truncated)?);
@@ -157,7 +173,7 @@ impl FileHeader {
         for number in &mut numbers {
             *number = cursor.u64("number").map_err(truncated)?;
         }
-        Ok(Self { kind, cluster, numbers })
+        Ok((Self { kind, cluster, numbers }, critical))
     }
 
     /// The same header, if it belongs to `cluster`.
@@ -251,6 +267,22 @@ mod tests {
         bytes[9] = 2;
         let refused = FileHeader::decode(&bytes, FileKind::Meta);
         assert_eq!(refused, Err(FileError::Version { kind: FileKind::Meta, found: 2 }));
+    }
+
+    #[test]
+    fn flags_are_refused_by_who_does_not_know_them() {
+        let kind = FileKind::Checkpoint;
+        let header = FileHeader { kind, cluster: Uuid::NIL, numbers: [0; 4] };
+        let bytes = header.encode_with(0b101);
+        for (known, read) in [
+            (0b101, Ok((header, 0b101))),
+            (0b111, Ok((header, 0b101))),
+            (0b001, Err(FileError::Critical { kind, found: 0b101 })),
+            (0, Err(FileError::Critical { kind, found: 0b101 })),
+        ] {
+            assert_eq!(FileHeader::decode_with(&bytes, kind, known), read, "{known}");
+        }
+        assert!(FileHeader::decode(&bytes, kind).is_err());
     }
 
     proptest! {

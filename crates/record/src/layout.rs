@@ -7,12 +7,15 @@
 //! 1 LogStart           offset i64
 //! 2 SegmentCommitted   segment
 //! 3 SegmentsReplaced   removed u32 | base offset i64 for each | added u32 | segment for each
+//! 4 Lost               range
 //!
 //! segment:  name length u16 | name | written i64 | run, see [`crate::run`]
+//! range:    from i64 | upto i64 | max timestamp i64
 //! ```
 //!
 //! There is no manifest: these entries, replayed over a checkpoint, are the list of segments. An
-//! unknown tag is refused, because skipping one would resurrect or lose data. Laws: decoding is
+//! unknown tag is refused, because skipping one would resurrect or lose data: a program that is
+//! older than tag 4 refuses a journal in which something was lost, and no other. Laws: decoding is
 //! total and reads all there is; `decode(encode(entry)) == entry`.
 
 use bytes::Bytes;
@@ -26,6 +29,7 @@ pub const BLOB_NAME_LEN_MAX: usize = 1024;
 const TAG_LOG_START: u8 = 1;
 const TAG_SEGMENT_COMMITTED: u8 = 2;
 const TAG_SEGMENTS_REPLACED: u8 = 3;
+const TAG_LOST: u8 = 4;
 
 /// A run in a named blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,17 @@ pub struct SegmentRef {
     pub written: Timestamp,
     /// Where in the blob, and which offsets.
     pub run: Run,
+}
+
+/// Consecutive batches that can't be read any more, and that nobody tries to read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostRange {
+    /// The first offset.
+    pub from: Offset,
+    /// One past the last offset. Above `from`.
+    pub upto: Offset,
+    /// The largest timestamp that one of the records had; [`Timestamp::NONE`] when none had one.
+    pub max_timestamp: Timestamp,
 }
 
 /// What a partition's layout did. The tags are persisted and must be kept stable.
@@ -52,6 +67,9 @@ pub enum LayoutEntry {
         /// Those that come, by offset.
         added: Vec<SegmentRef>,
     },
+    /// Tag 4: batches that were in the journal only turned out to be damaged there. Layout goes on
+    /// behind them, and whoever reads them is told.
+    Lost(LostRange),
 }
 
 impl SegmentRef {
@@ -83,6 +101,30 @@ impl SegmentRef {
     }
 }
 
+impl LostRange {
+    /// Appends the encoded range to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for number in [self.from.0, self.upto.0, self.max_timestamp.0] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+
+    /// Reads a range.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the bytes end early or it is none.
+    pub fn decode(cursor: &mut Cursor<'_>) -> Result<Self, DecodeError> {
+        let range = Self {
+            from: Offset(cursor.i64("lost.from")?),
+            upto: Offset(cursor.i64("lost.upto")?),
+            max_timestamp: Timestamp(cursor.i64("lost.max_timestamp")?),
+        };
+        let is_one = range.from.0 >= 0 && range.from < range.upto;
+        if is_one { Ok(range) } else { Err(DecodeError::Invalid { field: "lost.upto" }) }
+    }
+}
+
 impl LayoutEntry {
     /// The entry's bytes.
     #[must_use]
@@ -109,6 +151,10 @@ impl LayoutEntry {
                     segment.encode(&mut out);
                 }
             }
+            Self::Lost(range) => {
+                out.push(TAG_LOST);
+                range.encode(&mut out);
+            }
         }
         out.into()
     }
@@ -134,6 +180,7 @@ impl LayoutEntry {
                 }
                 Self::SegmentsReplaced { removed, added }
             }
+            TAG_LOST => Self::Lost(LostRange::decode(&mut cursor)?),
             _ => return Err(DecodeError::Invalid { field: "layout.tag" }),
         };
         if cursor.is_empty() { Ok(entry) } else { Err(DecodeError::Invalid { field: "layout" }) }

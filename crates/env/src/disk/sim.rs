@@ -18,8 +18,10 @@ use inode::Inode;
 /// What can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Any of them.
+    /// Any of those that change something: all but reading.
     Any,
+    /// Reading from a file.
+    Read,
     /// Writing into a file, or changing its length.
     Write,
     /// Making a file durable.
@@ -36,6 +38,9 @@ pub enum Fault {
     Fail,
     /// A write stops halfway; other operations fail.
     Short,
+    /// A bit flips on the way, and nobody notices: of a read in what is returned, of a write in what is
+    /// stored. Other operations go well.
+    Flip,
     /// There is no space left.
     Full,
     /// The power goes during the operation, and nothing works until [`SimDisk::power_cut`].
@@ -190,7 +195,12 @@ impl SimDisk {
         lock(&self.state).faults.len()
     }
 
-    /// How many operations that can fail there have been.
+    /// Forgets the faults that are planned for such operations.
+    pub fn clear_faults(&self, on: Operation) {
+        lock(&self.state).faults.retain(|fault| fault.on != on);
+    }
+
+    /// How many operations that change something there have been.
     #[must_use]
     pub fn operations(&self) -> u64 {
         lock(&self.state).operations
@@ -217,6 +227,38 @@ impl SimDisk {
     pub fn flip_bit(&self, path: &str, byte: u64, bit: u8) -> bool {
         let inode = lock(&self.state).names.get(path).cloned();
         inode.is_some_and(|inode| lock(&inode).flip_bit(byte, bit))
+    }
+
+    /// Makes the sector that holds a byte unreadable, until it is written again. Whether there was
+    /// such a byte.
+    pub fn break_sector(&self, path: &str, byte: u64) -> bool {
+        let inode = lock(&self.state).names.get(path).cloned();
+        inode.is_some_and(|inode| lock(&inode).break_sector(byte))
+    }
+
+    /// Undoes what [`SimDisk::flip_bit`] and [`SimDisk::break_sector`] did to files that `path` is
+    /// true for, where nothing else was written since: somebody has restored them from a copy.
+    pub fn heal(&self, path: impl Fn(&str) -> bool) {
+        let state = lock(&self.state);
+        for (_, inode) in state.names.iter().filter(|(name, _)| path(name)) {
+            lock(inode).heal();
+        }
+    }
+
+    /// The places where files hold `bytes`, which are not empty, as their users see them.
+    #[must_use]
+    pub fn find(&self, bytes: &[u8]) -> Vec<(String, u64)> {
+        let state = lock(&self.state);
+        let mut found = Vec::new();
+        for (path, inode) in &state.names {
+            let inode = lock(inode);
+            let mut all = vec![0; usize::try_from(inode.size()).unwrap_or(0)];
+            inode.read(&mut all, 0);
+            let at = |(at, window): (usize, &[u8])| (window == bytes).then_some(at as u64);
+            let places = all.windows(bytes.len().max(1)).enumerate().filter_map(at);
+            found.extend(places.map(|at| (path.clone(), at)));
+        }
+        found
     }
 
     /// All files with their lengths, by path.
@@ -251,10 +293,11 @@ impl State {
     /// Counts an operation, and says which fault hits it.
     fn begin(&mut self, boot: u64, kind: Operation) -> io::Result<Option<Fault>> {
         self.check(boot)?;
-        self.operations += 1;
+        let changes = kind != Operation::Read;
+        self.operations += u64::from(changes);
         let mut hit = None;
         self.faults.retain_mut(|planned| {
-            if planned.on != Operation::Any && planned.on != kind {
+            if planned.on != kind && !(planned.on == Operation::Any && changes) {
                 return true;
             }
             if planned.after > 0 || hit.is_some() {
@@ -267,7 +310,9 @@ impl State {
         if let Some(Fault::PowerCut | Fault::Kill) = hit {
             self.off = hit;
         }
-        Ok(hit)
+        // Only bytes have bits.
+        let has_bytes = matches!(kind, Operation::Read | Operation::Write);
+        Ok(hit.filter(|hit| has_bytes || *hit != Fault::Flip))
     }
 
     fn change(&mut self, boot: u64, dir: &str, change: Change) -> io::Result<()> {
@@ -433,8 +478,20 @@ impl SimFile {
 impl DiskFile for SimFile {
     fn read_at(&self, out: &mut [u8], position: u64) -> io::Result<usize> {
         self.check_alignment(out, position)?;
-        lock(&self.disk.state).check(self.boot)?;
-        Ok(lock(&self.inode).read(out, position))
+        let mut state = lock(&self.disk.state);
+        let fault = state.begin(self.boot, Operation::Read)?;
+        failure(fault)?;
+        let inode = lock(&self.inode);
+        if !inode.is_readable(position, out.len()) {
+            return Err(io::Error::other("a sector can't be read"));
+        }
+        let count = inode.read(out, position);
+        if fault == Some(Fault::Flip)
+            && let Some(byte) = out.get_mut(state.dice.below(count.max(1) as u64) as usize)
+        {
+            *byte ^= 1 << state.dice.below(8);
+        }
+        Ok(count)
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
@@ -453,7 +510,7 @@ impl DiskFile for SimFile {
         }
         let total = usize::try_from(at - position).map_err(io::Error::other)?;
         let mut budget = match fault {
-            None | Some(Fault::PowerCut | Fault::Kill) => total,
+            None | Some(Fault::PowerCut | Fault::Kill | Fault::Flip) => total,
             Some(Fault::Short) => state.dice.below(total as u64) as usize / 512 * 512,
             Some(_) => 0,
         };
@@ -464,6 +521,10 @@ impl DiskFile for SimFile {
             inode.write(part, at);
             at += part.len() as u64;
             budget -= part.len();
+        }
+        if fault == Some(Fault::Flip) && total > 0 {
+            let byte = position + state.dice.below(total as u64);
+            inode.flip_bit(byte, state.dice.below(8) as u8);
         }
         failure(fault)
     }
@@ -493,7 +554,7 @@ impl DiskFile for SimFile {
         if fault == Some(Fault::Full) || !state.has_room(grows) {
             return Err(ErrorKind::StorageFull.into());
         }
-        if matches!(fault, None | Some(Fault::PowerCut | Fault::Kill)) {
+        if matches!(fault, None | Some(Fault::PowerCut | Fault::Kill | Fault::Flip)) {
             lock(&self.inode).resize(size);
         }
         failure(fault)
@@ -510,7 +571,7 @@ fn dead() -> io::Error {
 
 fn failure(fault: Option<Fault>) -> io::Result<()> {
     match fault {
-        None => Ok(()),
+        None | Some(Fault::Flip) => Ok(()),
         Some(Fault::PowerCut | Fault::Kill) => Err(dead()),
         Some(fault) => Err(io::Error::other(format!("planned fault: {fault:?}"))),
     }

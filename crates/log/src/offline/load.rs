@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use millstream_env::{BlobError, Damage, FrameAt, JournalError, Surveyed};
-use millstream_record::checkpoint::{CHUNK_HEAD_SIZE, ChunkHead, PartitionImage, decode_header};
+use millstream_record::checkpoint::{CHUNK_HEAD_SIZE, CheckpointHeader, ChunkHead, PartitionImage};
 use millstream_record::file::FILE_HEADER_SIZE;
 use millstream_record::frame::{Frame, FrameBody};
 use millstream_record::layout::LayoutEntry;
@@ -86,19 +86,18 @@ impl Load {
         let blobs = Arc::clone(&self.stores.blobs);
         let mut reader = Reader::new(blobs.as_ref(), trim.checkpoint.clone());
         let head = reader.take(FILE_HEADER_SIZE).await?;
-        let (cluster, session, lsn) =
-            decode_header(&head).map_err(|error| wrong(&error.to_string()))?;
-        if cluster != self.stores.cluster {
+        let header = CheckpointHeader::decode(&head).map_err(|error| wrong(&error.to_string()))?;
+        if header.cluster != self.stores.cluster {
             return Err(wrong("it belongs to another cluster"));
         }
-        if (session, lsn) != (trim.session, trim.lsn) {
+        if (header.session, header.lsn) != (trim.session, trim.lsn) {
             return Err(wrong("it is not what the metadata log says"));
         }
         let mut count: u64 = 0;
         loop {
             let head = ChunkHead::decode(&reader.take(CHUNK_HEAD_SIZE).await?).map_err(invalid)?;
             let body = reader.take(head.len as usize).await?;
-            for image in head.images(&body).map_err(invalid)? {
+            for image in head.images(&header, &body).map_err(invalid)? {
                 count += 1;
                 if let Some(stored) = self.partitions.get_mut(&image.id) {
                     *stored = Stored::from(image);
@@ -239,6 +238,11 @@ impl Stored {
                 self.segments.extend(added);
                 self.segments.sort_by_key(|segment| segment.run.base);
             }
+            Change::Layout(LayoutEntry::Lost(range)) => {
+                self.backlog.retain(|batch| batch.base >= range.upto || batch.last < range.from);
+                self.log_end = self.log_end.max(range.upto);
+                self.lost.push(range);
+            }
         }
         Ok(())
     }
@@ -250,6 +254,7 @@ impl Stored {
         self.log_start = offset;
         self.log_end = self.log_end.max(offset);
         self.segments.retain(|segment| segment.run.end > offset);
+        self.lost.retain(|range| range.upto > offset);
         while self.backlog.pop_front_if(|batch| batch.last < offset).is_some() {}
         self.epochs.trim(offset);
     }
@@ -270,6 +275,7 @@ impl From<PartitionImage> for Stored {
             epochs: Epochs::new(image.epochs),
             backlog: backlog.collect(),
             segments: image.segments,
+            lost: image.lost,
         }
     }
 }

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use millstream_env::{BlobName, BlobStore, FrameAt, JournalStore};
-use millstream_record::layout::SegmentRef;
+use millstream_record::layout::{LostRange, SegmentRef};
 use millstream_record::{BatchHeader, StoredBatch};
 use millstream_types::{ClusterId, Lsn, Offset, PartitionId, SessionId};
 
@@ -73,6 +73,8 @@ pub struct Stored {
     epochs: Epochs,
     /// By offset.
     segments: Vec<SegmentRef>,
+    /// What was given up, by offset.
+    lost: Vec<LostRange>,
     /// By offset.
     backlog: VecDeque<Journaled>,
 }

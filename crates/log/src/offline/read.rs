@@ -7,6 +7,7 @@ use std::ops::Range;
 use futures_util::{StreamExt, stream};
 use millstream_env::{BlobName, JournalError};
 use millstream_record::frame::{Frame, FrameBody};
+use millstream_record::layout::LostRange;
 use millstream_types::{Offset, PartitionId};
 
 use super::run::RunWalk;
@@ -102,10 +103,16 @@ impl<'a> Reader<'a> {
         if upto <= self.expected {
             return;
         }
-        if is_loss {
-            let why = "no segment and no journal holds a batch with them".to_owned();
+        let offsets = self.expected..upto;
+        let is_known = |lost: &LostRange| lost.from < offsets.end && lost.upto > offsets.start;
+        let is_known = self.stored.lost.iter().any(is_known);
+        if is_loss || is_known {
+            let why = match is_known {
+                true => "they were damaged in the journal, and layout went on without them",
+                false => "no segment and no journal holds a batch with them",
+            };
             let finding = Finding::new(FindingKind::Gap, why);
-            self.ready.push_back(Err(finding.of(self.id).offsets(self.expected..upto)));
+            self.ready.push_back(Err(finding.of(self.id).offsets(offsets)));
         }
         self.expected = upto;
     }

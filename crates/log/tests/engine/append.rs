@@ -45,6 +45,50 @@ fn nothing_is_visible_before_it_is_durable() {
     });
 }
 
+/// The thread that appends is stopped between the journal and the log until the flush is over and
+/// all who hear of it have been.
+#[test]
+fn the_watermark_moves_before_waiters_complete_even_when_the_flush_is_first() {
+    run(async {
+        let mut world = World::new(1, 2);
+        let log = world.open_hooked().await;
+        for is_over in [false, true] {
+            let one = log.partition(partition(0)).unwrap();
+            let who = Arc::new(News::default());
+            let _guard = one.watch(&who, 0);
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let (go_on, wait) = std::sync::mpsc::channel::<()>();
+            world.hooks.clone().unwrap().after_append(move |at| {
+                tell.send(at.end()).unwrap();
+                wait.recv().unwrap();
+            });
+            let append = {
+                let one = one.clone();
+                move || one.append(&[batch(&[1], 10)], Origin::Client)
+            };
+            #[expect(clippy::disallowed_methods, reason = "the test's own thread")]
+            let append = tokio::task::spawn_blocking(append);
+            log.wait_durable(told.await.unwrap()).await.unwrap();
+            if is_over {
+                world.machine.plan(FaultAt { on: Operation::Any, after: 0, fault: Fault::Fail });
+                let two = log.partition(partition(1)).unwrap();
+                let lost = two.append(&[batch(&[1], 10)], Origin::Client).unwrap();
+                assert_eq!(log.wait_durable(lost.end).await, Err(SessionOver));
+            }
+            go_on.send(()).unwrap();
+            // Joins the thread without giving the log's tasks a turn.
+            while !append.is_finished() {
+                std::thread::yield_now();
+            }
+            let ends = one.ends();
+            assert_eq!(ends.high_watermark, ends.log_end);
+            let appended = append.await.unwrap().unwrap();
+            log.wait_durable(appended.end).await.unwrap();
+            who.comes().await;
+        }
+    });
+}
+
 #[test]
 fn a_retry_in_flight_joins_the_original() {
     run(async {

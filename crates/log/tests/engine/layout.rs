@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use millstream_env::BlobName;
 use millstream_env::disk::{Fault, FaultAt, Operation};
 use millstream_log::{AppendError, Log, Origin};
@@ -144,6 +145,75 @@ fn small_runs_are_merged_and_read_the_same() {
         assert_eq!(bytes(&read_all(&one, Offset(0), 9_999).await.unwrap()), before);
         log.maintain().await.unwrap();
         assert_eq!(world.blobs("segment/").await.len(), 2);
+    });
+}
+
+#[test]
+fn merged_runs_are_no_larger_than_the_topics_segments() {
+    run(async {
+        let mut world = World::new(1, 1);
+        world.settings.segment_bytes_min = 8 << 20;
+        world.settings.run_bytes_max = 64 << 20;
+        world.settings.pack_bytes_max = 32 << 20;
+        world.journal.file_bytes = 4 << 20;
+        let log = world.open().await.unwrap();
+        for _ in 0..12 {
+            append(&log, 0, 300_000).await;
+            log.lay_out().await.unwrap();
+            log.maintain().await.unwrap();
+            settle().await;
+        }
+        assert!(log.stats().merges > 0);
+        log.maintain().await.unwrap();
+        for name in world.blobs("segment/").await {
+            let sizes: Vec<_> = runs(&world, &name).await.iter().map(|run| run.len).collect();
+            assert!(sizes.iter().all(|len| *len <= 1 << 20), "{sizes:?}");
+        }
+    });
+}
+
+#[test]
+fn a_full_store_is_left_alone_for_a_while() {
+    run(async {
+        let mut world = World::new(1, 2);
+        let log = world.open().await.unwrap();
+        append(&log, 0, 20_000).await;
+        append(&log, 1, 20_000).await;
+        let used: u64 = world.machine.files().iter().map(|(_, size)| size).sum();
+        world.machine.set_capacity(Some(used));
+        let operations = || world.machine.operations();
+        let before = operations();
+        log.maintain().await.unwrap_err();
+        let one_try = operations() - before;
+        let before = operations();
+        log.maintain().await.unwrap();
+        assert_eq!(operations(), before, "it has just been tried");
+        world.clock.advance(Duration::from_secs(1));
+        log.maintain().await.unwrap_err();
+        assert_eq!(operations() - before, one_try, "the second partition's was not tried");
+        world.machine.set_capacity(None);
+        world.clock.advance(Duration::from_secs(2));
+        log.maintain().await.unwrap();
+        assert_eq!(log.stats().segments, 2);
+    });
+}
+
+#[test]
+fn closing_does_not_wait_for_all_that_could_be_laid_out() {
+    run(async {
+        let mut world = World::new(1, 8);
+        let log = world.open_hooked().await;
+        for index in 0..8 {
+            append(&log, index, 20_000).await;
+        }
+        let closing = log.clone();
+        world.hooks.clone().unwrap().before_upload(move || {
+            // Closing begins while the first of eight is written.
+            assert!(closing.close().now_or_never().is_none());
+        });
+        log.lay_out().await.unwrap();
+        assert_eq!(log.stats().layouts, 1);
+        log.close().await;
     });
 }
 

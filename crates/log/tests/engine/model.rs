@@ -3,21 +3,23 @@
 //! The model of a partition is a list of batches, how far they are known to be durable, and where the
 //! log starts. Whatever is done, and however the power goes, after recovery the log is a prefix of
 //! what was appended that holds all that was acknowledged or seen, and producers are remembered.
+//! Batches that were damaged on the disk may be reported as that, and no others; all else goes on.
 //!
 //! `MILLSTREAM_SEEDS` says how many histories to try (`cargo xtask test --long` tries 10,000),
 //! `MILLSTREAM_SEED_FIRST` where to begin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::world::{self, World, read_all, run, sent, settle};
+use crate::world::{self, World, run, sent, settle};
 use bytes::Bytes;
 use millstream_env::disk::{Fault, FaultAt, Operation};
 use millstream_log::{
-    AppendError, Appended, Isolation, Log, MaintenanceError, Origin, Partition, ReadError,
+    AppendError, Appended, Ends, Isolation, Log, MaintenanceError, Origin, Partition, ReadError,
 };
 use millstream_record::ValidBatch;
+use millstream_record::batch::HEADER_SIZE;
 use millstream_types::{LeaderEpoch, Offset, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -50,6 +52,8 @@ struct Model {
     durable: i64,
     /// The log start that was acknowledged, and the highest that was asked for.
     start: (i64, i64),
+    /// The first offsets of batches of which some copy was damaged.
+    damaged: BTreeSet<i64>,
 }
 
 impl Model {
@@ -60,6 +64,12 @@ impl Model {
     /// A crash leaves a prefix that ends at `end`.
     fn cut(&mut self, end: i64) {
         self.batches.retain(|batch| batch.base < end);
+        self.damaged.retain(|base| *base < end);
+    }
+
+    /// Whether the range may be reported as corrupt.
+    fn is_hit(&self, from: Offset, upto: Offset) -> bool {
+        self.damaged.range(from.0..upto.0).next().is_some()
     }
 
     fn by(&self, producer: i64) -> Vec<&Stored> {
@@ -71,19 +81,55 @@ impl Model {
 /// One thing that is done.
 #[derive(Clone, Debug)]
 enum Op {
-    Append { to: usize, records: usize, size: usize, time: i64, who: Who, wait: bool },
-    Read { from: usize, at: f64, bytes_max: usize },
-    Find { from: usize, time: i64 },
+    Append {
+        to: usize,
+        records: usize,
+        size: usize,
+        time: i64,
+        who: Who,
+        wait: bool,
+    },
+    Read {
+        from: usize,
+        at: f64,
+        bytes_max: usize,
+    },
+    Find {
+        from: usize,
+        time: i64,
+    },
     Flush,
     LayOut,
     Maintain,
     Checkpoint,
-    Delete { from: usize, upto: f64, wait: bool },
-    Pass { seconds: u64 },
+    Delete {
+        from: usize,
+        upto: f64,
+        wait: bool,
+    },
+    Pass {
+        seconds: u64,
+    },
     Close,
     PowerCut,
-    PowerCutAfter { operations: u64 },
-    FailAfter { operations: u64, sync: bool },
+    PowerCutAfter {
+        operations: u64,
+    },
+    FailAfter {
+        operations: u64,
+        sync: bool,
+    },
+    /// A read fails, or a bit flips in what it returns.
+    FailRead {
+        operations: u64,
+        flip: bool,
+    },
+    /// A bit flips on the disk, in all copies of a batch.
+    Damage {
+        of: usize,
+        batch: f64,
+        at: f64,
+    },
 }
 
 /// Who appends, and what.
@@ -108,6 +154,12 @@ fn who() -> impl Strategy<Value = Who> {
     ]
 }
 
+/// What is done, and how many turns the log's tasks get after it: few, so that much is in flight when
+/// the power goes, or as many as they want.
+fn step() -> impl Strategy<Value = (Op, usize)> {
+    (op(), prop_oneof![2 => Just(0), 2 => 0..6_usize, 1 => 6..20_usize, 2 => Just(20)])
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let to = 0..PARTITIONS;
     // A frame fits into a file of the journal, as in the program, whose files hold the largest batch.
@@ -124,7 +176,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::LayOut),
         3 => Just(Op::Maintain),
         2 => Just(Op::Checkpoint),
-        2 => (to, 0.0..1.0, any::<bool>())
+        2 => (to.clone(), 0.0..1.0, any::<bool>())
             .prop_map(|(from, upto, wait)| Op::Delete { from, upto, wait }),
         1 => (1..100_u64).prop_map(|seconds| Op::Pass { seconds }),
         1 => Just(Op::Close),
@@ -132,6 +184,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..40_u64).prop_map(|operations| Op::PowerCutAfter { operations }),
         1 => (0..30_u64, any::<bool>())
             .prop_map(|(operations, sync)| Op::FailAfter { operations, sync }),
+        1 => (0..10_u64, any::<bool>())
+            .prop_map(|(operations, flip)| Op::FailRead { operations, flip }),
+        2 => (to, 0.0..1.0, 0.0..1.0).prop_map(|(of, batch, at)| Op::Damage { of, batch, at }),
     ]
 }
 
@@ -162,6 +217,9 @@ struct Reached {
     take_overs: AtomicU64,
     lost: AtomicU64,
     duplicates: AtomicU64,
+    corrupt: AtomicU64,
+    given_up: AtomicU64,
+    refusals: AtomicU64,
 }
 
 impl Reached {
@@ -172,9 +230,10 @@ impl Reached {
         self.cold_reads.fetch_add(stats.cold_reads, Relaxed);
         self.journal_reads.fetch_add(stats.journal_reads, Relaxed);
         self.merges.fetch_add(stats.merges, Relaxed);
+        self.given_up.fetch_add(stats.lost, Relaxed);
     }
 
-    fn all(&self) -> [(&'static str, u64); 10] {
+    fn all(&self) -> [(&'static str, u64); 13] {
         [
             ("layouts", &self.layouts),
             ("checkpoints", &self.checkpoints),
@@ -186,6 +245,9 @@ impl Reached {
             ("take-overs", &self.take_overs),
             ("lost", &self.lost),
             ("duplicates", &self.duplicates),
+            ("corrupt", &self.corrupt),
+            ("given up", &self.given_up),
+            ("refusals", &self.refusals),
         ]
         .map(|(name, count)| (name, count.load(Relaxed)))
     }
@@ -216,8 +278,11 @@ impl<'a> Test<'a> {
         self.planned || self.world.machine.is_off() || self.log.is_over()
     }
 
-    async fn step(&mut self, op: &Op) -> Checked {
-        self.planned |= matches!(op, Op::PowerCutAfter { .. } | Op::FailAfter { .. });
+    async fn step(&mut self, op: &Op, turns: usize) -> Checked {
+        let plans = |op: &Op| {
+            matches!(op, Op::PowerCutAfter { .. } | Op::FailAfter { .. } | Op::FailRead { .. })
+        };
+        self.planned |= plans(op);
         match op {
             Op::Append { to, records, size, time, who, wait } => {
                 let times: Vec<_> = (0..*records).map(|n| time + (n as i64 * 37) % 50).collect();
@@ -245,14 +310,68 @@ impl<'a> Test<'a> {
                 after: *operations,
                 fault: Fault::Fail,
             }),
+            Op::FailRead { operations, flip } => self.world.machine.plan(FaultAt {
+                on: Operation::Read,
+                after: *operations,
+                fault: if *flip { Fault::Flip } else { Fault::Fail },
+            }),
+            Op::Damage { of, batch, at } => self.damage(*of, *batch, *at)?,
         }
-        settle().await;
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        self.go_on().await
+    }
+
+    /// Starts again if the log or its machine has ended.
+    async fn go_on(&mut self) -> Checked {
         if self.world.machine.is_off() {
             self.crash().await?;
         } else if self.log.is_over() {
             self.take_over().await?;
         }
         Ok(())
+    }
+
+    /// Damages the records of one durable batch, wherever they lie.
+    fn damage(&mut self, of: usize, batch: f64, at: f64) -> Checked {
+        let model = &self.models[of];
+        let durable = model.batches.iter().filter(|b| {
+            let end = b.base + b.times.len() as i64;
+            end > model.start.1 && end <= model.durable
+        });
+        let durable: Vec<_> = durable.collect();
+        let Some(hit) = durable.get((durable.len() as f64 * batch) as usize) else { return Ok(()) };
+        let bytes = hit.bytes.clone();
+        let byte = HEADER_SIZE as u64 + ((bytes.len() - HEADER_SIZE) as f64 * at) as u64;
+        for (path, place) in self.world.machine.find(&bytes) {
+            let flipped = self.world.machine.flip_bit(&path, place + byte, 5);
+            ensure(flipped, || format!("{path} is too short"))?;
+        }
+        // Another partition's batch may be the same.
+        for model in &mut self.models {
+            let same = model.batches.iter().filter(|batch| batch.bytes == bytes);
+            model.damaged.extend(same.map(|batch| batch.base));
+        }
+        Ok(())
+    }
+
+    /// Somebody restores the journal of the last session from a copy. Of a journal that is not sealed
+    /// nobody can tell a damaged end from one that a crash has left.
+    fn restore_open_journal(&self) {
+        let prefix = format!("journal/{:020}-", self.world.session);
+        self.world.machine.heal(|path| path.starts_with(&prefix));
+    }
+
+    /// Whether a read may end like this.
+    fn judge(&self, of: usize, error: &ReadError) -> Checked {
+        if let ReadError::Corrupt { from, upto, .. } = error
+            && self.models[of].is_hit(*from, *upto)
+        {
+            self.reached.corrupt.fetch_add(1, Relaxed);
+            return Ok(());
+        }
+        ensure(self.broken(), || format!("{of}: {error}"))
     }
 
     /// Work behind may fail when the disk does; it is done again later.
@@ -409,7 +528,7 @@ impl<'a> Test<'a> {
             Err(ReadError::OutOfRange { .. }) => {
                 return ensure(!within, || format!("{from}: {offset} is within {ends:?}"));
             }
-            Err(error) => return ensure(self.broken(), || format!("{from}: {error}")),
+            Err(error) => return self.judge(from, &error),
         };
         ensure(within, || format!("{from}: {offset} is not within {ends:?}"))?;
         let model = &mut self.models[from];
@@ -431,18 +550,40 @@ impl<'a> Test<'a> {
         let ends = partition.ends();
         let found = match partition.offset_at(Timestamp(time)).await {
             Ok(found) => found.map(|(offset, at, _)| (offset.0, at.0)),
-            Err(error) => return ensure(self.broken(), || format!("{from}: {error}")),
+            Err(error) => return self.judge(from, &error),
         };
-        let records = || self.visible(from, ends.log_start.0, ends.high_watermark.0);
-        let expected = records().find(|(_, at)| *at >= time);
-        ensure(found == expected, || format!("{from}: at {time} {found:?}, not {expected:?}"))?;
-        let latest = partition.offset_of_max_timestamp().await;
-        let latest = match latest {
+        let start = ends.log_start.0;
+        let first = |end| self.visible(from, start, end).find(|(_, at)| *at >= time);
+        self.ensure_at_some_end(
+            from,
+            ends,
+            || format!("{from}: at {time} {found:?}"),
+            |end| found == first(end),
+        )?;
+        let latest = match partition.offset_of_max_timestamp().await {
             Ok(found) => found.map(|(offset, at, _)| (offset.0, at.0)),
-            Err(error) => return ensure(self.broken(), || format!("{from}: {error}")),
+            Err(error) => return self.judge(from, &error),
         };
-        let expected = records().max_by_key(|(offset, at)| (*at, std::cmp::Reverse(*offset)));
-        ensure(latest == expected, || format!("{from}: latest {latest:?}, not {expected:?}"))
+        let later = |(offset, at): &(i64, i64)| (*at, std::cmp::Reverse(*offset));
+        self.ensure_at_some_end(
+            from,
+            ends,
+            || format!("{from}: latest {latest:?}"),
+            |end| latest == self.visible(from, start, end).max_by_key(later),
+        )
+    }
+
+    /// The high watermark may have moved since `ends`: what was answered must hold for one that it had.
+    fn ensure_at_some_end(
+        &self,
+        of: usize,
+        ends: Ends,
+        why: impl FnOnce() -> String,
+        holds: impl Fn(i64) -> bool,
+    ) -> Checked {
+        let now = self.partition(of).ends().high_watermark.0;
+        let moved = (ends.high_watermark.0 + 1..=now).any(&holds);
+        ensure(moved || holds(ends.high_watermark.0), why)
     }
 
     /// Offsets and timestamps of the records in `start..end`.
@@ -504,6 +645,9 @@ impl<'a> Test<'a> {
     async fn take_over(&mut self) -> Checked {
         self.reached.take_overs.fetch_add(1, Relaxed);
         self.reached.add(&self.log);
+        self.restore_open_journal();
+        // What flips on the way looks like an end, too.
+        self.world.machine.clear_faults(Operation::Read);
         match self.world.reopen().await {
             Ok(log) => self.log = log,
             // The planned failures may go on.
@@ -513,6 +657,8 @@ impl<'a> Test<'a> {
     }
 
     async fn restart(&mut self) -> Checked {
+        self.restore_open_journal();
+        let mut restored = false;
         // A planned fault may hit the recovery: then it is begun again.
         for _ in 0..10 {
             match self.world.open().await {
@@ -528,11 +674,22 @@ impl<'a> Test<'a> {
                     self.world.stores = None;
                     self.world.machine.kill();
                 }
+                // What must be replayed is damaged: somebody restores that as well.
+                Err(error) if error.contains("corrupt") && !restored && self.is_damaged() => {
+                    self.reached.refusals.fetch_add(1, Relaxed);
+                    restored = true;
+                    self.world.stores = None;
+                    self.world.machine.heal(|path| path.starts_with("journal/"));
+                }
                 Err(error) => return Err(format!("can't recover: {error}")),
             }
             settle().await;
         }
         Err("recovery never ends".to_owned())
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.models.iter().any(|model| !model.damaged.is_empty())
     }
 
     /// What holds after every recovery.
@@ -561,27 +718,66 @@ impl<'a> Test<'a> {
         Ok(())
     }
 
+    /// All that is kept is there, but for what was damaged.
     async fn check_content(&self, index: usize) -> Checked {
         let partition = self.partition(index);
         let ends = partition.ends();
-        let found = match read_all(&partition, ends.log_start, 20_000).await {
-            Ok(found) => world::bytes(&found),
-            Err(_) if self.world.machine.is_off() => return Ok(()),
-            // The planned failure of the disk: once.
-            Err(_) => {
-                let again = read_all(&partition, ends.log_start, 20_000).await;
-                world::bytes(&again.map_err(|error| format!("{index}: {error}"))?)
-            }
-        };
-        let model = &self.models[index];
-        let kept = model.batches.iter().filter(|b| {
+        let kept = self.models[index].batches.iter().filter(|b| {
             let end = b.base + b.times.len() as i64;
             end > ends.log_start.0 && end <= ends.high_watermark.0
         });
-        let expected: Vec<_> = kept.map(|batch| batch.bytes.clone()).collect();
-        ensure(found == expected, || {
-            format!("{index}: {} batches, not {}: {ends:?}", found.len(), expected.len())
-        })
+        let mut kept = kept.peekable();
+        let damaged = &self.models[index].damaged;
+        let mut next = ends.log_start;
+        let mut failures = 0;
+        while next < ends.high_watermark {
+            let slice = partition.read(next, 20_000, true, Isolation::Uncommitted).await;
+            let batches = match slice {
+                Ok(slice) => slice.batches,
+                Err(_) if self.world.machine.is_off() => return Ok(()),
+                // Behind it, all that is not damaged must be readable.
+                Err(ReadError::Corrupt { from, upto, .. })
+                    if self.models[index].is_hit(from, upto)
+                        && kept.peek().is_some_and(|batch| damaged.contains(&batch.base)) =>
+                {
+                    self.reached.corrupt.fetch_add(1, Relaxed);
+                    next = kept.next().map_or(upto, |b| Offset(b.base + b.times.len() as i64));
+                    continue;
+                }
+                // The planned failure of the disk: once each.
+                Err(error) => {
+                    failures += 1;
+                    ensure(failures < 10, || format!("{index}: {error}"))?;
+                    ensure(self.broken(), || format!("{index}: {error}"))?;
+                    continue;
+                }
+            };
+            ensure(!batches.is_empty(), || format!("{index}: nothing at {next}: {ends:?}"))?;
+            for batch in batches {
+                let expected = kept.next().map(|batch| batch.bytes.clone());
+                ensure(expected == Some(batch.to_bytes()), || {
+                    format!("{index}: {next} is another")
+                })?;
+                next = batch.header().unwrap().last_offset().next();
+            }
+        }
+        ensure(kept.next().is_none(), || format!("{index}: batches are missing: {ends:?}"))
+    }
+
+    /// Whatever was damaged, all can be laid out, and the journal lets go of it.
+    async fn check_layout(&mut self) -> Checked {
+        self.flush().await?;
+        for _ in 0..100 {
+            if self.broken() || self.log.stats().backlog_bytes == 0 {
+                break;
+            }
+            self.tolerate(self.log.lay_out().await)?;
+        }
+        let stats = self.log.stats();
+        ensure(self.broken() || stats.backlog_bytes == 0, || format!("not laid out: {stats:?}"))?;
+        self.tolerate(self.log.checkpoint().await)?;
+        let (used, max) = (self.log.stats().journal_used, stats.journal_max);
+        ensure(self.broken() || used < max, || format!("the journal is kept: {stats:?}"))
     }
 
     /// A retry of each producer's newest batch must be recognised.
@@ -613,12 +809,14 @@ enum Expected {
     Refused,
 }
 
-fn history(seed: u64, honest: bool, ops: &[Op], reached: &Reached) -> Checked {
+fn history(seed: u64, honest: bool, steps: &[(Op, usize)], reached: &Reached) -> Checked {
     run(async {
         let mut test = Test::new(seed, honest, reached).await?;
-        for op in ops {
-            test.step(op).await?;
+        for (op, turns) in steps {
+            test.step(op, *turns).await?;
         }
+        test.check_layout().await?;
+        test.go_on().await?;
         for index in 0..PARTITIONS {
             test.check_content(index).await?;
         }
@@ -647,8 +845,8 @@ fn runner(cases: u64, first: u64, shrink: u32) -> TestRunner {
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
 }
 
-fn histories() -> impl Strategy<Value = (u64, Vec<Op>)> {
-    (any::<u64>(), proptest::collection::vec(op(), 1..120))
+fn histories() -> impl Strategy<Value = (u64, Vec<(Op, usize)>)> {
+    (any::<u64>(), proptest::collection::vec(step(), 1..120))
 }
 
 #[test]

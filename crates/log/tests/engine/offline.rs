@@ -277,3 +277,36 @@ fn what_is_gone_and_what_is_left_over_is_told() {
         assert_eq!(missing.offsets.as_ref().map(|offsets| offsets.start), Some(Offset(0)));
     });
 }
+
+#[test]
+fn what_was_given_up_is_told_with_its_offsets() {
+    run(async {
+        let mut world = World::new(11, PARTITIONS);
+        world.settings.tail_bytes = 0;
+        let log = world.open().await.unwrap();
+        let append = Op::Append { to: 0, records: 3, size: 700, wait: true };
+        for _ in 0..4 {
+            act(&world, &log, &append).await;
+        }
+        let batches = recovered(&log, world.partitions[0]).await;
+        world.power_cut(log).await;
+        let log = world.open().await.unwrap();
+        act(&world, &log, &Op::Checkpoint).await;
+        for (path, at) in world.machine.find(&batches[1]) {
+            assert!(world.machine.flip_bit(&path, at + 300, 0));
+        }
+        act(&world, &log, &Op::LayOut).await;
+        act(&world, &log, &Op::Append { to: 1, records: 1, size: 1, wait: true }).await;
+        world.power_cut(log).await;
+        let by_its_frame = look(&world).await;
+        let log = world.open().await.unwrap();
+        act(&world, &log, &Op::Checkpoint).await;
+        world.power_cut(log).await;
+        let by_a_checkpoint = look(&world).await;
+        for seen in [by_its_frame, by_a_checkpoint] {
+            assert_eq!(seen.bytes(0).len(), 3);
+            let told: Vec<_> = seen.harmful().iter().map(|f| (f.kind, f.offsets.clone())).collect();
+            assert_eq!(told, [(FindingKind::Gap, Some(Offset(3)..Offset(6)))]);
+        }
+    });
+}

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use millstream_env::{DataDir, Env, JournalSettings};
 use millstream_log::{
-    AppendError, Former, Isolation, Log, LogSettings, News, Origin, Partition, PartitionConfig,
-    PartitionSpec, TrimSink,
+    AppendError, DeleteError, Former, Isolation, Log, LogSettings, News, Origin, Partition,
+    PartitionConfig, PartitionSpec, ReadError, TrimSink,
 };
 use millstream_types::{LeaderEpoch, Offset, SessionId};
 use tokio::task::JoinSet;
@@ -91,6 +91,72 @@ async fn open(dir: &DataDir, former: Option<Former>, trims: &Arc<Trims>, session
     )
     .await
     .unwrap()
+}
+
+/// Reads at the log start, which is moved on all the time: what was deleted is out of range, never
+/// corrupt and never passed over.
+async fn read_at_the_start(one: Partition) -> u64 {
+    let mut out_of_range = 0;
+    let end = Offset(PRODUCERS * i64::from(BATCHES));
+    loop {
+        let from = one.ends().log_start;
+        if from >= end {
+            return out_of_range;
+        }
+        match one.read(from, 2_000, true, Isolation::Uncommitted).await {
+            Err(ReadError::OutOfRange { .. }) => out_of_range += 1,
+            slice => {
+                if let Some(first) = slice.unwrap().batches.first() {
+                    assert_eq!(first.header().unwrap().base_offset, from);
+                }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Deletes what can be read, batch by batch.
+async fn delete_all(one: Partition) {
+    let end = Offset(PRODUCERS * i64::from(BATCHES));
+    while one.ends().log_start < end {
+        let ends = one.ends();
+        if ends.log_start < ends.high_watermark {
+            match one.delete_records(ends.log_start.next()) {
+                Err(DeleteError::Append(AppendError::Full)) => {}
+                deleted => assert!(deleted.unwrap().0 > ends.log_start),
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn a_read_that_races_with_a_deletion_is_out_of_range() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build();
+    runtime.unwrap().block_on(async {
+        let env = Env::real(tokio::runtime::Handle::current());
+        let dir = DataDir::in_memory(env).unwrap();
+        let log = open(&dir, None, &Arc::default(), 1).await;
+        let mut tasks = JoinSet::new();
+        for producer in 0..PRODUCERS {
+            tasks.spawn(produce(log.clone(), producer));
+        }
+        for index in 0..PARTITIONS {
+            let one = log.partition(partition(index)).unwrap();
+            tasks.spawn(delete_all(one.clone()));
+            for _ in 0..3 {
+                let reader = read_at_the_start(one.clone());
+                tasks.spawn(async move {
+                    reader.await;
+                });
+            }
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        log.close().await;
+    });
 }
 
 #[test]

@@ -143,9 +143,11 @@ impl World {
             gets: watch::Sender::new(false),
             uploading: Mutex::default(),
             uploaded: Mutex::default(),
+            appended: Arc::default(),
         });
         self.hooks = Some(Arc::clone(&hooked));
-        self.stores = Some((Arc::new(Late { journals, news: hooked.gets.clone() }), hooked));
+        let (news, appended) = (hooked.gets.clone(), Arc::clone(&hooked.appended));
+        self.stores = Some((Arc::new(Late { journals, news, appended }), hooked));
         self.reopen().await.unwrap()
     }
 
@@ -203,7 +205,11 @@ pub(crate) struct Hooked {
     gets: watch::Sender<bool>,
     uploading: Mutex<Option<Hook>>,
     uploaded: Mutex<Option<Hook>>,
+    appended: Appended,
 }
+
+/// What is called when a frame has its place in the journal, and nobody knows of it yet.
+type Appended = Arc<Mutex<Option<Box<dyn FnOnce(FrameAt) + Send>>>>;
 
 /// Lets reads go on when it is dropped.
 pub(crate) struct Gate(watch::Sender<bool>);
@@ -224,6 +230,11 @@ impl Hooked {
     /// Calls `hook` when the next upload begins.
     pub(crate) fn before_upload(&self, hook: impl FnOnce() + Send + 'static) {
         *self.uploading.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// Calls `hook` when the next frame has been appended, before the log learns of it.
+    pub(crate) fn after_append(&self, hook: impl FnOnce(FrameAt) + Send + 'static) {
+        *self.appended.lock().unwrap() = Some(Box::new(hook));
     }
 
     /// Calls `hook` when the next upload has been stored.
@@ -286,16 +297,28 @@ impl BlobStore for Hooked {
 }
 
 /// Journals whose news of durability waits while [`Hooked::hold_gets`] holds.
-#[derive(Debug)]
 struct Late {
     journals: Arc<dyn JournalStore>,
     news: watch::Sender<bool>,
+    appended: Appended,
 }
 
-#[derive(Debug)]
 struct LateJournal {
     journal: Arc<dyn Journal>,
     status: watch::Receiver<JournalStatus>,
+    appended: Appended,
+}
+
+impl std::fmt::Debug for Late {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Late")
+    }
+}
+
+impl std::fmt::Debug for LateJournal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LateJournal")
+    }
 }
 
 impl Journal for LateJournal {
@@ -304,7 +327,12 @@ impl Journal for LateJournal {
     }
 
     fn append(&self, frame: Frame) -> Result<FrameAt, JournalError> {
-        self.journal.append(frame)
+        let appended = self.journal.append(frame)?;
+        let hook = self.appended.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook(appended);
+        }
+        Ok(appended)
     }
 
     fn end(&self) -> Lsn {
@@ -341,7 +369,8 @@ impl JournalStore for Late {
                     tell.send_replace(news);
                 }
             });
-            Ok(Arc::new(LateJournal { journal, status }) as Arc<dyn Journal>)
+            let appended = Arc::clone(&self.appended);
+            Ok(Arc::new(LateJournal { journal, status, appended }) as Arc<dyn Journal>)
         })
     }
 

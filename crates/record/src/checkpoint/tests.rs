@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::layout::LayoutEntry;
+use crate::layout::{LayoutEntry, LostRange};
 use crate::run::Run;
 
 fn offset() -> impl Strategy<Value = Offset> {
@@ -71,6 +71,12 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn lost()(from in offset(), more in 1..1000_i64, time: i64) -> LostRange {
+        LostRange { from, upto: from.plus(more), max_timestamp: Timestamp(time) }
+    }
+}
+
+prop_compose! {
     fn image()(
         id in partition(), applied: u64, log_start in offset(), records in 0..i64::MAX / 4,
         time: i64,
@@ -79,6 +85,7 @@ prop_compose! {
         aborted in proptest::collection::vec((any::<i64>(), offset(), 0..1000_i64), 0..3),
         segments in proptest::collection::vec(segment(), 0..3),
         backlog in proptest::collection::vec(backlog(), 0..3),
+        lost in proptest::collection::vec(lost(), 0..3),
     ) -> PartitionImage {
         PartitionImage {
             id,
@@ -93,11 +100,19 @@ prop_compose! {
             }).collect(),
             segments,
             backlog,
+            lost,
         }
     }
 }
 
-fn read(mut bytes: &[u8]) -> Result<Vec<PartitionImage>, DecodeError> {
+const HEADER: CheckpointHeader =
+    CheckpointHeader { cluster: Uuid([3; 16]), session: SessionId(4), lsn: Lsn(5), has_lost: true };
+
+fn read(bytes: &[u8]) -> Result<Vec<PartitionImage>, DecodeError> {
+    read_as(HEADER, bytes)
+}
+
+fn read_as(header: CheckpointHeader, mut bytes: &[u8]) -> Result<Vec<PartitionImage>, DecodeError> {
     let mut images = Vec::new();
     loop {
         let head = ChunkHead::decode(bytes)?;
@@ -106,7 +121,7 @@ fn read(mut bytes: &[u8]) -> Result<Vec<PartitionImage>, DecodeError> {
             .get(CHUNK_HEAD_SIZE..)
             .and_then(|rest| rest.get(..len))
             .ok_or(DecodeError::Truncated { field: "chunk" })?;
-        images.extend(head.images(body)?);
+        images.extend(head.images(&header, body)?);
         bytes = &bytes[CHUNK_HEAD_SIZE + len..];
         if len == 0 {
             let all = u32::try_from(images.len()) == Ok(head.partitions) && bytes.is_empty();
@@ -116,8 +131,12 @@ fn read(mut bytes: &[u8]) -> Result<Vec<PartitionImage>, DecodeError> {
 }
 
 fn written(images: &[PartitionImage]) -> Vec<u8> {
-    let (mut writer, head) = CheckpointWriter::new(Uuid([3; 16]), SessionId(4), Lsn(5));
-    assert_eq!(decode_header(&head), Ok((Uuid([3; 16]), SessionId(4), Lsn(5))));
+    written_as(HEADER, images)
+}
+
+fn written_as(header: CheckpointHeader, images: &[PartitionImage]) -> Vec<u8> {
+    let (mut writer, head) = CheckpointWriter::new(header);
+    assert_eq!(CheckpointHeader::decode(&head), Ok(header));
     let mut out = Vec::new();
     for image in images {
         out.extend(writer.push(image).into_iter().flatten());
@@ -150,11 +169,13 @@ proptest! {
     fn a_layout_entry_reads_back(
         removed in proptest::collection::vec(offset(), 0..4),
         added in proptest::collection::vec(segment(), 1..3),
+        range in lost(),
     ) {
         let entries = [
             LayoutEntry::LogStart(added[0].run.base),
             LayoutEntry::SegmentCommitted(added[0].clone()),
             LayoutEntry::SegmentsReplaced { removed, added },
+            LayoutEntry::Lost(range),
         ];
         for entry in entries {
             let bytes = entry.encode();
@@ -167,7 +188,8 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes: Vec<u8>) {
-        let _ = PartitionImage::decode(&mut Cursor::new(&bytes));
+        let _ = PartitionImage::decode(&mut Cursor::new(&bytes), false);
+        let _ = PartitionImage::decode(&mut Cursor::new(&bytes), true);
         let _ = LayoutEntry::decode(&bytes);
         let _ = crate::index::RunIndex::decode(&bytes);
         let _ = crate::segment::Footer::decode(&bytes);
@@ -187,12 +209,41 @@ fn many_states_take_several_chunks() {
         aborted: Vec::new(),
         segments: Vec::new(),
         backlog: Vec::new(),
+        lost: Vec::new(),
     };
     let images = vec![image; 4];
     let bytes = written(&images);
     let first = ChunkHead::decode(&bytes).unwrap();
     assert_eq!(first.partitions, 2);
     assert_eq!(read(&bytes).unwrap(), images);
+}
+
+/// Programs that know nothing of losses read the checkpoint of a log that has none, byte for byte as
+/// before, and refuse the other.
+#[test]
+fn only_losses_change_the_format() {
+    let undamaged = CheckpointHeader { has_lost: false, ..HEADER };
+    let (_, head) = CheckpointWriter::new(undamaged);
+    assert!(FileHeader::decode(&head, FileKind::Checkpoint).is_ok());
+    let (_, head) = CheckpointWriter::new(HEADER);
+    let refused = FileHeader::decode(&head, FileKind::Checkpoint);
+    assert!(matches!(refused, Err(FileError::Critical { found: 1, .. })), "{refused:?}");
+    let image = PartitionImage {
+        id: PartitionId { topic: Uuid([9; 16]), index: 0 },
+        applied: Lsn(1),
+        log_start: Offset(0),
+        log_end: Offset(2),
+        last_append_time: Timestamp::NONE,
+        epochs: Vec::new(),
+        producers: Vec::new(),
+        aborted: Vec::new(),
+        segments: Vec::new(),
+        backlog: Vec::new(),
+        lost: Vec::new(),
+    };
+    let bytes = written_as(undamaged, std::slice::from_ref(&image));
+    assert_eq!(read_as(undamaged, &bytes).unwrap(), [image]);
+    assert_eq!(bytes.len(), CHUNK_HEAD_SIZE + 20 + 8 + 24 + 5 * 4 + CHUNK_HEAD_SIZE);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The contents of one simulated file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use crate::util::Dice;
 
@@ -14,6 +15,10 @@ pub(super) struct Inode {
     pages: BTreeMap<u64, Page>,
     size: u64,
     durable_size: u64,
+    /// Bits that were flipped by hand and not written since, by byte.
+    flipped: BTreeMap<u64, u8>,
+    /// Sectors that can't be read until they are written.
+    broken: BTreeSet<u64>,
 }
 
 struct Page {
@@ -45,7 +50,20 @@ impl Inode {
         count
     }
 
+    /// Whether none of the sectors is broken.
+    pub(super) fn is_readable(&self, position: u64, count: usize) -> bool {
+        count == 0 || self.broken.range(sectors(position, count)).next().is_none()
+    }
+
     pub(super) fn write(&mut self, bytes: &[u8], position: u64) {
+        if !self.flipped.is_empty() {
+            let written = position..position + bytes.len() as u64;
+            self.flipped.retain(|byte, _| !written.contains(byte));
+        }
+        if !self.broken.is_empty() && !bytes.is_empty() {
+            let written = sectors(position, bytes.len());
+            self.broken.retain(|sector| !written.contains(sector));
+        }
         for (number, at, range) in pieces(position, bytes.len()) {
             let bytes = &bytes[range];
             if !self.pages.contains_key(&number) && bytes.iter().all(|&byte| byte == 0) {
@@ -121,12 +139,29 @@ impl Inode {
     }
 
     pub(super) fn flip_bit(&mut self, byte: u64, bit: u8) -> bool {
+        *self.flipped.entry(byte).or_default() ^= 1 << (bit % 8);
+        self.flip(byte, 1 << (bit % 8));
+        byte < self.size
+    }
+
+    pub(super) fn break_sector(&mut self, byte: u64) -> bool {
+        self.broken.extend(sectors(byte, 1));
+        byte < self.size
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.broken.clear();
+        for (byte, bits) in std::mem::take(&mut self.flipped) {
+            self.flip(byte, bits);
+        }
+    }
+
+    fn flip(&mut self, byte: u64, bits: u8) {
         let page = self.pages.entry(byte / PAGE as u64).or_insert_with(Page::zero);
         let at = usize::try_from(byte % PAGE as u64).unwrap_or(0);
         for copy in std::iter::once(&mut page.now).chain(&mut page.medium) {
-            copy[at] ^= 1 << (bit % 8);
+            copy[at] ^= bits;
         }
-        byte < self.size
     }
 }
 
@@ -173,6 +208,11 @@ impl Page {
             self.medium = None;
         }
     }
+}
+
+/// The sectors of a range of bytes that is not empty.
+fn sectors(position: u64, count: usize) -> RangeInclusive<u64> {
+    position / SECTOR as u64..=(position + count as u64 - 1) / SECTOR as u64
 }
 
 /// The pages of a range of bytes: number, place in the page, place in the range.

@@ -165,3 +165,72 @@ fn the_same_seed_does_the_same() {
     assert_eq!(run(5), run(5));
     assert_ne!(run(5), run(6));
 }
+
+#[test]
+fn reads_can_fail_and_lie() {
+    let machine = SimDisk::new(3);
+    let disk = machine.mount();
+    let file = file(&disk, "d/f");
+    write(&file, 0, &[0; 2000]).unwrap();
+    let operations = machine.operations();
+    let read = || {
+        let mut out = [7; 2000];
+        file.read_at(&mut out, 0).map(|count| (count, out.iter().map(|b| b.count_ones()).sum()))
+    };
+    assert_eq!(read().unwrap(), (2000, 0_u32));
+    for (on, fault, expected) in [
+        (Operation::Read, Fault::Flip, Some(1)),
+        (Operation::Read, Fault::Fail, None),
+        (Operation::Any, Fault::Fail, Some(0)),
+    ] {
+        machine.plan(FaultAt { on, after: 0, fault });
+        assert_eq!(read().ok().map(|(_, ones)| ones), expected, "{fault:?}");
+    }
+    assert_eq!(machine.faults_left(), 1, "reading changes nothing");
+    assert_eq!(machine.operations(), operations);
+    machine.clear_faults(Operation::Any);
+    assert_eq!(read().unwrap(), (2000, 0));
+}
+
+#[test]
+fn damage_lasts_until_it_is_written_over_or_healed() {
+    let machine = SimDisk::new(3);
+    let disk = machine.mount();
+    let file = file(&disk, "d/f");
+    write(&file, 0, &[1; 2000]).unwrap();
+    let read = |at: u64| {
+        let mut out = [0; 100];
+        file.read_at(&mut out, at).map(|_| out[0])
+    };
+    for byte in [0, 600, 1200] {
+        assert!(machine.flip_bit("d/f", byte, 1));
+    }
+    assert!(machine.break_sector("d/f", 1800));
+    assert!(!machine.break_sector("d/f", 5000));
+    assert_eq!((read(0).unwrap(), read(600).unwrap()), (3, 3));
+    assert!(read(1500).is_err(), "the last sector begins in it");
+    assert_eq!(read(1400).unwrap(), 1);
+    write(&file, 600, &[5]).unwrap();
+    assert_eq!(machine.find(&[5]), [("d/f".to_owned(), 600)]);
+    machine.heal(|path| path == "d/f");
+    let seen: Vec<_> = [0, 600, 1200, 1800].into_iter().map(|at| read(at).unwrap()).collect();
+    assert_eq!(seen, [1, 5, 1, 1]);
+    machine.break_sector("d/f", 1800);
+    write(&file, 1700, &[1; 200]).unwrap();
+    assert!(read(1800).is_ok(), "what is written can be read");
+}
+
+#[test]
+fn a_write_can_store_another_bit() {
+    let machine = SimDisk::new(3);
+    let disk = machine.mount();
+    let file = file(&disk, "d/f");
+    machine.plan(FaultAt { on: Operation::Write, after: 0, fault: Fault::Flip });
+    machine.plan(FaultAt { on: Operation::Sync, after: 0, fault: Fault::Flip });
+    write(&file, 0, &[0; 2000]).unwrap();
+    file.sync().unwrap();
+    assert_eq!(machine.faults_left(), 0);
+    let mut out = [0; 2000];
+    file.read_at(&mut out, 0).unwrap();
+    assert_eq!(out.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
+}
