@@ -10,6 +10,7 @@ use common::{bounds, counts, settle, soon, world};
 use millstream_broker::log::ReadError;
 use millstream_broker::{FetchError, Fetched, TopicRef};
 use millstream_env::JournalSettings;
+use millstream_types::Offset;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -95,6 +96,21 @@ async fn a_deleted_topic_ends_the_wait() {
     world.broker.delete_topic(TopicRef::Name("t")).await.unwrap();
     let fetched = soon(fetch).await.expect("it is gone");
     assert!(matches!(fetched.results[0], Err(FetchError::Read(ReadError::NotLeader))));
+}
+
+#[tokio::test]
+async fn a_log_start_that_moves_during_the_wait_is_in_the_answer() {
+    let world = world(1, &[], JournalSettings::default()).await;
+    world.put(0, KIB).await;
+    let wants = [world.want(0, 1, MIB)];
+    let mut fetch = pin!(world.broker.fetch(&wants, bounds(1, MIB)));
+    assert!(soon(&mut fetch).await.is_none());
+    world.topic.partition(0).unwrap().delete_records(Offset(1)).unwrap();
+    assert!(soon(&mut fetch).await.is_none(), "there is nothing to read");
+    world.clock.advance(bounds(0, 0).wait_max);
+    let fetched = soon(fetch).await.expect("the time is up");
+    let Ok(Fetched::Records(slice)) = &fetched.results[0] else { panic!("no records") };
+    assert_eq!(slice.log_start, Offset(1));
 }
 
 /// Reads of the journal that it takes to wait for `appends` small batches behind a cold megabyte.

@@ -70,6 +70,8 @@ pub(super) struct View {
     hidden: Arc<FileMap>,
     /// What was durable when the session ended, if it was written by this process.
     pub(super) ended: Option<Lsn>,
+    /// Whether it ended because writing failed. What holds it may be broken: it is not used again.
+    failed: bool,
 }
 
 /// A file that is ready to be written.
@@ -241,10 +243,11 @@ impl Files {
         Ok(Prepared { zeroed })
     }
 
-    /// Remembers what was durable when a session of this process ended.
-    pub(super) fn ended(&self, session: SessionId, durable: Lsn) {
+    /// Remembers what was durable when a session of this process ended, and whether it failed.
+    pub(super) fn ended(&self, session: SessionId, durable: Lsn, failed: bool) {
         if let Some(view) = lock(&self.state).sessions.get_mut(&session) {
             view.ended = Some(durable);
+            view.failed = failed;
         }
     }
 
@@ -353,7 +356,7 @@ impl Files {
     ) -> Result<(), JournalError> {
         let Some((view, chosen)) = self.take(session, which) else { return Ok(()) };
         for (nth, sequence) in chosen.iter().enumerate() {
-            if let Err(error) = self.free(session, *sequence, view.area) {
+            if let Err(error) = self.free(session, *sequence, &view) {
                 lock(&self.state).put_back(session, &view, &chosen[nth..]);
                 return Err(storage(error));
             }
@@ -393,10 +396,10 @@ impl Files {
     }
 
     /// Gives a file of `session` another name, or removes it when it has another size than those
-    /// made now.
-    fn free(&self, session: SessionId, sequence: u64, area: u64) -> io::Result<()> {
+    /// made now, or may be broken.
+    fn free(&self, session: SessionId, sequence: u64, view: &View) -> io::Result<()> {
         let path = piece_path(session, sequence);
-        if area != self.area {
+        if view.area != self.area || view.failed {
             return self.disk.remove(&path);
         }
         let mut state = lock(&self.state);
@@ -502,6 +505,7 @@ impl State {
             files: Arc::default(),
             hidden: Arc::default(),
             ended: None,
+            failed: false,
         });
         Arc::make_mut(&mut view.files).insert(sequence, file);
     }

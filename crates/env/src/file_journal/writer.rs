@@ -318,7 +318,8 @@ impl Writer {
             let _ = preparer.join();
         }
         let state = lock(&self.shared.open).state.clone();
-        self.shared.files.ended(session, self.durable);
+        let failed = matches!(state, JournalState::Failed(_));
+        self.shared.files.ended(session, self.durable, failed);
         if state == JournalState::Closed
             && let Err(error) = self.shared.files.seal(session, self.durable)
         {

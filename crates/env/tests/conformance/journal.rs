@@ -581,3 +581,31 @@ fn without_flushes_a_power_cut_loses_records_and_not_the_journal() {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
     }
 }
+
+#[test]
+fn files_that_could_not_be_written_are_not_used_again() {
+    let machine = millstream_env::disk::SimDisk::new(1);
+    let place = Place::Memory(Arc::clone(&machine));
+    let test = async {
+        let store = open(&place).await;
+        for (session, fails) in [(1, false), (2, true)] {
+            let journal = store.create(SessionId(session)).await.unwrap();
+            let at = append(&*journal, frame(1, 100)).await;
+            assert!(durable(&*journal, at.end()).await);
+            if fails {
+                machine.plan(FaultAt { on: Operation::Sync, after: 0, fault: Fault::Fail });
+                let at = append(&*journal, frame(2, 100)).await;
+                assert!(!durable(&*journal, at.end()).await);
+            } else {
+                journal.close().await;
+            }
+            store.seal(SessionId(session)).await.unwrap();
+            store.trim(SessionId(session), Lsn(u64::MAX)).await.unwrap();
+            let files = machine.files();
+            let free = files.iter().filter(|(path, _)| path.starts_with("journal/free-")).count();
+            // The second session began with the file of the first.
+            assert_eq!(free, usize::from(!fails), "{files:?}");
+        }
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}

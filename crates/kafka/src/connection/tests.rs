@@ -218,3 +218,16 @@ async fn answers_before_the_end_are_written() {
     assert_eq!(bench.receive(6).await, "onetwo");
     assert_eq!(bench.closed.await, Ok(Close::Refused("why".to_owned())));
 }
+
+#[tokio::test]
+async fn an_answer_that_took_long_has_its_time_to_be_taken() {
+    let mut bench = connect(16);
+    bench.send(&["x"]).await;
+    bench.answer("x", text("sixteen letters!")).await;
+    bench.send(&["y"]).await;
+    bench.pass(IDLE_MAX * 2).await;
+    // The socket is full.
+    bench.answer("y", text("2")).await;
+    assert!(bench.is_open());
+    assert_eq!(bench.receive(17).await, "sixteen letters!2");
+}

@@ -54,8 +54,8 @@ fn the_watermark_moves_before_waiters_complete_even_when_the_flush_is_first() {
         let log = world.open_hooked().await;
         for is_over in [false, true] {
             let one = log.partition(partition(0)).unwrap();
-            let who = Arc::new(News::default());
-            let _guard = one.watch(&who, 0);
+            let news = Arc::new(News::default());
+            let _guard = one.watch(&news, 0);
             let (tell, told) = tokio::sync::oneshot::channel();
             let (go_on, wait) = std::sync::mpsc::channel::<()>();
             world.hooks.clone().unwrap().after_append(move |at| {
@@ -84,7 +84,7 @@ fn the_watermark_moves_before_waiters_complete_even_when_the_flush_is_first() {
             assert_eq!(ends.high_watermark, ends.log_end);
             let appended = append.await.unwrap().unwrap();
             log.wait_durable(appended.end).await.unwrap();
-            who.comes().await;
+            assert!(news.comes().await.contains(&0));
         }
     });
 }

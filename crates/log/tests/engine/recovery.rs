@@ -1,7 +1,7 @@
 //! Coming back: what a restart reads, keeps and removes.
 
 use futures_util::{FutureExt, StreamExt};
-use millstream_env::BlobName;
+use millstream_env::{BlobName, Durability};
 use millstream_log::{Log, OpenError, Origin};
 use millstream_types::{ClusterId, Offset, SessionId};
 
@@ -299,6 +299,37 @@ fn a_checkpoint_waits_for_the_frame_that_recovery_begins_with() {
         assert!(world.trims.newest.lock().unwrap().is_none());
         drop(gate);
         checkpoint.await.unwrap();
+    });
+}
+
+/// Without flushes a power cut may take any of the journal, but not the node.
+#[test]
+fn a_journal_that_was_not_flushed_may_lose_its_end() {
+    run(async {
+        let mut shorter = 0;
+        for seed in 0..60 {
+            let mut world = World::new(seed, 1);
+            world.journal.durability = Durability::Os;
+            world.journal.file_bytes = 256 * 1024;
+            world.settings.journal_may_lose = true;
+            let log = world.open().await.unwrap();
+            for number in 0..12 {
+                append(&log, 0, 1_500).await;
+                if number == 8 {
+                    log.checkpoint().await.unwrap();
+                }
+            }
+            world.power_cut(log).await;
+            let log = world.open().await.unwrap();
+            let end = log.partition(partition(0)).unwrap().ends().log_end;
+            assert!(end >= Offset(9), "the checkpoint was flushed");
+            shorter += u32::from(end < Offset(12));
+            append(&log, 0, 1_500).await;
+            world.close(log).await;
+            let log = world.open().await.unwrap();
+            assert_eq!(log.partition(partition(0)).unwrap().ends().log_end, end.next());
+        }
+        assert!(shorter > 0);
     });
 }
 
