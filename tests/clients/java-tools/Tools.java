@@ -549,7 +549,11 @@ public final class Tools {
         try {
             Ran ran = run(DUMP_LOG, "", "--files", file.toString(), how, "--max-message-size", "" + (100 << 20));
             String said = complaints.toString(StandardCharsets.UTF_8).lines().skip(1).reduce("", String::concat);
-            check(ran.code == 0 && said.isEmpty(), "%s: exit %d: %s", file, ran.code, said);
+            // To this tool, a file that does not begin at offset 0 begins with a gap.
+            long base = Long.parseLong(file.getName().replaceFirst("\\..*", ""));
+            String begins = "Non-consecutive offsets in %s  -1 is followed by %d".formatted(file, base);
+            boolean sound = said.isEmpty() || said.equals(begins);
+            check(ran.code == 0 && sound, "%s: exit %d: %s", file, ran.code, said);
             return ran.text();
         } finally {
             System.setErr(err);
