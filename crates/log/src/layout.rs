@@ -37,6 +37,9 @@ const SEGMENT_BYTES_FLOOR: u64 = 1024 * 1024;
 /// partitions' journal space waits for it. Damage is given up at once, because it does not pass.
 pub(crate) const READ_TRIES_MAX: u32 = 6;
 
+/// How often damage is read again before it is believed: it may have come up on the way here.
+const DAMAGE_READS: usize = 4;
+
 /// Partitions that have something that can't be read, by how often it was tried.
 #[derive(Debug, Default)]
 pub(crate) struct Unreadable(BTreeMap<PartitionId, (Offset, Backoff)>);
@@ -237,10 +240,13 @@ impl Inner {
         let Unread { shared, range, error } = unread;
         let id = shared.id;
         let places = locked(&shared.state).places_in(&range);
-        let again = self.read_frames(id, &places).await;
-        if again.iter().any(Result::is_ok) {
-            // It was not damaged on the disk, but on its way here.
-            return Err(error.into());
+        let mut again = Vec::new();
+        for _ in 0..DAMAGE_READS {
+            again.extend(self.read_frames(id, &places).await);
+            if again.iter().any(Result::is_ok) {
+                // It was not damaged on the disk, but on its way here.
+                return Err(error.into());
+            }
         }
         let is_damage = |read: &ReadError| matches!(read, ReadError::Corrupt { .. });
         let is_damaged =
