@@ -56,6 +56,20 @@ pub enum ConfigsError {
 }
 
 impl Broker {
+    /// Every group and every subscription to client metrics that something is set on.
+    #[must_use]
+    pub fn configured(&self) -> Vec<ConfigTarget> {
+        let named = |resource: &Resource| match resource {
+            Resource::Group(name) => Some(ConfigTarget::Group(name.clone())),
+            Resource::ClientMetrics(name) => Some(ConfigTarget::ClientMetrics(name.clone())),
+            Resource::Brokers | Resource::Broker(_) => None,
+        };
+        let in_state = |state: &ClusterState| {
+            state.configured().filter_map(|(resource, _)| named(resource)).collect()
+        };
+        self.0.metadata.read(in_state)
+    }
+
     /// Every setting of `target`, or those named by `keys`: value, source, meaning.
     ///
     /// # Errors

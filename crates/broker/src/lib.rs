@@ -16,7 +16,7 @@ use millstream_coordinator::group::{
     Command, Description, FetchTopic, Fetched as FetchedOffset, GroupSettings, ListFilter, Listed,
     Reply,
 };
-use millstream_env::{BlobName, BlobStore, Env, JournalStore, MetaLog};
+use millstream_env::{BlobError, BlobName, BlobStore, Env, JournalStore, MetaLog, Space};
 use millstream_log::{Former, LogStats, OpenError, SessionOver, Trim};
 use millstream_types::{BrokerId, ClusterId, Lsn, ProducerId, SessionId};
 use tokio::sync::watch;
@@ -52,7 +52,9 @@ pub use topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, TopicRef, is_internal
 
 /// What the log takes, gives and refuses, as the broker passes it on.
 pub mod log {
-    pub use millstream_log::{AppendError, Appended, DeleteError, Isolation, ReadError, Slice};
+    pub use millstream_log::{
+        AppendError, Appended, DeleteError, Isolation, ProducerInfo, ReadError, Slice,
+    };
 }
 /// What records are made of, where the doors need to know.
 pub mod record {
@@ -341,6 +343,21 @@ impl Broker {
             Some(GroupLag { group, topic, partition, records })
         });
         lags.collect()
+    }
+
+    /// How much room there is where the data is; `None` where that has no bound.
+    ///
+    /// # Errors
+    ///
+    /// When the storage fails.
+    pub async fn space(&self) -> Result<Option<Space>, BlobError> {
+        self.0.stores.blobs.space().await
+    }
+
+    /// How far the cluster's metadata have come: the session that may write them, and the number of
+    /// the entry that comes next.
+    pub async fn metadata_end(&self) -> (SessionId, u64) {
+        self.0.metadata.end().await
     }
 
     /// What the log counts.

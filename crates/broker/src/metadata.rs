@@ -9,6 +9,7 @@ use millstream_coordinator::cluster::{self, ClusterState, Entry, EntryError, Tri
 use millstream_env::meta::MetaSnapshot;
 use millstream_env::{Env, MetaError, MetaLog};
 use millstream_log::{Trim, TrimSink};
+use millstream_types::SessionId;
 use tokio::sync::{Mutex, oneshot};
 use tracing::{info, warn};
 
@@ -96,6 +97,12 @@ impl Metadata {
     /// Looks at the state. `look` must not wait for anything.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&ClusterState) -> T) -> T {
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The newest session, and the number of the entry that comes next.
+    pub(crate) async fn end(&self) -> (SessionId, u64) {
+        let writer = self.writer.lock().await;
+        (self.read(ClusterState::session), writer.next)
     }
 
     /// Runs `command` on the state, makes its entries durable, replays them, and lets the follower

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
+pub use crate::disk::Space;
 pub use local::LocalBlobStore;
 pub use object::ObjectBlobStore;
 
@@ -68,6 +69,12 @@ pub trait BlobStore: Debug + Send + Sync {
 
     /// The names that start with `prefix`, in order, with their sizes in bytes.
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<(BlobName, u64)>, BlobError>>;
+
+    /// How much room there is for blobs and whatever else lies beside them; `None` where nobody can
+    /// say, or there is no bound.
+    fn space(&self) -> BoxFuture<'_, Result<Option<Space>, BlobError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Removes blobs; a missing one is no error.
     fn delete(&self, names: Vec<BlobName>) -> BoxFuture<'_, Result<(), BlobError>>;

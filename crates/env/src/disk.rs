@@ -56,6 +56,15 @@ pub struct DirEntry {
     pub is_dir: bool,
 }
 
+/// How much room a disk has, for all who share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it, in bytes.
+    pub total: u64,
+    /// What this process can still use, in bytes.
+    pub usable: u64,
+}
+
 /// Names and files under one root. Paths are relative to it, their parts joined by slashes.
 pub trait Disk: Debug + Send + Sync {
     /// Whether calls return at once, so that they may be made on an async thread.
@@ -116,6 +125,13 @@ pub trait Disk: Debug + Send + Sync {
     ///
     /// What the storage says.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// How much room there is; `None` where nothing but memory bounds it.
+    ///
+    /// # Errors
+    ///
+    /// What the storage says.
+    fn space(&self) -> io::Result<Option<Space>>;
 
     /// Takes the lock on the file `path`, which is created if needed, without waiting. It is given
     /// back when the last handle on this disk is dropped. `owner` is written into the file for

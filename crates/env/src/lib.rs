@@ -28,7 +28,7 @@ pub mod world;
 
 mod util;
 
-pub use blob::{BlobError, BlobName, BlobStore, Created, LocalBlobStore, ObjectBlobStore};
+pub use blob::{BlobError, BlobName, BlobStore, Created, LocalBlobStore, ObjectBlobStore, Space};
 pub use data_dir::{DataDir, DataDirError};
 pub use file_journal::{
     Damage, Durability, FileJournalStore, JournalSettings, JournalStats, Surveyed,

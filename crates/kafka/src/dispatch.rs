@@ -65,11 +65,21 @@ served! {
     OffsetForLeaderEpoch 2..=4 => api::offset_for_leader_epoch::handle;
     DescribeConfigs 1..=4 => api::admin::describe_configs::handle;
     AlterConfigs 0..=2 => api::admin::alter_configs::handle;
+    AlterReplicaLogDirs 1..=2 => api::admin::alter_replica_log_dirs::handle;
+    DescribeLogDirs 1..=5 => api::admin::describe_log_dirs::handle;
     CreatePartitions 0..=3 => api::admin::create_partitions::handle;
     DeleteGroups 0..=3 => api::group::delete::handle;
+    ElectLeaders 0..=2 => api::admin::elect_leaders::handle;
     IncrementalAlterConfigs 0..=1 => api::admin::incremental_alter_configs::handle;
+    AlterPartitionReassignments 0..=1 => api::admin::alter_partition_reassignments::handle;
+    ListPartitionReassignments 0..=0 => api::admin::list_partition_reassignments::handle;
     OffsetDelete 0..=0 => api::group::offset_delete::handle;
+    DescribeQuorum 0..=2 => api::admin::describe_quorum::handle;
+    UpdateFeatures 0..=2 => api::admin::update_features::handle;
     DescribeCluster 0..=2 => api::admin::describe_cluster::handle;
+    DescribeProducers 0..=0 => api::admin::describe_producers::handle;
+    ListConfigResources 0..=1 => api::admin::list_config_resources::handle;
+    DescribeTopicPartitions 0..=0 => api::admin::describe_topic_partitions::handle;
 }
 
 /// Who asks, and in which version: what a handler knows besides the request.

@@ -312,10 +312,18 @@ impl Partition {
         locked(&self.shared.state).size()
     }
 
-    /// The producers that the partition remembers, by id.
+    /// The producers that the partition remembers, by id, and what must be durable for that to be
+    /// so.
     #[must_use]
-    pub fn producers(&self) -> Vec<ProducerInfo> {
-        locked(&self.shared.state).producers.images()
+    pub fn producers(&self) -> (Vec<ProducerInfo>, Lsn) {
+        let state = locked(&self.shared.state);
+        (state.producers.images(), state.applied)
+    }
+
+    /// How many producers the partition remembers.
+    #[must_use]
+    pub fn producer_count(&self) -> usize {
+        locked(&self.shared.state).producers.len()
     }
 }
 

@@ -155,6 +155,10 @@ impl Producers {
         Self { by_id: by_id.collect(), refused: BTreeMap::new() }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     pub(crate) fn images(&self) -> Vec<ProducerImage> {
         self.by_id.iter().map(|(id, producer)| producer.image(*id)).collect()
     }

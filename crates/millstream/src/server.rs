@@ -171,7 +171,10 @@ impl Drop for Server {
 /// What the program knows of itself and tools ask the broker for.
 fn report(settings: &mut Settings, place: &Place, bound: Option<SocketAddr>, told: (&str, u16)) {
     let directory = match place {
-        Place::Directory(path) => path.display().to_string(),
+        // Tools that move partitions between directories want absolute paths.
+        Place::Directory(path) => {
+            std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+        }
         Place::Memory => "memory".to_owned(),
     };
     let (host, port) = told;

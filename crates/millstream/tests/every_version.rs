@@ -40,6 +40,7 @@ async fn every_api_answers_in_every_version() {
     records(&mut client, topic_id).await;
     groups(&mut client, topic_id).await;
     configs(&mut client).await;
+    placement(&mut client).await;
     deletions(&mut client).await;
     let mut advertised = Vec::new();
     for served in millstream::served() {
@@ -58,6 +59,20 @@ async fn cluster(client: &mut Client) {
         ..Default::default()
     });
     each!(client, DescribeCluster, |version| DescribeClusterRequest::default());
+    each!(client, DescribeQuorum, |version| DescribeQuorumRequest {
+        topics: vec![describe_quorum_request::TopicData {
+            topic_name: "__cluster_metadata".into(),
+            partitions: vec![Default::default()],
+        }],
+    });
+    each!(client, UpdateFeatures, |version| UpdateFeaturesRequest {
+        feature_updates: vec![update_features_request::FeatureUpdateKey {
+            feature: "metadata.version".into(),
+            max_version_level: version % 2,
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
     each!(client, FindCoordinator, |version| FindCoordinatorRequest {
         key: if version < 4 { GROUP.into() } else { StrBytes::default() },
         coordinator_keys: if version < 4 { Vec::new() } else { vec![GROUP.into()] },
@@ -252,6 +267,54 @@ async fn configs(client: &mut Client) {
             resource_name: TOPIC.into(),
             ..Default::default()
         }],
+        ..Default::default()
+    });
+}
+
+async fn placement(client: &mut Client) {
+    use alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+    use alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
+    use describe_producers_request::TopicRequest;
+    each!(client, DescribeTopicPartitions, |version| DescribeTopicPartitionsRequest {
+        topics: [TOPIC, "unknown"]
+            .map(|name| describe_topic_partitions_request::TopicRequest { name: name.into() })
+            .into(),
+        ..Default::default()
+    });
+    each!(client, DescribeLogDirs, |version| DescribeLogDirsRequest { topics: None });
+    each!(client, AlterReplicaLogDirs, |version| AlterReplicaLogDirsRequest {
+        dirs: ["memory", "elsewhere"]
+            .map(|path| AlterReplicaLogDir {
+                path: path.into(),
+                topics: vec![AlterReplicaLogDirTopic {
+                    name: TOPIC.into(),
+                    partitions: vec![0, 9],
+                }],
+            })
+            .into(),
+    });
+    each!(client, DescribeProducers, |version| DescribeProducersRequest {
+        topics: vec![TopicRequest { name: TOPIC.into(), partition_indexes: vec![0, 9] }],
+    });
+    each!(client, ListConfigResources, |version| ListConfigResourcesRequest::default());
+    each!(client, ElectLeaders, |version| ElectLeadersRequest {
+        topic_partitions: Some(vec![elect_leaders_request::TopicPartitions {
+            topic: TOPIC.into(),
+            partitions: vec![0, 9],
+        }]),
+        ..Default::default()
+    });
+    each!(client, AlterPartitionReassignments, |version| AlterPartitionReassignmentsRequest {
+        topics: vec![ReassignableTopic {
+            name: TOPIC.into(),
+            partitions: [Some(vec![1]), Some(vec![7]), None]
+                .map(|replicas| ReassignablePartition { partition_index: 0, replicas })
+                .into(),
+        }],
+        ..Default::default()
+    });
+    each!(client, ListPartitionReassignments, |version| ListPartitionReassignmentsRequest {
+        topics: None,
         ..Default::default()
     });
 }

@@ -29,6 +29,9 @@ pub struct BrokerConfig {
     pub fetch_session_slots: usize,
     /// The largest request, in bytes (`socket.request.max.bytes`).
     pub request_bytes_max: usize,
+    /// The most partitions in one answer to DescribeTopicPartitions
+    /// (`max.request.partition.size.limit`); at least 1.
+    pub described_partitions_max: usize,
     /// When a connection without requests is closed (`connections.max.idle.ms`). A hundred years
     /// stand for never.
     pub connection_idle_max: Duration,
@@ -67,6 +70,8 @@ pub struct BrokerConfig {
     pub durability: Durability,
     /// Whether compressed batches are decompressed to be checked (`record.validation` is `full`).
     pub full_validation: bool,
+    /// Where the data is, for people and tools (`log.dir`).
+    pub data_place: String,
     /// What topics start from.
     pub topic_defaults: TopicDefaults,
 }
@@ -106,6 +111,7 @@ impl BrokerConfig {
             fetch_bytes_max: size(number("fetch.max.bytes")),
             fetch_session_slots: size(number("max.incremental.fetch.session.cache.slots")),
             request_bytes_max: size(number("socket.request.max.bytes")),
+            described_partitions_max: size(number("max.request.partition.size.limit")),
             connection_idle_max: match u64::try_from(idle_max) {
                 Ok(millis) => Duration::from_millis(millis).min(HUNDRED_YEARS),
                 Err(_) => HUNDRED_YEARS,
@@ -130,6 +136,7 @@ impl BrokerConfig {
                 _ => Durability::Flush,
             },
             full_validation: values.text("record.validation") == "full",
+            data_place: values.text("log.dir").to_owned(),
             topic_defaults: TopicDefaults::resolve(overrides),
         }
     }

@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use millstream_record::journal::BLOCK;
 
-use super::{BlobError, BlobName, BlobStore, Created};
+use super::{BlobError, BlobName, BlobStore, Created, Space};
 use crate::disk::{Access, AlignedBuffer, Caching, Disk, DiskFile, parent};
 use crate::util::blocking;
 
@@ -144,6 +144,13 @@ impl BlobStore for LocalBlobStore {
         Box::pin(blocking(&self.inner.disk, move || {
             // No name stands for a whole listing; the prefix says best what was looked for.
             inner.list(&prefix).map_err(|error| failed(&BlobName(prefix.into()), &error))
+        }))
+    }
+
+    fn space(&self) -> BoxFuture<'_, Result<Option<Space>, BlobError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(blocking(&self.inner.disk, move || {
+            inner.disk.space().map_err(|error| failed(&BlobName(DIR.into()), &error))
         }))
     }
 

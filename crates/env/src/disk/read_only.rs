@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use super::{Access, Caching, DirEntry, Disk, DiskFile};
+use super::{Access, Caching, DirEntry, Disk, DiskFile, Space};
 
 /// Another disk, which nobody can change through this one. Changes are swallowed, not refused: who
 /// opens a store tidies up after a crash and seals what was not sealed, and goes on with what it
@@ -69,6 +69,10 @@ impl Disk for ReadOnlyDisk {
 
     fn sync_dir(&self, _: &str) -> io::Result<()> {
         Ok(())
+    }
+
+    fn space(&self) -> io::Result<Option<Space>> {
+        self.inner.space()
     }
 
     fn lock(&self, path: &str, owner: &str) -> io::Result<()> {

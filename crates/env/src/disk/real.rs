@@ -15,7 +15,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 
 use crate::util::lock;
 
-use super::{Access, AlignedBuffer, Caching, DirEntry, Disk, DiskFile};
+use super::{Access, AlignedBuffer, Caching, DirEntry, Disk, DiskFile, Space};
 
 /// The most parts that one system call takes (Linux: `IOV_MAX`).
 const PARTS_MAX: usize = 1024;
@@ -136,6 +136,12 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         File::open(self.path(dir))?.sync_all()
+    }
+
+    fn space(&self) -> io::Result<Option<Space>> {
+        let found = rustix::fs::statvfs(&self.root)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Some(Space { total: bytes(found.f_blocks), usable: bytes(found.f_bavail) }))
     }
 
     fn lock(&self, path: &str, owner: &str) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::{Arc, Mutex};
 
-use crate::disk::{Access, Caching, DirEntry, Disk, DiskFile, parent};
+use crate::disk::{Access, Caching, DirEntry, Disk, DiskFile, Space, parent};
 use crate::util::{Dice, lock};
 use inode::Inode;
 
@@ -438,6 +438,11 @@ impl Disk for Mounted {
             }
         }
         failure(fault)
+    }
+
+    fn space(&self) -> io::Result<Option<Space>> {
+        lock(&self.disk.state).check(self.boot)?;
+        Ok(None)
     }
 
     fn lock(&self, path: &str, owner: &str) -> io::Result<()> {

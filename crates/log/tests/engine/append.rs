@@ -368,14 +368,14 @@ fn an_idle_producer_is_forgotten_and_the_rest_survives_a_restart() {
         log.wait_durable(kept.end).await.unwrap();
         world.clock.advance(Duration::from_secs(60));
         log.retain(world.env.clock.wall());
-        let ids: Vec<_> = one.producers().iter().map(|producer| producer.id.0).collect();
+        let ids: Vec<_> = one.producers().0.iter().map(|producer| producer.id.0).collect();
         assert_eq!(ids, [2]);
         // A handle keeps the log, and with it the directory.
         drop(one);
         world.close(log).await;
         let log = world.open().await.unwrap();
         let one = log.partition(partition(0)).unwrap();
-        let ids: Vec<_> = one.producers().iter().map(|producer| producer.id.0).collect();
+        let ids: Vec<_> = one.producers().0.iter().map(|producer| producer.id.0).collect();
         assert_eq!(ids, [2]);
         let retry = one.append(&[sent(2, 0, 0, &[1], 9)], Origin::Client).unwrap();
         assert!(retry.duplicate && retry.base_offset == kept.base_offset);

@@ -80,8 +80,7 @@ static REQUESTS: &[Entry] = &[
     int("max.request.partition.size.limit", "2000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
-        .doc("The most partitions in one answer to DescribeTopicPartitions."),
+        .doc("The most partitions in one answer to DescribeTopicPartitions; the next one goes on."),
     long("connections.max.idle.ms", "600000").read_only().doc(
         "A connection without a request for so many milliseconds is closed, and one that takes \
          nothing of its answer for so long; a negative number closes none.",
@@ -309,7 +308,7 @@ static IDENTITY: &[Entry] = &[
         .read_only()
         .effect(Reported("`--advertise`"))
         .doc("Where clients are told to find this broker."),
-    list("log.dir", "./millstream-data")
+    string("log.dir", "./millstream-data")
         .read_only()
         .effect(Reported("`--data-dir`"))
         .doc("The data directory."),

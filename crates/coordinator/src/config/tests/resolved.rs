@@ -44,6 +44,7 @@ fn the_defaults_of_a_broker() {
         fetch_bytes_max: 57_671_680,
         fetch_session_slots: 1_000,
         request_bytes_max: 104_857_600,
+        described_partitions_max: 2_000,
         connection_idle_max: Duration::from_mins(10),
         connections_max: 2_147_483_647,
         connections_per_address_max: 2_147_483_647,
@@ -62,6 +63,7 @@ fn the_defaults_of_a_broker() {
         fetch_memory_bytes: 128 << 20,
         durability: Durability::Flush,
         full_validation: false,
+        data_place: "./millstream-data".to_owned(),
         topic_defaults: BrokerConfig::default().topic_defaults,
     };
     assert_eq!(BrokerConfig::default(), expected);

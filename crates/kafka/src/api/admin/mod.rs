@@ -1,19 +1,30 @@
 //! Topics, partitions, configuration, the cluster.
 
 pub(crate) mod alter_configs;
+pub(crate) mod alter_partition_reassignments;
+pub(crate) mod alter_replica_log_dirs;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
+pub(crate) mod describe_log_dirs;
+pub(crate) mod describe_producers;
+pub(crate) mod describe_quorum;
+pub(crate) mod describe_topic_partitions;
+pub(crate) mod elect_leaders;
 pub(crate) mod incremental_alter_configs;
+pub(crate) mod list_config_resources;
+pub(crate) mod list_partition_reassignments;
+pub(crate) mod update_features;
 
 use std::fmt::Display;
 
 use millstream_broker::{Broker, ConfigTarget};
 use millstream_wire::{ErrorCode, StrBytes};
 
+use crate::connection::Close;
 use crate::errors::{Refusal, text};
 
 /// "Authorised operations": not asked for.
@@ -72,6 +83,24 @@ fn target(broker: &Broker, kind: i8, name: &StrBytes) -> Result<ConfigTarget, Re
         32 => Ok(ConfigTarget::Group(owned())),
         other => Err(invalid(format_args!("there is no config resource {other}"))),
     }
+}
+
+/// The most partitions that one request may name where each has an entry of its own in the answer,
+/// which is a dozen times as long as its number in the request. No cluster has as many.
+const NAMED_MAX: usize = 1_000_000;
+
+/// Refuses a request that names partitions without end; `named` is how many of each topic.
+fn bounded(named: impl Iterator<Item = usize>) -> Result<(), Close> {
+    let (mut topics, mut partitions) = (0, 0);
+    for count in named {
+        topics += 1;
+        partitions += count;
+    }
+    if topics + partitions <= NAMED_MAX {
+        return Ok(());
+    }
+    let why = format!("a request names {topics} topics and {partitions} partitions");
+    Err(Close::Refused(format!("{why}; {NAMED_MAX} together are the most")))
 }
 
 /// The refusal of a request that means nothing.
