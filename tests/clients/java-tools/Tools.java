@@ -70,6 +70,14 @@ public final class Tools {
         SCENARIOS.put("delete-group", Tools::deleteGroup);
         SCENARIOS.put("list-offsets", Tools::listOffsets);
         SCENARIOS.put("delete-records", Tools::deleteRecords);
+        SCENARIOS.put("topic-pages", Tools::topicPages);
+        SCENARIOS.put("log-dirs", Tools::logDirs);
+        SCENARIOS.put("describe-producers", Tools::describeProducers);
+        SCENARIOS.put("config-resources", Tools::configResources);
+        SCENARIOS.put("leader-election", Tools::leaderElection);
+        SCENARIOS.put("reassignments", Tools::reassignments);
+        SCENARIOS.put("quorum", Tools::quorum);
+        SCENARIOS.put("features", Tools::features);
         SCENARIOS.put("performance", Tools::performance);
         SCENARIOS.put("log-export", Tools::logExport);
         SCENARIOS.put("read-others", Tools::readOthers);
@@ -177,6 +185,11 @@ public final class Tools {
         return run(tool, "", with(words, "--bootstrap-server", bootstrap));
     }
 
+    /** Runs a tool of several commands: for those the server comes first. */
+    private static Ran command(Main tool, String... words) throws Exception {
+        return run(tool, "", with(new String[] {"--bootstrap-server", bootstrap}, words));
+    }
+
     private static String[] with(String[] words, String... more) {
         String[] all = Arrays.copyOf(words, words.length + more.length);
         System.arraycopy(more, 0, all, words.length, more.length);
@@ -192,6 +205,14 @@ public final class Tools {
     private static final Main CONSUMER = org.apache.kafka.tools.consumer.ConsoleConsumer::main;
     private static final Main DUMP_LOG = org.apache.kafka.tools.DumpLogSegments::main;
     private static final Main PERFORMANCE = org.apache.kafka.tools.ProducerPerformance::main;
+
+    private static final Main LOG_DIRS = org.apache.kafka.tools.LogDirsCommand::main;
+    private static final Main TRANSACTIONS = org.apache.kafka.tools.TransactionsCommand::main;
+    private static final Main CLIENT_METRICS = org.apache.kafka.tools.ClientMetricsCommand::main;
+    private static final Main ELECTION = org.apache.kafka.tools.LeaderElectionCommand::main;
+    private static final Main REASSIGN = org.apache.kafka.tools.reassign.ReassignPartitionsCommand::main;
+    private static final Main QUORUM = org.apache.kafka.tools.MetadataQuorumCommand::main;
+    private static final Main FEATURES = org.apache.kafka.tools.FeatureCommand::main;
 
     private static boolean topicListed() throws Exception {
         return tool(TOPICS, "--list").lines().anyMatch(topic::equals);
@@ -502,6 +523,139 @@ public final class Tools {
         contains(tool(DELETE_RECORDS, "--offset-json-file", file.toString()), "low_watermark: 40");
         Files.delete(file);
         check(read(topic, "earliest", 60).get(0).offset == 40, "reading begins elsewhere");
+        return null;
+    }
+
+    // ---- where partitions are, what they take, who writes them
+
+    private static Object topicPages() throws Exception {
+        tool(TOPICS, "--create", "--topic", topic, "--partitions", "5");
+        await("the topic is listed", Tools::topicListed);
+        String described = tool(TOPICS, "--describe", "--topic", topic, "--partition-size-limit-per-response", "2");
+        contains(described, "PartitionCount: 5");
+        for (int i = 0; i < 5; i++) {
+            contains(described, "Partition: %d\tLeader: 1\tReplicas: 1\tIsr: 1".formatted(i));
+        }
+        return null;
+    }
+
+    /** What kafka-log-dirs says that partition 0 of the topic takes, and in which directory. */
+    private static Map.Entry<String, Long> logDir() throws Exception {
+        String printed = tool(LOG_DIRS, "--describe", "--topic-list", topic);
+        String json = printed.lines().filter(line -> line.startsWith("{")).findFirst().orElseThrow();
+        JsonNode dirs = JSON.readTree(json).get("brokers").get(0).get("logDirs");
+        check(dirs.size() == 1 && dirs.get(0).get("partitions").size() == 1, printed);
+        JsonNode partition = dirs.get(0).get("partitions").get(0);
+        check(partition.get("partition").asText().equals(topic + "-0"), printed);
+        check(partition.get("offsetLag").asLong() == 0 && !partition.get("isFuture").asBoolean(), printed);
+        return Map.entry(dirs.get(0).get("logDir").asText(), partition.get("size").asLong());
+    }
+
+    private static Object logDirs() throws Exception {
+        create();
+        check(logDir().getValue() == 0, "an empty partition takes %d bytes", logDir().getValue());
+        produce(topic, lines(numbered(100)));
+        long once = logDir().getValue();
+        // As many records as before; how they are cut into batches may differ.
+        produce(topic, lines(numbered(100)));
+        long twice = logDir().getValue();
+        check(once > 1000 && once < 100_000, "100 records take %d bytes", once);
+        check(twice > once + once / 2 && twice < 3 * once, "%d bytes, then %d", once, twice);
+        check(Path.of(logDir().getKey()).isAbsolute(), logDir().getKey());
+        return null;
+    }
+
+    private static Object describeProducers() throws Exception {
+        create();
+        // One batch: its last sequence number is known then.
+        produce(topic, lines(numbered(100)), "--batch-size", "1000000", "--timeout", "2000");
+        Ran ran = command(TRANSACTIONS, "describe-producers", "--topic", topic, "--partition", "0");
+        check(ran.code == 0, "exit %d: %s", ran.code, ran.text());
+        List<String> rows = ran.text().lines().toList();
+        check(rows.size() == 2, ran.text());
+        // Id, epoch, coordinator's epoch, last sequence number, time, transaction.
+        check(rows.get(1).trim().matches("\\d+\\s+0\\s+-1\\s+99\\s+\\d{13}\\s+None"), ran.text());
+        return null;
+    }
+
+    private static Object configResources() throws Exception {
+        tool(CLIENT_METRICS, "--alter", "--name", topic, "--interval", "5000", "--metrics", "org.apache.kafka.");
+        await("it is listed", () -> tool(CLIENT_METRICS, "--list").lines().anyMatch(topic::equals));
+        contains(tool(CLIENT_METRICS, "--describe"), "interval.ms=5000");
+        contains(tool(CONFIGS, "--describe", "--entity-type", "client-metrics"), "client-metric " + topic);
+        tool(CLIENT_METRICS, "--delete", "--name", topic);
+        await("it is gone", () -> tool(CLIENT_METRICS, "--list").lines().noneMatch(topic::equals));
+        String[] group = {"--entity-type", "groups", "--entity-name", topic};
+        tool(CONFIGS, with(group, "--alter", "--add-config", "consumer.session.timeout.ms=50000"));
+        await("the group is listed", () ->
+            tool(CONFIGS, "--describe", "--entity-type", "groups").contains("group " + topic));
+        return null;
+    }
+
+    private static Object leaderElection() throws Exception {
+        create();
+        for (String kind : List.of("preferred", "unclean")) {
+            String said = tool(ELECTION, "--election-type", kind, "--topic", topic, "--partition", "0");
+            contains(said, "Valid replica already elected for partitions " + topic + "-0");
+        }
+        tool(ELECTION, "--election-type", "preferred", "--all-topic-partitions");
+        Ran missing = attemptTool(ELECTION, "--election-type", "preferred", "--topic", topic, "--partition", "7");
+        check(missing.code == 1 && missing.text().contains("UnknownTopicOrPartitionException"), missing.text());
+        return null;
+    }
+
+    private static Object reassignments() throws Exception {
+        create();
+        Path topics = Files.createTempFile("topics", ".json");
+        Path moves = Files.createTempFile("moves", ".json");
+        Files.writeString(topics, JSON.writeValueAsString(
+            Map.of("topics", List.of(Map.of("topic", topic)), "version", 1)));
+        String proposed = tool(REASSIGN, "--generate", "--topics-to-move-json-file", topics.toString(),
+            "--broker-list", "1").lines().filter(line -> line.startsWith("{")).reduce((a, b) -> b).orElseThrow();
+        JsonNode move = JSON.readTree(proposed).get("partitions").get(0);
+        check(move.get("topic").asText().equals(topic) && move.get("replicas").toString().equals("[1]"), proposed);
+        // To the only broker, in whatever directory; then in the one that there is.
+        String here = logDir().getKey();
+        for (String dir : List.of("any", here)) {
+            Files.writeString(moves, proposed.replace("\"any\"", JSON.writeValueAsString(dir)));
+            String[] file = {"--reassignment-json-file", moves.toString()};
+            contains(tool(REASSIGN, with(file, "--execute")), "Successfully started partition reassignment");
+            await("it is done", () -> tool(REASSIGN, with(file, "--verify"))
+                .contains("Reassignment of partition " + topic + "-0 is completed."));
+            contains(tool(REASSIGN, "--list"), "No partition reassignments found.");
+            contains(tool(REASSIGN, with(file, "--cancel")), "None of the specified partition reassignments are active.");
+        }
+        Files.delete(topics);
+        Files.delete(moves);
+        return null;
+    }
+
+    private static Object quorum() throws Exception {
+        long before = number(command(QUORUM, "describe", "--status").text(), "HighWatermark:\\s+(\\d+)");
+        create();
+        String status = command(QUORUM, "describe", "--status").text();
+        check(number(status, "LeaderId:\\s+(\\d+)") == 1, status);
+        check(number(status, "MaxFollowerLag:\\s+(\\d+)") == 0, status);
+        check(number(status, "HighWatermark:\\s+(\\d+)") > before, status);
+        check(number(status, "CurrentVoters:\\s+\\[\\{\"id\": (\\d+)") == 1, status);
+        String replication = command(QUORUM, "describe", "--replication", "--human-readable").text();
+        List<String> rows = replication.lines().toList();
+        check(rows.size() == 2 && rows.get(1).matches("1\\s.*\\s0\\s.*Leader\\s*"), replication);
+        return null;
+    }
+
+    private static long number(String text, String pattern) {
+        Matcher found = Pattern.compile(pattern).matcher(text);
+        check(found.find(), "%s in: %s", pattern, text);
+        return Long.parseLong(found.group(1));
+    }
+
+    private static Object features() throws Exception {
+        Ran described = command(FEATURES, "describe");
+        check(described.code == 0, "exit %d: %s", described.code, described.text());
+        check(described.text().lines().allMatch(line -> line.contains("FinalizedVersionLevel")), described.text());
+        Ran raised = command(FEATURES, "upgrade", "--feature", "no.such.feature=3");
+        check(raised.code == 1, "exit %d: %s", raised.code, raised.text());
         return null;
     }
 

@@ -82,7 +82,9 @@ pub(crate) const CLIENTS: &[Client] = &[
         program: "Tools",
         cannot: &["timestamps", "binary", "binary-header", "empty-key"],
         notes: &["kafka-topics, -configs, -consumer-groups, -get-offsets, -delete-records, \
-             -console-producer, -console-consumer, -producer-perf-test and -dump-log"],
+             -log-dirs, -transactions, -client-metrics, -leader-election, -reassign-partitions, \
+             -metadata-quorum, -features, -console-producer, -console-consumer, \
+             -producer-perf-test and -dump-log"],
     },
 ];
 
