@@ -108,7 +108,6 @@ impl GroupHost {
         if self.is_ready() {
             return Ok(());
         }
-        let settings = &of_shard(settings, topic.partitions().len());
         let mut shards = Vec::with_capacity(topic.partitions().len());
         for partition in topic.partitions() {
             let loading = read_all(partition).await?;
@@ -218,10 +217,8 @@ impl GroupHost {
 
     /// Follows a change of settings.
     pub(crate) fn configure(&self, settings: &GroupSettings) {
-        let shards = self.shards.get().map_or(&[][..], Vec::as_slice);
-        let settings = of_shard(settings, shards.len());
-        for shard in shards {
-            lock(&shard.state).groups.configure(settings);
+        for shard in self.shards.get().into_iter().flatten() {
+            lock(&shard.state).groups.configure(*settings);
         }
         self.sooner.notify_one();
     }
@@ -335,12 +332,6 @@ impl GroupHost {
     }
 }
 
-/// What holds for one of `shards`: groups are spread over them by their names' hashes.
-fn of_shard(settings: &GroupSettings, shards: usize) -> GroupSettings {
-    let groups_max = settings.groups_max.div_ceil(shards.max(1));
-    GroupSettings { groups_max, ..*settings }
-}
-
 /// The records in as few batches as they need, each with its count of them; deleting a large group
 /// makes more than one.
 fn batches(
@@ -370,7 +361,7 @@ fn batches(
 fn failure(error: AppendError) -> HostFailure {
     warn!(%error, "group records were not appended");
     match error {
-        AppendError::Full => HostFailure::Unavailable,
+        AppendError::Full | AppendError::DiskFull => HostFailure::Unavailable,
         _ => HostFailure::NotCoordinator,
     }
 }

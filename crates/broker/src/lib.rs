@@ -16,7 +16,7 @@ use millstream_coordinator::group::{
     Command, Description, FetchTopic, Fetched as FetchedOffset, GroupSettings, ListFilter, Listed,
     Reply,
 };
-use millstream_env::{BlobError, BlobName, BlobStore, Env, JournalStore, MetaLog, Space};
+use millstream_env::{BlobError, BlobName, BlobStore, Env, JournalStore, MetaLog, Reserve, Space};
 use millstream_log::{Former, LogStats, OpenError, SessionOver, Trim};
 use millstream_types::{BrokerId, ClusterId, Lsn, ProducerId, SessionId};
 use tokio::sync::watch;
@@ -69,7 +69,7 @@ pub use millstream_coordinator::group as groups;
 
 use budget::Budget;
 use life::Life;
-use line::Lines;
+use line::Line;
 use metadata::Metadata;
 use producers::ProducerIds;
 
@@ -95,6 +95,8 @@ pub struct Stores {
     pub blobs: Arc<dyn BlobStore>,
     /// Metadata.
     pub metadata: Arc<dyn MetaLog>,
+    /// The space that they have.
+    pub reserve: Arc<Reserve>,
 }
 
 /// How far a group is behind on one partition.
@@ -153,9 +155,9 @@ struct Inner {
     life: RwLock<Arc<Life>>,
     producer_ids: ProducerIds,
     /// Of those who wait for room in the journal.
-    lines: Lines,
-    /// Of answers.
-    answers: Arc<Budget>,
+    line: Arc<Line>,
+    /// Of the answers to fetches.
+    fetch_budget: Arc<Budget>,
     /// Held while the offsets topic is being made, so that it is made once.
     setting_up: tokio::sync::Mutex<()>,
     /// Held while the next session is opened.
@@ -180,7 +182,10 @@ impl Broker {
         stores: Stores,
         fixed: Overrides,
     ) -> Result<Self, StartError> {
-        let metadata = Metadata::open(env.clone(), Arc::clone(&stores.metadata)).await?;
+        let metadata = {
+            let (log, reserve) = (Arc::clone(&stores.metadata), Arc::clone(&stores.reserve));
+            Metadata::open(env.clone(), log, reserve).await?
+        };
         let former = metadata.read(former)?;
         if former.is_none() {
             refuse_unknown(&stores).await?;
@@ -190,7 +195,7 @@ impl Broker {
         let life = Life::open(&env, &stores, &metadata, &config, node.cluster_id).await?;
         life.load_groups(&config).await?;
         let session = life.log.session();
-        let answers = Budget::new(config.response_memory_bytes);
+        let fetch_budget = Budget::new(config.fetch_memory_bytes);
         let broker = Self(Arc::new(Inner {
             env,
             node,
@@ -200,8 +205,8 @@ impl Broker {
             metadata,
             life: RwLock::new(Arc::new(life)),
             producer_ids: ProducerIds::default(),
-            lines: Lines::default(),
-            answers,
+            line: Arc::default(),
+            fetch_budget,
             setting_up: tokio::sync::Mutex::default(),
             recovering: tokio::sync::Mutex::default(),
             recoveries: AtomicU64::new(0),
@@ -246,25 +251,7 @@ impl Broker {
 
     /// Reads from many partitions; see [`fetch::fetch`].
     pub async fn fetch(&self, wants: &[Want], bounds: Bounds) -> Answer {
-        fetch::fetch(&self.0.env, &self.0.answers, wants, bounds).await
-    }
-
-    /// A share of the memory for answers, for one that is no fetch.
-    #[must_use]
-    pub fn answer_share(&self) -> Share {
-        self.0.answers.share()
-    }
-
-    /// Whether the memory for answers is used up, so that readers that have stopped are in the way.
-    #[must_use]
-    pub fn answers_are_short(&self) -> bool {
-        self.0.answers.is_short()
-    }
-
-    /// Completes when another answer may be begun: not while answers that have not been sent take far
-    /// more memory than they should.
-    pub async fn answer_room(&self) {
-        self.0.answers.room().await;
+        fetch::fetch(&self.0.env, &self.0.fetch_budget, wants, bounds).await
     }
 
     /// Completes when everything that an answer depends on is durable.
@@ -292,6 +279,12 @@ impl Broker {
     #[must_use]
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.0.ready.subscribe()
+    }
+
+    /// The space on the disk, and whether it is full.
+    #[must_use]
+    pub fn reserve(&self) -> &Reserve {
+        &self.0.stores.reserve
     }
 
     /// How many sessions of the log have failed and been recovered since the start.
@@ -437,12 +430,19 @@ impl Broker {
         self.0.env.spawn("retention", async move {
             while let Some(inner) = weak.upgrade() {
                 let interval = inner.config().retention_check_interval;
+                let mut low = inner.stores.reserve.low();
+                low.mark_unchanged();
                 drop(inner);
-                env.sleep(interval).await;
+                tokio::select! {
+                    () = env.sleep(interval) => {}
+                    // There may be something that nobody wants any more.
+                    Ok(()) = low.changed() => {}
+                }
                 let Some(inner) = weak.upgrade() else { return };
                 inner.life().log.retain(env.clock.expiry());
             }
         });
+        self.0.stores.reserve.keep(&self.0.env);
         self.0.env.spawn("log recovery", life::watch(Arc::downgrade(&self.0)));
     }
 }
@@ -495,8 +495,6 @@ fn group_settings(config: &BrokerConfig) -> GroupSettings {
         session_timeout_max_ms: config.group_session_timeout_max_ms,
         initial_rebalance_delay: config.group_initial_rebalance_delay,
         members_max: config.group_members_max,
-        group_bytes_max: config.group_bytes_max,
-        groups_max: config.groups_max,
         offset_metadata_max: config.offset_metadata_max,
         offsets_retention: config.offsets_retention,
         expiry_interval: config.offsets_expiry_interval,

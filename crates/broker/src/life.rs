@@ -83,6 +83,7 @@ impl Life {
             tail_bytes: config.tail_bytes,
             cluster,
             journal_may_lose: config.durability == Durability::Os,
+            reserve: Arc::clone(&stores.reserve),
             ..LogSettings::default()
         };
         let (journals, blobs) = (Arc::clone(&stores.journals), Arc::clone(&stores.blobs));

@@ -3,10 +3,6 @@
 //! Without the line, small batches would take each bit of room that comes back, in front of a large
 //! one that came before them, until its patience is used up. Then the next batch of its producer
 //! would find room, and be stored first.
-//!
-//! There are two lines: those who have written much of late find the journal full when it is crowded,
-//! and stand in a line of their own, so that one client that floods the broker is held back by what the
-//! disk can do, and others are not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,17 +13,9 @@ use millstream_record::ValidBatch;
 use millstream_types::Monotonic;
 use tokio::sync::{Mutex, oneshot};
 
-/// The lines of a node.
+/// The line of a node.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
-    /// Of those who write little.
-    light: Arc<Line>,
-    /// Of those who write much.
-    heavy: Arc<Line>,
-}
-
-#[derive(Debug, Default)]
-struct Line {
+pub(crate) struct Line {
     waiting: AtomicUsize,
     /// Whoever holds it is the first. It is handed on in the order of asking.
     first: Mutex<()>,
@@ -40,8 +28,6 @@ pub(crate) struct Append {
     pub(crate) batch: ValidBatch,
     /// See [`Partition::append_pinned`].
     pub(crate) pinned: usize,
-    /// Whether its sender has written much of late.
-    pub(crate) heavy: bool,
     /// Until when it may wait.
     pub(crate) patience: Monotonic,
 }
@@ -52,8 +38,7 @@ struct Place(Arc<Line>);
 impl Append {
     /// Appends at once, unless others wait or there is no room: then after those who have come
     /// before. A producer that is faster than the disk is held back, not turned away.
-    pub(crate) async fn run(self, lines: &Lines, env: &Env) -> Result<Appended, AppendError> {
-        let line = if self.heavy { &lines.heavy } else { &lines.light };
+    pub(crate) async fn run(self, line: &Arc<Line>, env: &Env) -> Result<Appended, AppendError> {
         if line.waiting.load(Ordering::Relaxed) == 0 {
             let appended = self.try_now();
             if appended != Err(AppendError::Full) {
@@ -81,7 +66,7 @@ impl Append {
         let mut patience = env.clock.sleep_until(self.patience);
         let _first = tokio::select! {
             first = place.0.first.lock() => first,
-            () = &mut patience => return self.append(),
+            () = &mut patience => return Err(AppendError::Full),
         };
         let mut room = self.partition.room();
         loop {
@@ -94,20 +79,13 @@ impl Append {
                 () = &mut patience => false,
             };
             if !another {
-                // A last try, which counts as one: what its producer sends next must not be stored.
-                return self.append();
+                // Once more, for the reason: the disk may have become full meanwhile.
+                return self.try_now();
             }
         }
     }
 
     fn try_now(&self) -> Result<Appended, AppendError> {
-        if self.heavy && self.partition.is_journal_crowded() {
-            return Err(AppendError::Full);
-        }
-        self.append()
-    }
-
-    fn append(&self) -> Result<Appended, AppendError> {
         let batch = std::slice::from_ref(&self.batch);
         self.partition.append_pinned(batch, Origin::Client, Some(self.pinned))
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use millstream_coordinator::cluster::{self, ClusterState, Entry, EntryError, Trimmed};
 use millstream_env::meta::MetaSnapshot;
-use millstream_env::{Env, MetaError, MetaLog};
+use millstream_env::{Env, MetaError, MetaLog, Reserve};
 use millstream_log::{Trim, TrimSink};
 use millstream_types::SessionId;
 use tokio::sync::{Mutex, oneshot};
@@ -15,6 +15,9 @@ use tracing::{info, warn};
 
 /// Entries between two snapshots: what a start reads at most, apart from the snapshot.
 const SNAPSHOT_ENTRIES: u64 = 1_000;
+/// The same while the disk is full: each entry takes a block of what is set aside for that time, until
+/// a snapshot gives it back.
+const SNAPSHOT_ENTRIES_LOW: u64 = 50;
 
 /// Why metadata could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,7 @@ pub enum ChangeError<E> {
 pub(crate) struct Metadata {
     env: Env,
     log: Arc<dyn MetaLog>,
+    reserve: Arc<Reserve>,
     state: RwLock<ClusterState>,
     /// Held while a change is on its way; knows what to write next.
     writer: Mutex<Writer>,
@@ -65,8 +69,12 @@ struct Writer {
 }
 
 impl Metadata {
-    /// Reads what `log` holds.
-    pub(crate) async fn open(env: Env, log: Arc<dyn MetaLog>) -> Result<Arc<Self>, MetadataError> {
+    /// Reads what `log` holds, which lies in `space`.
+    pub(crate) async fn open(
+        env: Env,
+        log: Arc<dyn MetaLog>,
+        reserve: Arc<Reserve>,
+    ) -> Result<Arc<Self>, MetadataError> {
         let (snapshot, entries) = log.load().await?;
         let mut state = ClusterState::default();
         let mut next = 1;
@@ -81,7 +89,7 @@ impl Metadata {
         }
         let writer = Mutex::new(Writer { next, since_snapshot, in_doubt: false });
         let (state, follower) = (RwLock::new(state), OnceLock::new());
-        Ok(Arc::new(Self { env, log, state, writer, follower }))
+        Ok(Arc::new(Self { env, log, reserve, state, writer, follower }))
     }
 
     /// Has `follower` do what entries say from now on, before anybody else can change anything. Only
@@ -191,7 +199,8 @@ impl Metadata {
     }
 
     async fn snapshot_if_due(&self, writer: &mut Writer) {
-        if writer.since_snapshot < SNAPSHOT_ENTRIES {
+        let is_low = self.reserve.is_low();
+        if writer.since_snapshot < if is_low { SNAPSHOT_ENTRIES_LOW } else { SNAPSHOT_ENTRIES } {
             return;
         }
         let state = Bytes::from(cluster::encode(&self.read(ClusterState::snapshot)));
@@ -259,7 +268,7 @@ mod tests {
     async fn a_checkpoint_of_a_session_that_is_over_does_not_count() {
         let (env, _) = Env::seeded(1);
         let dir = DataDir::in_memory(env.clone()).expect("a directory");
-        let metadata = Metadata::open(env, dir.meta()).await.expect("opens");
+        let metadata = Metadata::open(env, dir.meta(), dir.reserve()).await.expect("opens");
         let checkpoint = BlobName::new("checkpoint/one").expect("a name");
         let trim = |session| Trim { session, lsn: Lsn(7), checkpoint: checkpoint.clone() };
         for session in [1, 2].map(SessionId) {

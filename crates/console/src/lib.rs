@@ -3,13 +3,8 @@
 //! | path | answers |
 //! |---|---|
 //! | `/livez` | 200 as long as the process can answer at all |
-//! | `/readyz` | 200 when clients are served, 503 while starting, recovering or stopping |
+//! | `/readyz` | 200 when clients are served, 503 while starting, recovering or stopping; and a notice |
 //! | `/metrics` | everything that is counted, as OpenMetrics text for Prometheus |
-//!
-//! Clients are few at a time, and must ask and take their answers within seconds ([`patience`]);
-//! metrics are put together for one of them at a time.
-
-mod patience;
 
 use std::future::Future;
 use std::io;
@@ -23,15 +18,15 @@ use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-
-use crate::patience::Bounded;
+use tokio::sync::watch;
 
 /// What the pages show. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pages {
     /// Whether clients are being served.
     pub ready: watch::Receiver<bool>,
+    /// What a person should know who asks, though clients are served: one line, or nothing.
+    pub notice: watch::Receiver<String>,
     /// What is counted. Locked only to render it.
     pub metrics: Arc<Mutex<Registry>>,
 }
@@ -52,32 +47,26 @@ pub async fn serve(
         .route("/livez", get(|| async { "live\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(Shown { pages, rendering: Arc::new(Semaphore::new(1)) });
-    axum::serve(Bounded::new(listener), routes).with_graceful_shutdown(stop).await
+        .with_state(pages);
+    axum::serve(listener, routes).with_graceful_shutdown(stop).await
 }
 
-/// What handlers share.
-#[derive(Clone, Debug)]
-struct Shown {
-    pages: Pages,
-    /// Held by whoever renders the metrics: that keeps a processor busy, and the others would wait for
-    /// the lock with theirs.
-    rendering: Arc<Semaphore>,
+async fn readyz(State(pages): State<Pages>) -> (StatusCode, String) {
+    let (status, word) = match *pages.ready.borrow() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let notice = pages.notice.borrow();
+    let text = match notice.is_empty() {
+        true => format!("{word}\n"),
+        false => format!("{word}\n{}\n", *notice),
+    };
+    (status, text)
 }
 
-async fn readyz(State(shown): State<Shown>) -> (StatusCode, &'static str) {
-    if *shown.pages.ready.borrow() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-    }
-}
-
-async fn metrics(State(shown): State<Shown>) -> Response {
-    // Nobody closes it.
-    let _turn = shown.rendering.acquire().await;
+async fn metrics(State(pages): State<Pages>) -> Response {
     let mut text = String::new();
-    let registry = shown.pages.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+    let registry = pages.metrics.lock().unwrap_or_else(PoisonError::into_inner);
     match encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
@@ -111,7 +100,8 @@ mod tests {
         registry.register("asked", "How often", asked.clone());
         asked.inc();
         let (ready, pages_ready) = watch::channel(false);
-        let pages = Pages { ready: pages_ready, metrics: Arc::new(Mutex::new(registry)) };
+        let (tell, notice) = watch::channel(String::new());
+        let pages = Pages { ready: pages_ready, notice, metrics: Arc::new(Mutex::new(registry)) };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = serve(listener, pages, async {
             let _ = stopped.await;
@@ -121,36 +111,16 @@ mod tests {
             assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 503"));
             ready.send_replace(true);
             assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+            assert!(ask(address, "/readyz").await.ends_with("\r\n\r\nready\n"));
+            tell.send_replace("something is short".to_owned());
+            let short = ask(address, "/readyz").await;
+            assert!(short.starts_with("HTTP/1.1 200"), "{short}");
+            assert!(short.ends_with("\r\n\r\nready\nsomething is short\n"), "{short}");
             assert!(ask(address, "/metrics").await.contains("asked_total 1\n"));
             assert!(ask(address, "/nothing").await.starts_with("HTTP/1.1 404"));
             drop(stop);
         };
         let (served, ()) = tokio::join!(server, client);
         served.expect("stops cleanly");
-    }
-
-    /// Serves an empty registry for as long as `client` goes on.
-    async fn serving<T>(client: impl AsyncFnOnce(std::net::SocketAddr) -> T) -> T {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let (_ready, is_ready) = watch::channel(true);
-        let pages = Pages { ready: is_ready, metrics: Arc::default() };
-        tokio::select! {
-            served = serve(listener, pages, std::future::pending()) => panic!("{served:?}"),
-            done = client(address) => done,
-        }
-    }
-
-    /// Time passes by itself when everybody waits.
-    #[tokio::test(start_paused = true)]
-    async fn more_connections_than_there_are_places_wait_and_none_waits_for_ever() {
-        serving(async |address| {
-            let mut silent = Vec::new();
-            for _ in 0..100 {
-                silent.push(TcpStream::connect(address).await.expect("the system takes it"));
-            }
-            assert!(ask(address, "/livez").await.ends_with("live\n"));
-        })
-        .await;
     }
 }

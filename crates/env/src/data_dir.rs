@@ -1,6 +1,7 @@
 //! A data directory: whose it is, who uses it, and what is where.
 //!
 //! ```text
+//! reserve   space that is set aside
 //! lock      held by the one process that uses the directory; says which
 //! cluster   whose directory it is, and in which format
 //! journal/  the journals of all sessions
@@ -22,6 +23,7 @@ use crate::disk::{Disk, RealDisk, SimDisk, read_whole, write_whole};
 use crate::file_journal::{FileJournalStore, JournalSettings};
 use crate::journal::JournalError;
 use crate::meta::LocalMetaLog;
+use crate::reserve::{Reserve, Use};
 use crate::world::Env;
 
 const LOCK: &str = "lock";
@@ -31,6 +33,7 @@ const CLUSTER: &str = "cluster";
 #[derive(Clone, Debug)]
 pub struct DataDir {
     disk: Arc<dyn Disk>,
+    reserve: Arc<Reserve>,
     env: Env,
     cluster: ClusterId,
     is_new: bool,
@@ -120,7 +123,25 @@ impl DataDir {
             Err(error) => return Err(DataDirError::Storage { place, error }),
         }
         let (cluster, is_new) = cluster(&*disk, &env, &place)?;
-        Ok(Self { disk, env, cluster, is_new })
+        let reserve = Reserve::without_reserve(Arc::clone(&disk));
+        Ok(Self { disk, reserve, env, cluster, is_new })
+    }
+
+    /// The same directory with a reserve of `bytes`: see [`Reserve`]. What was opened before does not
+    /// draw on it. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn with_reserve(mut self, bytes: u64) -> io::Result<Self> {
+        self.reserve = Reserve::open(Arc::clone(&self.disk), bytes)?;
+        Ok(self)
+    }
+
+    /// The space on its disk.
+    #[must_use]
+    pub fn reserve(&self) -> Arc<Reserve> {
+        Arc::clone(&self.reserve)
     }
 
     /// The cluster that the directory belongs to.
@@ -144,8 +165,7 @@ impl DataDir {
         &self,
         settings: JournalSettings,
     ) -> Result<Arc<FileJournalStore>, JournalError> {
-        let disk = Arc::clone(&self.disk);
-        FileJournalStore::open(disk, self.env.clone(), self.cluster, settings).await
+        FileJournalStore::open_in(&self.reserve, self.env.clone(), self.cluster, settings).await
     }
 
     /// Opens the blobs. Blocks.
@@ -154,13 +174,13 @@ impl DataDir {
     ///
     /// What the disk says.
     pub fn blobs(&self) -> io::Result<Arc<LocalBlobStore>> {
-        Ok(Arc::new(LocalBlobStore::open(Arc::clone(&self.disk))?))
+        Ok(Arc::new(LocalBlobStore::open_in(&self.reserve)?))
     }
 
     /// Opens the metadata log.
     #[must_use]
     pub fn meta(&self) -> Arc<LocalMetaLog> {
-        let disk = Arc::clone(&self.disk);
+        let disk = self.reserve.disk(Use::Metadata);
         Arc::new(LocalMetaLog::new(disk, self.env.clone(), self.cluster))
     }
 }

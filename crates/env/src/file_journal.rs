@@ -27,6 +27,7 @@ use millstream_types::{ClusterId, Lsn, SessionId};
 
 use crate::disk::Disk;
 use crate::journal::{FrameAt, Journal, JournalError, JournalState, JournalStore};
+use crate::reserve::{Reserve, Use};
 use crate::util::{blocking, lock};
 use crate::world::Env;
 use appender::{FileJournal, Shared};
@@ -136,6 +137,16 @@ impl FileJournalStore {
         cluster: ClusterId,
         settings: JournalSettings,
     ) -> Result<Arc<Self>, JournalError> {
+        Self::open_in(&Reserve::without_reserve(disk), env, cluster, settings).await
+    }
+
+    /// The same on a disk of which a part is set aside.
+    pub(crate) async fn open_in(
+        reserve: &Arc<Reserve>,
+        env: Env,
+        cluster: ClusterId,
+        settings: JournalSettings,
+    ) -> Result<Arc<Self>, JournalError> {
         if settings.durability == Durability::Os {
             tracing::warn!(
                 "durability = os: records are acknowledged before they are on stable storage, and \
@@ -143,11 +154,15 @@ impl FileJournalStore {
             );
         }
         let (area, files_max) = (settings.area(), settings.files_max);
-        let inner = Arc::clone(&disk);
-        let files = blocking(&disk, move || Files::open(inner, cluster, area, files_max)).await?;
+        let disk = reserve.disk(Use::Journal);
+        let disks = (Arc::clone(&disk), reserve.disk(Use::Ahead), Arc::clone(reserve));
+        let files = blocking(&disk, move || Files::open(disks, cluster, area, files_max)).await?;
+        let files = Arc::new(files);
+        let hoarder = Arc::downgrade(&files);
+        reserve.ask_first(hoarder);
         let live = Mutex::new(BTreeMap::new());
         let stats = Arc::new(JournalStats::default());
-        Ok(Arc::new(Self { disk, env, settings, files: Arc::new(files), live, stats }))
+        Ok(Arc::new(Self { disk, env, settings, files, live, stats }))
     }
 
     /// Counts of what the journals have done.

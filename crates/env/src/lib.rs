@@ -24,7 +24,7 @@ pub mod disk;
 pub mod file_journal;
 pub mod journal;
 pub mod meta;
-pub mod open_files;
+pub mod reserve;
 pub mod world;
 
 mod util;
@@ -36,4 +36,5 @@ pub use file_journal::{
 };
 pub use journal::{FrameAt, Journal, JournalError, JournalState, JournalStatus, JournalStore};
 pub use meta::{LocalMetaLog, MetaContents, MetaError, MetaLog, MetaSnapshot};
+pub use reserve::Reserve;
 pub use world::{Clock, Env, HandClock, Random, Spawn};

@@ -127,11 +127,14 @@ impl Code for AppendError {
             Self::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
             Self::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
             Self::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
-            // Retriable, all of them: room comes back when data has been laid out, a new session
-            // is opened after one that failed, and what was refused comes again.
-            Self::Full | Self::SessionOver(_) | Self::Storage(_) | Self::OutOfTurn { .. } => {
-                ErrorCode::KafkaStorageError
-            }
+            // Retriable, all of them: room comes back when data has been laid out or somebody has
+            // freed some of the disk, a new session is opened after one that failed, and what was
+            // refused comes again. Kafka says the same when a log directory fails, as on a full disk.
+            Self::Full
+            | Self::DiskFull
+            | Self::SessionOver(_)
+            | Self::Storage(_)
+            | Self::OutOfTurn { .. } => ErrorCode::KafkaStorageError,
             Self::NotLeader => ErrorCode::NotLeaderOrFollower,
             Self::Corrupt(_) => ErrorCode::CorruptMessage,
         }
@@ -171,7 +174,6 @@ impl Code for TopicError {
             | Self::Partitions(PartitionsError::Assignment) => ErrorCode::InvalidReplicaAssignment,
             Self::CountsAndAssignment => ErrorCode::InvalidRequest,
             Self::Config(_) => ErrorCode::InvalidConfig,
-            Self::TooManyPartitions { .. } => ErrorCode::PolicyViolation,
             Self::DeletionDisabled => ErrorCode::TopicDeletionDisabled,
             Self::Metadata(_) | Self::Groups(_) => ErrorCode::KafkaStorageError,
         }

@@ -68,6 +68,13 @@ pub enum AppendError {
     /// The journal has no room for produced records; it comes back as data is laid out.
     #[error("the journal is full")]
     Full,
+    /// The disk is full. It is for what must go on and what gives space back; clients' records are
+    /// taken again when there is space.
+    #[error(
+        "the disk is full: records are refused until there is space again. Delete records or \
+         topics, shorten their retention, or make the disk larger"
+    )]
+    DiskFull,
     /// The session is over; another must be opened.
     #[error(transparent)]
     SessionOver(#[from] SessionOver),
@@ -86,7 +93,11 @@ impl AppendError {
     /// Whether the same batch may be taken later.
     pub(crate) const fn passes(&self) -> bool {
         match self {
-            Self::Full | Self::SessionOver(_) | Self::Storage(_) | Self::OutOfTurn { .. } => true,
+            Self::Full
+            | Self::DiskFull
+            | Self::SessionOver(_)
+            | Self::Storage(_)
+            | Self::OutOfTurn { .. } => true,
             Self::OutOfOrderSequence { .. }
             | Self::InvalidProducerEpoch { .. }
             | Self::InvalidTxnState { .. }

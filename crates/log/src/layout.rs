@@ -152,6 +152,13 @@ impl Inner {
         backlogs
     }
 
+    /// The size of all batches that are in the journal only.
+    pub(crate) fn backlog_bytes(&self) -> u64 {
+        let ids: Vec<_> = locked(&self.backlog).iter().copied().collect();
+        let shared = ids.iter().filter_map(|id| reading(&self.partitions).get(id).map(Arc::clone));
+        shared.map(|shared| locked(&shared.state).backlog_bytes).sum()
+    }
+
     /// The next run of a partition: batches that are durable and in no segment.
     fn take(&self, id: PartitionId) -> Option<Taken> {
         let shared = Arc::clone(reading(&self.partitions).get(&id)?);

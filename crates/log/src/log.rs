@@ -72,6 +72,8 @@ pub(crate) struct Counters {
     pub(crate) journal_reads: AtomicU64,
     /// Whether an append was refused since the last round of maintenance.
     pub(crate) refused: AtomicBool,
+    /// Whether anything was deleted since the last checkpoint that was taken for that.
+    pub(crate) deletions: AtomicBool,
 }
 
 /// Figures for people and metrics. Bytes count since the log was opened, the rest is as it is now.
@@ -153,6 +155,7 @@ impl Log {
             let segments = std::mem::take(&mut state.segments);
             self.inner.blobs.release(segments.into(), Lsn(0));
             state.notify();
+            self.inner.counters.deletions.store(true, Ordering::Relaxed);
         }
         self.inner.due.notify_one();
     }

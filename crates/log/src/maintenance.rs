@@ -15,6 +15,9 @@ use crate::log::{Inner, Log};
 /// A checkpoint because the journal fills up is worth its while when at least this part of the
 /// journal was appended since the last.
 const JOURNAL_STEP_DIVISOR: u64 = 32;
+/// On a full disk the journal is laid out when at least this part of it, and as much again as is laid
+/// out, comes back.
+const JOURNAL_WORTH_DIVISOR: u64 = 8;
 /// How often in one round everything is laid out while more comes.
 const LAYOUT_ROUNDS_MAX: usize = 4;
 
@@ -69,13 +72,23 @@ impl Log {
         if self.inner.is_closing() {
             return Ok(());
         }
-        let pressed = self.inner.is_pressed();
+        // On a full disk nobody writes what gives none of its space back. The journal's own space
+        // matters when what must go on finds none: clients are refused before they come to it.
+        let is_low = self.inner.settings.reserve.is_low();
+        let helps = is_low && self.inner.layout_helps();
+        let pressed = self.inner.is_pressed() || helps;
         // One step's failure must not keep another from giving back space.
         let swept = self.inner.sweep(&mut progress).await;
-        let laid = self.inner.lay_out_round(pressed, false, &mut progress).await;
-        let merged = self.inner.merge(&mut progress).await;
+        let laid = match is_low && !helps {
+            true => Ok(()),
+            false => self.inner.lay_out_round(pressed, false, &mut progress).await,
+        };
+        let merged = if is_low { Ok(()) } else { self.inner.merge(&mut progress).await };
         // Closing takes its own.
-        let is_due = !self.inner.is_closing() && self.inner.checkpoint_due(pressed, &progress);
+        let is_due = !self.inner.is_closing()
+            && (self.inner.checkpoint_due(pressed, &progress)
+                || helps
+                || is_low && self.inner.has_let_go());
         let taken = match is_due {
             true => self.inner.checkpoint(&mut progress).await,
             false => Ok(()),
@@ -153,6 +166,22 @@ impl Inner {
         let worthwhile =
             refused || progress.checkpoint_end.is_none() || since >= max / JOURNAL_STEP_DIVISOR;
         since >= self.settings.checkpoint_bytes || (pressed && worthwhile)
+    }
+
+    /// Whether laying out is worth its space on a full disk: something that must go on was refused, or
+    /// the journal gives back much more than it takes.
+    fn layout_helps(&self) -> bool {
+        if self.counters.refused.load(Ordering::Relaxed) {
+            return true;
+        }
+        let (used, max) = self.journal.usage();
+        let backlog = self.backlog_bytes();
+        used > backlog.saturating_mul(2).saturating_add(max / JOURNAL_WORTH_DIVISOR)
+    }
+
+    /// Whether a checkpoint would give back files of the journal, because what they hold was deleted.
+    fn has_let_go(&self) -> bool {
+        self.counters.deletions.swap(false, Ordering::Relaxed)
     }
 
     /// Removes what a crash of a former session left behind, once.

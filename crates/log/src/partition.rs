@@ -161,6 +161,9 @@ impl Partition {
         if let Some(sent) = judge(state, batches, from, self.log.env.clock.expiry())? {
             return Ok(duplicate(sent, self.log.session, state.log_start));
         }
+        if from == Origin::Client && self.log.settings.reserve.is_low() {
+            return Err(AppendError::DiskFull);
+        }
         let mut appended: Option<Appended> = None;
         for batch in batches {
             // The first one found room: the others belong to it.
@@ -301,6 +304,7 @@ impl Partition {
         if offset > state.log_start {
             let body = FrameBody::Layout(LayoutEntry::LogStart(offset).encode());
             self.write(state, body, 0, true)?;
+            self.log.counters.deletions.store(true, Ordering::Relaxed);
             state.notify();
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use millstream_env::{BlobName, MetaError};
+use millstream_env::{BlobName, MetaError, Reserve};
 use millstream_record::batch::TimestampType;
 use millstream_types::{ClusterId, LeaderEpoch, Lsn, PartitionId, SessionId};
 
@@ -48,6 +48,8 @@ pub struct LogSettings {
     /// Whether a power cut may take what the journal said was durable: its end may then be missing,
     /// and recovery goes on with what there is. Default: it may not.
     pub journal_may_lose: bool,
+    /// The space below. When it is low, clients' records are refused. Default: without end.
+    pub reserve: Arc<Reserve>,
     /// The most producers that a partition remembers; the longest idle go first, and may then
     /// have a retry stored twice. Default: 10,000.
     pub producer_ids_max: usize,
@@ -134,6 +136,7 @@ impl Default for LogSettings {
             maintenance_interval: Duration::from_secs(1),
             background: true,
             journal_may_lose: false,
+            reserve: Reserve::unlimited(),
             producer_ids_max: 10_000,
         }
     }

@@ -54,7 +54,7 @@ impl BrokerCollector {
 
 impl Collector for BrokerCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let log = self.broker.log_stats();
+        let (log, reserve) = (self.broker.log_stats(), self.broker.reserve());
         let gauges = [
             ("millstream_topics", "Topics", self.broker.topics().len() as u64),
             ("millstream_partitions", "Partitions", log.partitions),
@@ -64,6 +64,19 @@ impl Collector for BrokerCollector {
             ("millstream_journal_max_bytes", "The most it may use", log.journal_max),
             ("millstream_backlog_bytes", "Batches in the journal only", log.backlog_bytes),
             ("millstream_segment_bytes", "Batches in segments", log.segment_bytes),
+            (
+                "millstream_lost_records",
+                "Records that are known to be lost: damaged on the disk. See docs/operations.md",
+                log.lost,
+            ),
+            (
+                "millstream_disk_full",
+                "1 while records are refused because the disk is full: delete records or topics, \
+                 shorten their retention, or make the disk larger",
+                reserve.is_low().into(),
+            ),
+            ("millstream_reserve_bytes", "Disk set aside for when it is full", reserve.held()),
+            ("millstream_reserve_wanted_bytes", "How much it should be", reserve.reserve_bytes()),
         ];
         for (name, help, value) in gauges {
             gauge(&mut encoder, name, help, value)?;

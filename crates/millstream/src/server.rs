@@ -8,6 +8,7 @@ use anyhow::{anyhow, bail};
 use millstream_broker::config::{
     BrokerConfig, BrokerOverrides, Durability as Wanted, validate_start,
 };
+use millstream_broker::log::AppendError;
 use millstream_broker::{Broker, Node, Stores};
 use millstream_console::Pages;
 use millstream_env::{DataDir, Durability, Env, JournalSettings, JournalStats};
@@ -106,11 +107,13 @@ impl Server {
         let kafka_address = address(kafka.as_ref())?;
         let http_address = address(http.as_ref())?;
         let (ready, is_ready) = watch::channel(false);
+        let (notices, notice) = watch::channel(String::new());
         let (stop, stopped) = watch::channel(false);
         let metrics = Arc::new(Mutex::new(Registry::default()));
         let env = Env::real(Handle::current());
         if let Some(listener) = http {
-            serve_http(&env, listener, is_ready, Arc::clone(&metrics), stopped);
+            let pages = Pages { ready: is_ready, notice, metrics: Arc::clone(&metrics) };
+            serve_http(&env, listener, pages, stopped);
         }
         let (broker, journal) = start_broker(&env, &config, advertise, kafka_address).await?;
         let door = {
@@ -124,6 +127,7 @@ impl Server {
         }
         let ready = Arc::new(ready);
         env.spawn("readiness", follow_readiness(broker.ready(), Arc::downgrade(&ready)));
+        env.spawn("notices", follow_space(broker.reserve().low(), notices));
         Ok(Self { broker, door, kafka_address, http_address, ready, stop })
     }
 
@@ -237,14 +241,22 @@ async fn follow_readiness(mut broker: watch::Receiver<bool>, pages: Weak<watch::
     }
 }
 
-fn serve_http(
-    env: &Env,
-    listener: TcpListener,
-    ready: watch::Receiver<bool>,
-    metrics: Arc<Mutex<Registry>>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let pages = Pages { ready, metrics };
+/// Says that records are refused while the disk is full.
+async fn follow_space(mut low: watch::Receiver<bool>, notices: watch::Sender<String>) {
+    loop {
+        let notice = if *low.borrow_and_update() {
+            AppendError::DiskFull.to_string()
+        } else {
+            String::new()
+        };
+        notices.send_replace(notice);
+        if low.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn serve_http(env: &Env, listener: TcpListener, pages: Pages, mut stopped: watch::Receiver<bool>) {
     env.spawn("http", async move {
         let stop = async move {
             // An error means that the server is gone, which is a stop too.
@@ -285,9 +297,14 @@ async fn start_broker(
         }
     }
     let node = Node { id: NODE_ID, cluster_id, host, port: i32::from(port) };
+    let data = match &config.place {
+        Place::Directory(_) => data.with_reserve(broker_config.reserve_bytes)?,
+        Place::Memory => data,
+    };
     let journals = data.journals(journal_settings(&config.place, &broker_config)).await?;
     let stats = journals.stats();
-    let stores = Stores { journals, blobs: data.blobs()?, metadata: data.meta() };
+    let (blobs, metadata, reserve) = (data.blobs()?, data.meta(), data.reserve());
+    let stores = Stores { journals, blobs, metadata, reserve };
     let broker = Broker::start(env.clone(), node, stores, settings).await?;
     Ok((broker, stats))
 }

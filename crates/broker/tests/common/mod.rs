@@ -45,6 +45,7 @@ pub(crate) async fn world_in(
         journals: data.journals(journal).await.unwrap(),
         blobs: data.blobs().unwrap(),
         metadata: data.meta(),
+        reserve: data.reserve(),
     };
     let node =
         Node { id: BrokerId(1), cluster_id: data.cluster(), host: "in-memory".to_owned(), port: 0 };
@@ -96,22 +97,11 @@ impl World {
         index: i32,
         records: &Bytes,
     ) -> Result<Appended, ProduceError> {
-        self.append_as(index, records, false).await
-    }
-
-    /// The same of somebody who has written much of late, or not.
-    pub(crate) async fn append_as(
-        &self,
-        index: i32,
-        records: &Bytes,
-        heavy: bool,
-    ) -> Result<Appended, ProduceError> {
         let env = self.broker.env();
         let how = Sent {
             now: env.clock.wall(),
             full_validation: self.broker.config().full_validation,
             buffer_bytes: records.len(),
-            heavy,
             patience: env.clock.monotonic().plus(Duration::from_secs(10)),
         };
         self.broker.append(&self.topic, index, records, how).await

@@ -32,7 +32,7 @@ async fn patiently<T>(world: &World, mut client: impl AsyncFnMut() -> Option<T>)
     panic!("a client does not get on");
 }
 
-async fn commit(broker: &Broker, offset: Offset) -> Option<()> {
+pub(crate) async fn commit(broker: &Broker, offset: Offset) -> Option<()> {
     let speaker = Speaker { group: "g".into(), member: "".into(), instance: None, generation: -1 };
     let partition =
         CommitPartition { index: 0, offset, leader_epoch: LeaderEpoch::NONE, metadata: "".into() };
@@ -50,7 +50,7 @@ async fn commit(broker: &Broker, offset: Offset) -> Option<()> {
     }
 }
 
-async fn committed(broker: &Broker) -> Option<Offset> {
+pub(crate) async fn committed(broker: &Broker) -> Option<Offset> {
     let topic = FetchTopic { name: "t".into(), id: None, partitions: vec![0] };
     let fetched = broker.group_offsets("g", Some(&[topic]), false).await.unwrap();
     fetched[0].1[0].committed.clone().unwrap().map(|committed| committed.offset)

@@ -19,12 +19,14 @@ pub(crate) struct World {
     pub(crate) env: Env,
     /// What moves the time of `env`, unless that is the real one.
     pub(crate) clock: Arc<HandClock>,
+    /// How much of the disk is set aside, in bytes.
+    pub(crate) reserve: u64,
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let (env, clock) = Env::seeded(seed);
-        Self { machine: SimDisk::new(seed), env, clock }
+        Self { machine: SimDisk::new(seed), env, clock, reserve: 0 }
     }
 
     /// The same on a machine in another world.
@@ -35,6 +37,7 @@ impl World {
     /// Starts the program on the machine.
     pub(crate) async fn start(&self) -> Result<Broker, StartError> {
         let dir = DataDir::open_on(self.machine.mount(), self.env.clone(), "sim").unwrap();
+        let dir = dir.with_reserve(self.reserve).unwrap();
         let settings = JournalSettings {
             file_bytes: 64 * 1024,
             files_max: 12,
@@ -48,7 +51,8 @@ impl World {
             host: "here".to_owned(),
             port: 9092,
         };
-        let stores = Stores { journals, blobs: dir.blobs().unwrap(), metadata: dir.meta() };
+        let (blobs, metadata, reserve) = (dir.blobs().unwrap(), dir.meta(), dir.reserve());
+        let stores = Stores { journals, blobs, metadata, reserve };
         let delay = ("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned());
         let shards = ("offsets.topic.num.partitions".to_owned(), "2".to_owned());
         Broker::start(self.env.clone(), node, stores, [delay, shards].into()).await
@@ -66,7 +70,10 @@ impl World {
         self.machine.kill();
         drop(broker);
         self.settle().await;
-        self.start().await.unwrap()
+        match self.start().await {
+            Ok(broker) => broker,
+            Err(error) => panic!("{error}: {:?}", self.machine.files()),
+        }
     }
 }
 
@@ -95,7 +102,7 @@ pub(crate) fn batch(value: &str, producer: Option<(ProducerId, i32)>) -> Bytes {
 
 pub(crate) fn sent(records: &Bytes) -> Sent {
     let (now, patience) = (Timestamp(1_000), Monotonic(0));
-    Sent { now, full_validation: false, buffer_bytes: records.len(), heavy: false, patience }
+    Sent { now, full_validation: false, buffer_bytes: records.len(), patience }
 }
 
 /// Appends one record and waits until it is durable; `None` when the client has to try again.
@@ -117,7 +124,10 @@ pub(crate) async fn send(
             broker.wait_durable(newest).await.ok().map(|()| appended.base_offset)
         }
         Err(ProduceError::Append(
-            AppendError::SessionOver(_) | AppendError::OutOfTurn { .. } | AppendError::Full,
+            AppendError::SessionOver(_)
+            | AppendError::OutOfTurn { .. }
+            | AppendError::Full
+            | AppendError::DiskFull,
         )) => None,
         Err(error) => panic!("{error}"),
     }

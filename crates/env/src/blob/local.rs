@@ -23,10 +23,14 @@ use millstream_record::journal::BLOCK;
 
 use super::{BlobError, BlobName, BlobStore, Created, Space};
 use crate::disk::{Access, AlignedBuffer, Caching, Disk, DiskFile, parent};
+use crate::reserve::{Reserve, Use};
 use crate::util::blocking;
 
 const DIR: &str = "blobs";
 const SUFFIX: &str = ".blob";
+
+/// What the names of checkpoints begin with.
+const URGENT: &str = "checkpoint/";
 
 /// How much is written at a time, in bytes.
 const CHUNK: usize = 1024 * 1024;
@@ -47,6 +51,8 @@ pub struct LocalBlobStore {
 #[derive(Debug)]
 struct Inner {
     disk: Arc<dyn Disk>,
+    /// The same for checkpoints, without which nothing is ever given back: they may use up the reserve.
+    urgent: Arc<dyn Disk>,
     next_temporary: AtomicU64,
 }
 
@@ -70,8 +76,14 @@ impl LocalBlobStore {
     ///
     /// What the disk says.
     pub fn open(disk: Arc<dyn Disk>) -> io::Result<Self> {
-        disk.create_dir(DIR)?;
-        let inner = Inner { disk, next_temporary: AtomicU64::new(0) };
+        Self::open_in(&Reserve::without_reserve(disk))
+    }
+
+    /// The same on a disk of which a part is set aside. Blocks.
+    pub(crate) fn open_in(reserve: &Arc<Reserve>) -> io::Result<Self> {
+        let (disk, urgent) = (reserve.disk(Use::Segments), reserve.disk(Use::Metadata));
+        urgent.create_dir(DIR)?;
+        let inner = Inner { disk, urgent, next_temporary: AtomicU64::new(0) };
         for (path, _) in inner.walk(DIR)? {
             if !path.ends_with(SUFFIX) {
                 inner.disk.remove(&path)?;
@@ -236,12 +248,13 @@ impl Upload {
     fn begin(inner: Arc<Inner>, name: BlobName) -> Result<Self, BlobError> {
         let number = inner.next_temporary.fetch_add(1, Ordering::Relaxed);
         let path = format!("{DIR}/{name}.tmp{number}");
+        let is_urgent = name.as_str().starts_with(URGENT);
+        let disk = if is_urgent { &inner.urgent } else { &inner.disk };
         let mut attempt = 0;
         let opened = loop {
             attempt += 1;
-            let made = inner.disk.create_dir(parent(&path));
-            let opened =
-                made.and_then(|()| inner.disk.open(&path, Access::Create, Caching::Direct));
+            let made = disk.create_dir(parent(&path));
+            let opened = made.and_then(|()| disk.open(&path, Access::Create, Caching::Direct));
             match opened {
                 Err(error) if error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => {}
                 opened => break opened,

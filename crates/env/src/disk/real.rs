@@ -157,8 +157,11 @@ impl Disk for RealDisk {
             }
             Err(error) => return Err(error.into()),
         }
-        file.set_len(0)?;
-        file.write_all(owner.as_bytes())?;
+        // For people only. On a full disk it may not fit, and that must keep nobody from making room.
+        match file.set_len(0).and_then(|()| file.write_all(owner.as_bytes())) {
+            Err(error) if error.kind() != ErrorKind::StorageFull => return Err(error),
+            _ => {}
+        }
         *lock(&self.lock) = Some(file);
         Ok(())
     }
@@ -248,9 +251,13 @@ fn direct_works(root: &Path) -> bool {
     let probe = root.join("direct-io-probe.tmp");
     let _ = fs::remove_file(&probe);
     let block = AlignedBuffer::new(1);
-    let works = open_file(&probe, Access::Create, true)
+    let works = match open_file(&probe, Access::Create, true)
         .and_then(|file| file.write_all_at(block.bytes(), 0))
-        .is_ok();
+    {
+        // What a full disk can't take it could have taken directly.
+        Err(error) => error.kind() == ErrorKind::StorageFull,
+        Ok(()) => true,
+    };
     let _ = fs::remove_file(&probe);
     works
 }

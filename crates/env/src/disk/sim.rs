@@ -41,8 +41,10 @@ pub enum Fault {
     /// A bit flips on the way, and nobody notices: of a read in what is returned, of a write in what is
     /// stored. Other operations go well.
     Flip,
-    /// There is no space left.
+    /// There is no space left for this one.
     Full,
+    /// The disk is full from then on, until [`SimDisk::set_capacity`] says otherwise.
+    Fills,
     /// The power goes during the operation, and nothing works until [`SimDisk::power_cut`].
     PowerCut,
     /// The process is killed after the operation, and nothing works until [`SimDisk::kill`].
@@ -223,6 +225,12 @@ impl SimDisk {
         lock(&self.state).capacity = capacity;
     }
 
+    /// The sum of all files' lengths, in bytes.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        lock(&self.state).used()
+    }
+
     /// Flips one bit of a file, on the medium and in the cache. Whether there was such a byte.
     pub fn flip_bit(&self, path: &str, byte: u64, bit: u8) -> bool {
         let inode = lock(&self.state).names.get(path).cloned();
@@ -310,6 +318,10 @@ impl State {
         if let Some(Fault::PowerCut | Fault::Kill) = hit {
             self.off = hit;
         }
+        if hit == Some(Fault::Fills) {
+            self.capacity = Some(self.used());
+            hit = None;
+        }
         // Only bytes have bits.
         let has_bytes = matches!(kind, Operation::Read | Operation::Write);
         Ok(hit.filter(|hit| has_bytes || *hit != Fault::Flip))
@@ -339,8 +351,11 @@ impl State {
     /// Whether a file may grow by `more` bytes.
     fn has_room(&self, more: u64) -> bool {
         let Some(capacity) = self.capacity else { return true };
-        let used: u64 = self.names.values().map(|inode| lock(inode).size()).sum();
-        more == 0 || used.saturating_add(more) <= capacity
+        more == 0 || self.used().saturating_add(more) <= capacity
+    }
+
+    fn used(&self) -> u64 {
+        self.names.values().map(|inode| lock(inode).size()).sum()
     }
 }
 
@@ -441,8 +456,10 @@ impl Disk for Mounted {
     }
 
     fn space(&self) -> io::Result<Option<Space>> {
-        lock(&self.disk.state).check(self.boot)?;
-        Ok(None)
+        let state = lock(&self.disk.state);
+        state.check(self.boot)?;
+        let space = |total: u64| Space { total, usable: total.saturating_sub(state.used()) };
+        Ok(state.capacity.map(space))
     }
 
     fn lock(&self, path: &str, owner: &str) -> io::Result<()> {

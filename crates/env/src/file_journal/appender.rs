@@ -62,6 +62,8 @@ pub(super) struct Open {
     pub(super) preparing: bool,
     /// Whether there was no room for another file, and nothing says that there is now.
     pub(super) starved: bool,
+    /// Whether something urgent waits for the next file, so that it may draw on the reserve.
+    pub(super) urgent: bool,
     /// Before then a disk that was full is not asked for another file by appends.
     pub(super) retry_at: Monotonic,
     /// Whether the writer waits to be woken.
@@ -196,7 +198,10 @@ impl Shared {
         }
         if end + reserve > open.ready {
             open.wanted = open.wanted.max(end + reserve);
-            if self.env.clock.monotonic() >= open.retry_at {
+            // What clients were refused, something urgent may still get.
+            let is_urgent = urgency != Urgency::Client;
+            let may_get = is_urgent && !std::mem::replace(&mut open.urgent, true);
+            if may_get || self.env.clock.monotonic() >= open.retry_at {
                 open.starved = false;
             }
             return Err(JournalError::Full);
@@ -221,6 +226,7 @@ impl Open {
             wanted: 0,
             preparing: false,
             starved: false,
+            urgent: false,
             retry_at: Monotonic(0),
             sleeping: false,
         }

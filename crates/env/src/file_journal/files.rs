@@ -24,6 +24,7 @@ use millstream_types::{ClusterId, Lsn, SessionId};
 
 use crate::disk::{Access, AlignedBuffer, Caching, Disk, DiskFile, read_whole, write_whole};
 use crate::journal::{JournalError, JournalState};
+use crate::reserve::{Hoarder, Reserve};
 use crate::util::lock;
 
 const DIR: &str = "journal";
@@ -40,6 +41,9 @@ type FileMap = BTreeMap<u64, Arc<dyn DiskFile>>;
 #[derive(Debug)]
 pub(super) struct Files {
     disk: Arc<dyn Disk>,
+    /// The same for files that are made ahead of the need: they don't draw on the reserve.
+    ahead: Arc<dyn Disk>,
+    reserve: Arc<Reserve>,
     cluster: ClusterId,
     /// The data area of files made now, in bytes; older sessions have their own.
     area: u64,
@@ -108,7 +112,7 @@ impl View {
 
 impl Files {
     pub(super) fn open(
-        disk: Arc<dyn Disk>,
+        (disk, ahead, reserve): (Arc<dyn Disk>, Arc<dyn Disk>, Arc<Reserve>),
         cluster: ClusterId,
         area: u64,
         files_max: usize,
@@ -117,7 +121,7 @@ impl Files {
         // What a process that was killed has renamed is to be seen, but may still be undone.
         disk.sync_dir(DIR).map_err(storage)?;
         let (state, sealing) = (Mutex::default(), Mutex::default());
-        let files = Self { disk, cluster, area, files_max, state, sealing };
+        let files = Self { disk, ahead, reserve, cluster, area, files_max, state, sealing };
         let mut state = State::default();
         for entry in files.disk.list(DIR).map_err(storage)? {
             let path = format!("{DIR}/{}", entry.name);
@@ -195,15 +199,16 @@ impl Files {
             return Err(JournalError::Over(JournalState::Fenced));
         }
         drop(state);
-        self.prepare(stream, 0, &mut || false).map_err(storage)
+        self.prepare(stream, 0, true, &mut || false).map_err(storage)
     }
 
     /// Makes file `sequence` of a session: recycles one, or makes one and fills it with zeros as
-    /// long as `go_on` says so.
+    /// long as `go_on` says so. `urgent`: what gives space back, or must go on, waits for it.
     pub(super) fn prepare(
         &self,
         stream: Stream,
         sequence: u64,
+        urgent: bool,
         go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<Prepared> {
         let mut state = lock(&self.state);
@@ -213,7 +218,7 @@ impl Files {
         drop(state);
         let is_new = recycled.is_none();
         let path = recycled.unwrap_or_else(|| format!("{DIR}/new-{number:020}"));
-        let made = self.fill(&path, is_new, go_on).and_then(|(file, zeroed)| {
+        let made = self.fill(&path, is_new, urgent, go_on).and_then(|(file, zeroed)| {
             let header = JournalHeader {
                 cluster: self.cluster,
                 session: stream.session,
@@ -366,6 +371,10 @@ impl Files {
         let mut state = lock(&self.state);
         let renamed = std::mem::take(&mut state.renamed);
         state.free.extend(renamed);
+        drop(state);
+        if self.reserve.is_low() {
+            self.shed();
+        }
         Ok(())
     }
 
@@ -435,13 +444,15 @@ impl Files {
         &self,
         path: &str,
         is_new: bool,
+        urgent: bool,
         go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<(Arc<dyn DiskFile>, u64)> {
         if !is_new {
             let file = self.disk.open(path, Access::Write, Caching::Direct)?;
             return Ok((file, self.area));
         }
-        let file = self.disk.open(path, Access::Create, Caching::Direct)?;
+        let disk = if urgent { &self.disk } else { &self.ahead };
+        let file = disk.open(path, Access::Create, Caching::Direct)?;
         file.resize(BLOCK + self.area)?;
         let mut zeroed = 0;
         if !self.disk.in_memory() {
@@ -453,11 +464,33 @@ impl Files {
                 zeroed += count;
             }
         }
+        // Not every file system keeps its word about what was set aside: what is written later may
+        // draw on the reserve.
+        let file = self.disk.open(path, Access::Write, Caching::Direct)?;
         Ok((file, zeroed))
     }
 
     fn add(&self, stream: Stream, sequence: u64, area: u64, file: Arc<dyn DiskFile>) {
         lock(&self.state).add(stream, sequence, area, file);
+    }
+}
+
+impl Hoarder for Files {
+    /// Removes the files that wait to be used again, but for one: the next one that is needed should
+    /// not depend on space.
+    fn shed(&self) -> bool {
+        let gone = {
+            let mut state = lock(&self.state);
+            let kept = state.free.len().min(1);
+            state.free.split_off(kept)
+        };
+        for path in &gone {
+            if let Err(error) = self.disk.remove(path) {
+                // It is only a file less to be used again; the next start finds it.
+                tracing::warn!(path, %error, "a file of the journal can't be removed");
+            }
+        }
+        !gone.is_empty()
     }
 }
 

@@ -338,11 +338,17 @@ impl Writer {
 
 fn prepare_now(shared: &Shared) -> io::Result<()> {
     let area = shared.files.area();
-    let sequence = lock(&shared.open).ready / area;
+    let (sequence, urgent) = {
+        let open = lock(&shared.open);
+        (open.ready / area, open.urgent)
+    };
     let mut goes_on = || !lock(&shared.open).hurries();
-    let made = shared.files.prepare(shared.stream, sequence, &mut goes_on);
+    let made = shared.files.prepare(shared.stream, sequence, urgent, &mut goes_on);
     let mut open = lock(&shared.open);
     open.preparing = false;
+    if urgent {
+        open.urgent = false;
+    }
     let disk_full = match made {
         Ok(_) => {
             open.ready += area;

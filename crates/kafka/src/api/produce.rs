@@ -121,7 +121,6 @@ async fn append_partition(
         now: call.broker().env().clock.wall(),
         full_validation: call.broker().config().full_validation,
         buffer_bytes: call.pinned_bytes,
-        heavy: call.writes(records.len()),
         patience,
     };
     match call.broker().append(topic, index, &records, how).await {
