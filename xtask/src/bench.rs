@@ -18,12 +18,18 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
     succeed(build.current_dir(root))?;
     let target = root.join("target");
     let scratch = target.join("bench");
+    std::fs::create_dir_all(&scratch)?;
+    if let ["--hostile", rest @ ..] = words {
+        let mut hostile = Command::new(target.join("release/millstream-bench"));
+        hostile.arg("hostile").arg("--server").arg(target.join("release/millstream"));
+        hostile.arg("--scratch").arg(&scratch).args(rest);
+        return succeed(hostile.current_dir(root));
+    }
     let kafka = root.join("tests/clients/peer/apache-kafka.sh");
     let jars = if words.contains(&"--without-kafka") { PathBuf::new() } else { jars(root)? };
     // A short run says something about a change, not about the product.
     let quick = words.contains(&"--quick");
     let report = if quick { scratch.join("quick.md") } else { root.join("docs/benchmarks.md") };
-    std::fs::create_dir_all(&scratch)?;
     let mut suite = Command::new(target.join("release/millstream-bench"));
     suite.arg("suite").args(words);
     suite.arg("--server").arg(target.join("release/millstream"));

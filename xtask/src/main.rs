@@ -14,6 +14,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   bench [--quick] [--repetitions N] [--without-kafka]
                       measure Millstream beside Apache Kafka; writes docs/benchmarks.md
                       (--quick: target/bench/quick.md)
+  bench --hostile [--rounds N] [--seconds N] [--idle N] [--kinds flood,deaf,garbage,idle]
+                      measure a well-behaved client beside hostile ones
   codegen [--check]   write crates/wire/src/generated, or fail when it is not up to date
   tidy                check the house: arrows between crates, sizes, banned words, purity";
 

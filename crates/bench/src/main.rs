@@ -7,10 +7,12 @@
 //! * `load/` the generators: throughput, latency at a fixed rate, reading;
 //! * `server.rs` the servers as child processes; `watch.rs` their cost, read from `/proc`;
 //! * `tools.rs` Apache Kafka's own load generator, the cross-check;
+//! * `hostile.rs` a well-behaved client beside hostile ones;
 //! * `samples.rs` what was measured; `report.rs` what is said about it.
 //!
 //! To add a row: a step in `suite.rs` that records samples, and a table in `report.rs`.
 
+mod hostile;
 mod load;
 mod options;
 mod peer;
@@ -30,5 +32,6 @@ fn main() -> anyhow::Result<()> {
     match Options::parse().command {
         Command::Suite(plan) => suite::run(&plan),
         Command::Load(load) => suite::load_once(&load),
+        Command::Hostile(plan) => hostile::run(&plan),
     }
 }

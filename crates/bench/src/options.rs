@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::hostile::Hostile;
+
 /// Benchmarks of Millstream beside Apache Kafka.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Options {
@@ -16,6 +18,8 @@ pub(crate) enum Command {
     Suite(Plan),
     /// One produce load against a server that is there already: for profiling it.
     Load(LoadOnce),
+    /// A well-behaved client beside hostile ones.
+    Hostile(Hostile),
 }
 
 /// What the suite is to do.

@@ -93,8 +93,21 @@ pub(crate) fn rest(process: u32, limit: Duration) -> anyhow::Result<()> {
 ///
 /// When the process is gone.
 pub(crate) fn resident_mebibytes(process: u32) -> anyhow::Result<f64> {
+    status_mebibytes(process, "VmRSS:")
+}
+
+/// The most resident memory that a process has ever had, in MiB.
+///
+/// # Errors
+///
+/// When the process is gone.
+pub(crate) fn peak_mebibytes(process: u32) -> anyhow::Result<f64> {
+    status_mebibytes(process, "VmHWM:")
+}
+
+fn status_mebibytes(process: u32, name: &'static str) -> anyhow::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).context(name)?;
     let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kibibytes / 1024.0)
 }

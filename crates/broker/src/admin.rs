@@ -61,6 +61,12 @@ pub enum TopicError {
     /// Partitions can't be added like that.
     #[error(transparent)]
     Partitions(#[from] PartitionsError),
+    /// There would be more partitions than `millstream.partitions.max`.
+    #[error("there may be {most} partitions of all topics: see `millstream.partitions.max`")]
+    TooManyPartitions {
+        /// The most that there may be.
+        most: usize,
+    },
     /// `delete.topic.enable` is false.
     #[error("deleting topics is switched off by `delete.topic.enable`")]
     DeletionDisabled,
@@ -117,14 +123,19 @@ impl Broker {
         // whatever else it asks for would be refused.
         self.0.metadata.read(|state| state.check_new_name(&request.name))?;
         let new = self.new_topic(request)?;
+        let most = self.config().partitions_max;
         if only_validate {
             let entry = self.0.metadata.read(|state| state.create_topic(new))?;
+            self.0
+                .metadata
+                .read(|state| check_partitions(state, described(&entry).partitions, most))?;
             return Ok(DescribedTopic { id: millstream_types::Uuid::NIL, ..described(&entry) });
         }
         let command = move |state: &ClusterState| {
             let entry = state.create_topic(new)?;
             let described = described(&entry);
-            Ok::<_, CreateError>((vec![entry], described))
+            check_partitions(state, described.partitions, most)?;
+            Ok::<_, TopicError>((vec![entry], described))
         };
         Ok(self.change(command).await?)
     }
@@ -187,15 +198,16 @@ impl Broker {
         if is_internal(name) {
             return Err(TopicError::Internal);
         }
-        if only_validate {
-            self.0.metadata.read(|state| state.add_partitions(name, total, assigned))?;
-            return Ok(());
-        }
-        let name = name.to_owned();
+        let (name, most) = (name.to_owned(), self.config().partitions_max);
         let command = move |state: &ClusterState| {
             let entry = state.add_partitions(&name, total, assigned)?;
-            Ok::<_, PartitionsError>((vec![entry], ()))
+            let present = state.named(&name).map_or(0, |topic| topic.partitions);
+            check_partitions(state, total - present, most)?;
+            Ok::<_, TopicError>((vec![entry], ()))
         };
+        if only_validate {
+            return self.0.metadata.read(command).map(|_| ());
+        }
         Ok(self.change(command).await?)
     }
 
@@ -277,6 +289,13 @@ fn overrides(configs: Vec<(String, Option<String>)>) -> Result<Overrides, Config
     }
     validate_all(Kind::Topic, &overrides)?;
     Ok(overrides)
+}
+
+/// Whether so many partitions may be added.
+fn check_partitions(state: &ClusterState, added: i32, most: usize) -> Result<(), TopicError> {
+    let present: i64 = state.topics().map(|topic| i64::from(topic.partitions)).sum();
+    let total = usize::try_from(present.saturating_add(i64::from(added))).unwrap_or(0);
+    if total > most { Err(TopicError::TooManyPartitions { most }) } else { Ok(()) }
 }
 
 fn described(entry: &Entry) -> DescribedTopic {

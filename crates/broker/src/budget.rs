@@ -2,17 +2,22 @@
 //!
 //! Batches in memory may be evicted while an answer holds them, and what comes from the disk is held
 //! by nothing else: a hundred readers that ask for much and take it slowly would fill any memory.
-//! When the budget is used up nobody waits for the slow ones: each answer then has one batch, so that
-//! everybody moves.
+//! When the budget is used up nobody waits for the slow ones at first: each answer to a fetch then has
+//! one batch, so that everybody moves, and readers that have stopped are left by their connections.
+//! Where that is not enough, at half as much again, new answers wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
 
 /// How many bytes there may be, and how many there are.
 #[derive(Debug)]
 pub(crate) struct Budget {
     bytes_max: usize,
     used: AtomicUsize,
+    /// Told when less is used than before, as long as somebody might wait for that.
+    freed: Notify,
 }
 
 /// What one answer takes of the budget. Given back when it is dropped: keep it until the answer has
@@ -25,19 +30,46 @@ pub struct Share {
 
 impl Budget {
     pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { bytes_max, used: AtomicUsize::new(0) })
+        Arc::new(Self { bytes_max, used: AtomicUsize::new(0), freed: Notify::new() })
     }
 
     /// A share that holds nothing yet.
     pub(crate) fn share(self: &Arc<Self>) -> Share {
         Share { budget: Arc::clone(self), bytes: 0 }
     }
+
+    /// Whether all of it is used.
+    pub(crate) fn is_short(&self) -> bool {
+        self.used.load(Ordering::Relaxed) >= self.bytes_max
+    }
+
+    /// Completes when another answer may be begun.
+    pub(crate) async fn room(&self) {
+        loop {
+            let freed = self.freed.notified();
+            if self.used.load(Ordering::Relaxed) < self.most() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// From here on new answers wait, in bytes.
+    const fn most(&self) -> usize {
+        self.bytes_max.saturating_add(self.bytes_max / 2)
+    }
+
+    fn give_back(&self, bytes: usize) {
+        if self.used.fetch_sub(bytes, Ordering::Relaxed) >= self.most() {
+            self.freed.notify_waiters();
+        }
+    }
 }
 
 impl Share {
     /// Takes up to `wanted` bytes more, as far as there are any. Returns how many.
     pub(crate) fn take(&mut self, wanted: usize) -> usize {
-        let Budget { bytes_max, used } = &*self.budget;
+        let Budget { bytes_max, used, .. } = &*self.budget;
         let taken = |used: usize| wanted.min(bytes_max.saturating_sub(used));
         let before = used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used + taken(used)));
@@ -53,14 +85,19 @@ impl Share {
         if needed >= taken {
             self.budget.used.fetch_add(needed - taken, Ordering::Relaxed);
         } else {
-            self.budget.used.fetch_sub(taken - needed, Ordering::Relaxed);
+            self.budget.give_back(taken - needed);
         }
         self.bytes = self.bytes + needed - taken;
     }
 
+    /// Makes it `bytes` at least, whatever is left: the answer is there already.
+    pub fn cover(&mut self, bytes: usize) {
+        self.settle(self.bytes, bytes.max(self.bytes));
+    }
+
     /// Gives everything back.
     pub(crate) fn clear(&mut self) {
-        self.budget.used.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+        self.budget.give_back(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -72,6 +109,8 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -90,5 +129,22 @@ mod tests {
         assert_eq!(one.take(70), 40);
         one.clear();
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn new_answers_wait_when_half_as_much_again_is_used() {
+        let budget = Budget::new(100);
+        let (mut one, mut two) = (budget.share(), budget.share());
+        one.cover(99);
+        assert!(!budget.is_short());
+        two.cover(50);
+        two.cover(10);
+        assert!(budget.is_short() && budget.room().now_or_never().is_some(), "149 are used");
+        two.cover(51);
+        let mut room = std::pin::pin!(budget.room());
+        assert!(room.as_mut().now_or_never().is_none(), "150 are used");
+        drop(two);
+        assert!(room.now_or_never().is_some());
+        assert!(!budget.is_short());
     }
 }

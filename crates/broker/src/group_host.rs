@@ -108,6 +108,7 @@ impl GroupHost {
         if self.is_ready() {
             return Ok(());
         }
+        let settings = &of_shard(settings, topic.partitions().len());
         let mut shards = Vec::with_capacity(topic.partitions().len());
         for partition in topic.partitions() {
             let loading = read_all(partition).await?;
@@ -217,8 +218,10 @@ impl GroupHost {
 
     /// Follows a change of settings.
     pub(crate) fn configure(&self, settings: &GroupSettings) {
-        for shard in self.shards.get().into_iter().flatten() {
-            lock(&shard.state).groups.configure(*settings);
+        let shards = self.shards.get().map_or(&[][..], Vec::as_slice);
+        let settings = of_shard(settings, shards.len());
+        for shard in shards {
+            lock(&shard.state).groups.configure(settings);
         }
         self.sooner.notify_one();
     }
@@ -330,6 +333,12 @@ impl GroupHost {
         }
         Ok(())
     }
+}
+
+/// What holds for one of `shards`: groups are spread over them by their names' hashes.
+fn of_shard(settings: &GroupSettings, shards: usize) -> GroupSettings {
+    let groups_max = settings.groups_max.div_ceil(shards.max(1));
+    GroupSettings { groups_max, ..*settings }
 }
 
 /// The records in as few batches as they need, each with its count of them; deleting a large group

@@ -69,7 +69,7 @@ pub use millstream_coordinator::group as groups;
 
 use budget::Budget;
 use life::Life;
-use line::Line;
+use line::Lines;
 use metadata::Metadata;
 use producers::ProducerIds;
 
@@ -155,9 +155,9 @@ struct Inner {
     life: RwLock<Arc<Life>>,
     producer_ids: ProducerIds,
     /// Of those who wait for room in the journal.
-    line: Arc<Line>,
-    /// Of the answers to fetches.
-    fetch_budget: Arc<Budget>,
+    lines: Lines,
+    /// Of answers.
+    answers: Arc<Budget>,
     /// Held while the offsets topic is being made, so that it is made once.
     setting_up: tokio::sync::Mutex<()>,
     /// Held while the next session is opened.
@@ -195,7 +195,7 @@ impl Broker {
         let life = Life::open(&env, &stores, &metadata, &config, node.cluster_id).await?;
         life.load_groups(&config).await?;
         let session = life.log.session();
-        let fetch_budget = Budget::new(config.fetch_memory_bytes);
+        let answers = Budget::new(config.response_memory_bytes);
         let broker = Self(Arc::new(Inner {
             env,
             node,
@@ -205,8 +205,8 @@ impl Broker {
             metadata,
             life: RwLock::new(Arc::new(life)),
             producer_ids: ProducerIds::default(),
-            line: Arc::default(),
-            fetch_budget,
+            lines: Lines::default(),
+            answers,
             setting_up: tokio::sync::Mutex::default(),
             recovering: tokio::sync::Mutex::default(),
             recoveries: AtomicU64::new(0),
@@ -251,7 +251,25 @@ impl Broker {
 
     /// Reads from many partitions; see [`fetch::fetch`].
     pub async fn fetch(&self, wants: &[Want], bounds: Bounds) -> Answer {
-        fetch::fetch(&self.0.env, &self.0.fetch_budget, wants, bounds).await
+        fetch::fetch(&self.0.env, &self.0.answers, wants, bounds).await
+    }
+
+    /// A share of the memory for answers, for one that is no fetch.
+    #[must_use]
+    pub fn answer_share(&self) -> Share {
+        self.0.answers.share()
+    }
+
+    /// Whether the memory for answers is used up, so that readers that have stopped are in the way.
+    #[must_use]
+    pub fn answers_are_short(&self) -> bool {
+        self.0.answers.is_short()
+    }
+
+    /// Completes when another answer may be begun: not while answers that have not been sent take far
+    /// more memory than they should.
+    pub async fn answer_room(&self) {
+        self.0.answers.room().await;
     }
 
     /// Completes when everything that an answer depends on is durable.
@@ -495,6 +513,8 @@ fn group_settings(config: &BrokerConfig) -> GroupSettings {
         session_timeout_max_ms: config.group_session_timeout_max_ms,
         initial_rebalance_delay: config.group_initial_rebalance_delay,
         members_max: config.group_members_max,
+        group_bytes_max: config.group_bytes_max,
+        groups_max: config.groups_max,
         offset_metadata_max: config.offset_metadata_max,
         offsets_retention: config.offsets_retention,
         expiry_interval: config.offsets_expiry_interval,

@@ -3,6 +3,10 @@
 //! Without the line, small batches would take each bit of room that comes back, in front of a large
 //! one that came before them, until its patience is used up. Then the next batch of its producer
 //! would find room, and be stored first.
+//!
+//! There are two lines: those who have written much of late find the journal full when it is crowded,
+//! and stand in a line of their own, so that one client that floods the broker is held back by what the
+//! disk can do, and others are not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,9 +17,17 @@ use millstream_record::ValidBatch;
 use millstream_types::Monotonic;
 use tokio::sync::{Mutex, oneshot};
 
-/// The line of a node.
+/// The lines of a node.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct Lines {
+    /// Of those who write little.
+    light: Arc<Line>,
+    /// Of those who write much.
+    heavy: Arc<Line>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
     waiting: AtomicUsize,
     /// Whoever holds it is the first. It is handed on in the order of asking.
     first: Mutex<()>,
@@ -28,6 +40,8 @@ pub(crate) struct Append {
     pub(crate) batch: ValidBatch,
     /// See [`Partition::append_pinned`].
     pub(crate) pinned: usize,
+    /// Whether its sender has written much of late.
+    pub(crate) heavy: bool,
     /// Until when it may wait.
     pub(crate) patience: Monotonic,
 }
@@ -38,7 +52,8 @@ struct Place(Arc<Line>);
 impl Append {
     /// Appends at once, unless others wait or there is no room: then after those who have come
     /// before. A producer that is faster than the disk is held back, not turned away.
-    pub(crate) async fn run(self, line: &Arc<Line>, env: &Env) -> Result<Appended, AppendError> {
+    pub(crate) async fn run(self, lines: &Lines, env: &Env) -> Result<Appended, AppendError> {
+        let line = if self.heavy { &lines.heavy } else { &lines.light };
         if line.waiting.load(Ordering::Relaxed) == 0 {
             let appended = self.try_now();
             if appended != Err(AppendError::Full) {
@@ -66,7 +81,7 @@ impl Append {
         let mut patience = env.clock.sleep_until(self.patience);
         let _first = tokio::select! {
             first = place.0.first.lock() => first,
-            () = &mut patience => return Err(AppendError::Full),
+            () = &mut patience => return self.append(),
         };
         let mut room = self.partition.room();
         loop {
@@ -79,13 +94,20 @@ impl Append {
                 () = &mut patience => false,
             };
             if !another {
-                // Once more, for the reason: the disk may have become full meanwhile.
-                return self.try_now();
+                // A last try, which counts as one: what its producer sends next must not be stored.
+                return self.append();
             }
         }
     }
 
     fn try_now(&self) -> Result<Appended, AppendError> {
+        if self.heavy && self.partition.is_journal_crowded() {
+            return Err(AppendError::Full);
+        }
+        self.append()
+    }
+
+    fn append(&self) -> Result<Appended, AppendError> {
         let batch = std::slice::from_ref(&self.batch);
         self.partition.append_pinned(batch, Origin::Client, Some(self.pinned))
     }

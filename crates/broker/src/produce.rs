@@ -27,6 +27,8 @@ pub struct Sent {
     pub full_validation: bool,
     /// The size of the buffer that they are part of, in bytes: what keeping them would pin.
     pub buffer_bytes: usize,
+    /// Whether their sender has written so much of late that others come first when room is scarce.
+    pub heavy: bool,
     /// Until when they may wait for room in the journal.
     pub patience: Monotonic,
 }
@@ -87,14 +89,14 @@ impl Broker {
         let partition = topic.partition(index).ok_or(ProduceError::NoPartition)?;
         let batch = only(records)?;
         let batch = checked(self.env(), batch, &topic.config, how).await?;
-        let (pinned, patience) = (how.buffer_bytes, how.patience);
-        let append = Append { partition: partition.clone(), batch, pinned, patience };
-        match append.clone().run(&self.0.line, self.env()).await {
+        let (pinned, heavy, patience) = (how.buffer_bytes, how.heavy, how.patience);
+        let append = Append { partition: partition.clone(), batch, pinned, heavy, patience };
+        match append.clone().run(&self.0.lines, self.env()).await {
             // Found just before the next session took over, perhaps while it waited for room.
             Err(AppendError::SessionOver(_)) if partition.is_superseded() => {
                 let topic = self.topic(TopicRef::Id(topic.id)).ok_or(ProduceError::NoPartition)?;
                 let partition = topic.partition(index).ok_or(ProduceError::NoPartition)?.clone();
-                Ok(Append { partition, ..append }.run(&self.0.line, self.env()).await?)
+                Ok(Append { partition, ..append }.run(&self.0.lines, self.env()).await?)
             }
             appended => Ok(appended?),
         }

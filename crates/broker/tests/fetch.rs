@@ -149,7 +149,7 @@ async fn a_wake_up_reads_nothing_again() {
 #[tokio::test]
 async fn answers_that_are_not_taken_leave_one_batch_for_each_other() {
     let world =
-        world(1, &[("millstream.fetch.bytes", "1048576")], JournalSettings::default()).await;
+        world(1, &[("millstream.response.bytes", "1048576")], JournalSettings::default()).await;
     for _ in 0..40 {
         world.put(0, 64 * KIB).await;
     }

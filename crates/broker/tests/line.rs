@@ -57,3 +57,18 @@ async fn who_gives_up_leaves_the_line() {
     }
     assert!(soon(world.append(2, &small)).await.expect("it is its turn").is_ok());
 }
+
+#[tokio::test]
+async fn who_writes_much_does_not_hold_up_who_writes_little() {
+    let world = nearly_full().await;
+    let (large, small) = (batch(64 * KIB), batch(KIB));
+    let mut much = pin!(world.append_as(1, &large, true));
+    assert!(futures_util::poll!(&mut much).is_pending());
+    let little = pin!(world.append(2, &small));
+    assert!(futures_util::poll!(little).is_ready(), "there is room for it");
+    // Another one that writes much waits for its turn, however little it writes now.
+    let mut again = pin!(world.append_as(2, &small, true));
+    assert!(futures_util::poll!(&mut again).is_pending());
+    let much = soon(much).await.expect("room comes back").unwrap();
+    assert!(much.end < soon(again).await.expect("it is its turn").unwrap().end);
+}

@@ -5,6 +5,11 @@
 //! | `/livez` | 200 as long as the process can answer at all |
 //! | `/readyz` | 200 when clients are served, 503 while starting, recovering or stopping; and a notice |
 //! | `/metrics` | everything that is counted, as OpenMetrics text for Prometheus |
+//!
+//! Clients are few at a time, and must ask and take their answers within seconds ([`patience`]);
+//! metrics are put together for one of them at a time.
+
+mod patience;
 
 use std::future::Future;
 use std::io;
@@ -18,7 +23,9 @@ use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+
+use crate::patience::Bounded;
 
 /// What the pages show. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -47,16 +54,25 @@ pub async fn serve(
         .route("/livez", get(|| async { "live\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(pages);
-    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+        .with_state(Shown { pages, rendering: Arc::new(Semaphore::new(1)) });
+    axum::serve(Bounded::new(listener), routes).with_graceful_shutdown(stop).await
 }
 
-async fn readyz(State(pages): State<Pages>) -> (StatusCode, String) {
-    let (status, word) = match *pages.ready.borrow() {
+/// What handlers share.
+#[derive(Clone, Debug)]
+struct Shown {
+    pages: Pages,
+    /// Held by whoever renders the metrics: that keeps a processor busy, and the others would wait for
+    /// the lock with theirs.
+    rendering: Arc<Semaphore>,
+}
+
+async fn readyz(State(shown): State<Shown>) -> (StatusCode, String) {
+    let (status, word) = match *shown.pages.ready.borrow() {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
-    let notice = pages.notice.borrow();
+    let notice = shown.pages.notice.borrow();
     let text = match notice.is_empty() {
         true => format!("{word}\n"),
         false => format!("{word}\n{}\n", *notice),
@@ -64,9 +80,11 @@ async fn readyz(State(pages): State<Pages>) -> (StatusCode, String) {
     (status, text)
 }
 
-async fn metrics(State(pages): State<Pages>) -> Response {
+async fn metrics(State(shown): State<Shown>) -> Response {
+    // Nobody closes it.
+    let _turn = shown.rendering.acquire().await;
     let mut text = String::new();
-    let registry = pages.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+    let registry = shown.pages.metrics.lock().unwrap_or_else(PoisonError::into_inner);
     match encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
@@ -122,5 +140,31 @@ mod tests {
         };
         let (served, ()) = tokio::join!(server, client);
         served.expect("stops cleanly");
+    }
+
+    /// Serves an empty registry for as long as `client` goes on.
+    async fn serving<T>(client: impl AsyncFnOnce(std::net::SocketAddr) -> T) -> T {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (_ready, is_ready) = watch::channel(true);
+        let (_tell, notice) = watch::channel(String::new());
+        let pages = Pages { ready: is_ready, notice, metrics: Arc::default() };
+        tokio::select! {
+            served = serve(listener, pages, std::future::pending()) => panic!("{served:?}"),
+            done = client(address) => done,
+        }
+    }
+
+    /// Time passes by itself when everybody waits.
+    #[tokio::test(start_paused = true)]
+    async fn more_connections_than_there_are_places_wait_and_none_waits_for_ever() {
+        serving(async |address| {
+            let mut silent = Vec::new();
+            for _ in 0..100 {
+                silent.push(TcpStream::connect(address).await.expect("the system takes it"));
+            }
+            assert!(ask(address, "/livez").await.ends_with("live\n"));
+        })
+        .await;
     }
 }

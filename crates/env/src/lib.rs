@@ -24,6 +24,7 @@ pub mod disk;
 pub mod file_journal;
 pub mod journal;
 pub mod meta;
+pub mod open_files;
 pub mod reserve;
 pub mod world;
 

@@ -18,7 +18,20 @@ use crate::api;
 use crate::api::fetch::session::Sessions;
 use crate::connection::{Answer, Close, Reply, Service, Started};
 use crate::frames::Frame;
+use crate::intake::{Held, Intake};
 use crate::metrics::{ApiMetrics, Metrics};
+use crate::volume::Volume;
+
+/// What a request may take in memory for each of its bytes, once it is decoded. Real ones take two to
+/// four, and Produce, most of which is batches, next to nothing unless those are tiny.
+const DECODED_PER_BYTE: usize = 8;
+const DECODED_PER_BYTE_OF_PRODUCE: usize = 2;
+
+/// What any request may take decoded, in bytes: none that small does harm.
+const DECODED_FLOOR: usize = 64 * 1024;
+
+/// An answer that takes no more, in bytes, is the connection's own affair.
+const SMALL_ANSWER_BYTES_MAX: usize = 8 * 1024;
 
 /// An API that is served, and in which versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +96,7 @@ served! {
 }
 
 /// Who asks, and in which version: what a handler knows besides the request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) version: i16,
@@ -91,7 +104,9 @@ pub(crate) struct Call {
     pub(crate) peer: Option<SocketAddr>,
     /// What keeping a part of the request keeps, in bytes: see [`Frame::pinned`].
     pub(crate) pinned_bytes: usize,
-    turn: Arc<AtomicBool>,
+    /// The memory that it takes while it is read and answered, if it is not small.
+    pub(crate) room: Option<Held>,
+    sender: Arc<Sender>,
     correlation_id: i32,
     begun: Monotonic,
 }
@@ -113,6 +128,8 @@ pub(crate) enum Outcome<R> {
 pub(crate) struct Dispatch {
     pub(crate) broker: Broker,
     pub(crate) sessions: Sessions,
+    /// The room for requests.
+    pub(crate) intake: Arc<Intake>,
     metrics: Arc<Metrics>,
     /// In the order of [`SERVED`].
     by_api: Vec<ApiMetrics>,
@@ -122,8 +139,15 @@ pub(crate) struct Dispatch {
 pub(crate) struct Session {
     dispatch: Arc<Dispatch>,
     peer: Option<SocketAddr>,
+    sender: Arc<Sender>,
+}
+
+/// What the requests of one connection share.
+#[derive(Debug, Default)]
+struct Sender {
     /// Whether a request is still doing what must come before those behind it.
-    turn: Arc<AtomicBool>,
+    turn: AtomicBool,
+    written: Volume,
 }
 
 /// While it lives, no later request of the connection starts.
@@ -137,13 +161,26 @@ impl Drop for Turn<'_> {
 
 impl Dispatch {
     pub(crate) fn new(broker: Broker, metrics: &Arc<Metrics>) -> Self {
-        let sessions = Sessions::new(broker.config().fetch_session_slots);
+        let config = broker.config();
+        let sessions = Sessions::new(config.fetch_session_slots, config.fetch_session_bytes);
+        let intake = Intake::new(config.request_memory_bytes);
         let by_api = SERVED.iter().map(|served| metrics.api(served.api)).collect();
-        Self { broker, sessions, metrics: Arc::clone(metrics), by_api }
+        Self { broker, sessions, intake, metrics: Arc::clone(metrics), by_api }
     }
 
     pub(crate) fn session(self: &Arc<Self>, peer: Option<SocketAddr>) -> Session {
-        Session { dispatch: Arc::clone(self), peer, turn: Arc::default() }
+        Session { dispatch: Arc::clone(self), peer, sender: Arc::default() }
+    }
+
+    /// An answer that takes its memory of the budget; `share` is what it has of it already.
+    fn reply(&self, segments: Vec<Bytes>, share: Option<Share>) -> Reply {
+        let bytes = segments.iter().map(Bytes::len).sum();
+        if share.is_none() && bytes <= SMALL_ANSWER_BYTES_MAX {
+            return Reply { segments, share };
+        }
+        let mut share = share.unwrap_or_else(|| self.broker.answer_share());
+        share.cover(bytes);
+        Reply { segments, share: Some(share) }
     }
 
     fn answered(&self, api: i16, begun: Monotonic, reply: Option<&Reply>) {
@@ -165,8 +202,13 @@ impl Call {
 
     /// Keeps the requests behind this one from starting. To be taken when first polled.
     pub(crate) fn take_turn(&self) -> Turn<'_> {
-        self.turn.store(true, Ordering::Relaxed);
-        Turn(&self.turn)
+        self.sender.turn.store(true, Ordering::Relaxed);
+        Turn(&self.sender.turn)
+    }
+
+    /// Notes that the connection writes so many bytes. Whether it has written much of late.
+    pub(crate) fn writes(&self, bytes: usize) -> bool {
+        self.sender.written.add(bytes, self.broker().env().clock.monotonic())
     }
 
     /// Where the client connects from, as Kafka writes it: for people.
@@ -180,12 +222,21 @@ impl Call {
 
 impl Service for Session {
     fn pipelines(&self, frame: &[u8]) -> bool {
-        !self.turn.load(Ordering::Relaxed) && is_produce(frame)
+        !self.sender.turn.load(Ordering::Relaxed) && is_produce(frame)
     }
 
-    fn start(&mut self, frame: Frame) -> Started {
+    fn cost(&self, head: &[u8], length: usize) -> usize {
+        // A batch is kept as it came.
+        if is_produce(head) { length } else { length + self.decoded_max(head, length) }
+    }
+
+    fn is_short(&self) -> bool {
+        self.dispatch.broker.answers_are_short()
+    }
+
+    fn start(&mut self, frame: Frame, room: Option<Held>) -> Started {
         self.dispatch.metrics.bytes_in.inc_by(frame.bytes.len() as u64);
-        match self.begin(&frame) {
+        match self.begin(&frame, room) {
             Ok(started) => started,
             Err(close) => Box::pin(std::future::ready(Err(close))),
         }
@@ -197,11 +248,20 @@ fn is_produce(frame: &[u8]) -> bool {
 }
 
 impl Session {
-    fn begin(&self, frame: &Frame) -> Result<Started, Close> {
-        let mut reader = Reader::new(&frame.bytes);
+    /// What a request of `length` bytes that begins with `head` may take decoded, in bytes.
+    fn decoded_max(&self, head: &[u8], length: usize) -> usize {
+        let per_byte =
+            if is_produce(head) { DECODED_PER_BYTE_OF_PRODUCE } else { DECODED_PER_BYTE };
+        let most = self.dispatch.intake.share_max().max(DECODED_FLOOR);
+        (DECODED_FLOOR + length.saturating_mul(per_byte)).min(most)
+    }
+
+    fn begin(&self, frame: &Frame, room: Option<Held>) -> Result<Started, Close> {
+        let budget = self.decoded_max(&frame.bytes, frame.bytes.len());
+        let mut reader = Reader::with_budget(&frame.bytes, budget);
         let (api, header) = decode_request_header(&mut reader)?;
         let version = header.request_api_version;
-        let call = self.call(header, frame.pinned);
+        let call = self.call(header, frame.pinned, room);
         let known = SERVED.iter().find(|served| served.api == api);
         if known.is_some_and(|served| served.versions.contains(&version)) {
             return start(call, api, &mut reader);
@@ -217,14 +277,15 @@ impl Session {
         Err(Close::Refused(format!("{} version {version} is not served", api.name())))
     }
 
-    fn call(&self, header: RequestHeader, pinned_bytes: usize) -> Call {
+    fn call(&self, header: RequestHeader, pinned_bytes: usize, room: Option<Held>) -> Call {
         Call {
             dispatch: Arc::clone(&self.dispatch),
             version: header.request_api_version,
             client_id: header.client_id.unwrap_or_default(),
             peer: self.peer,
             pinned_bytes,
-            turn: Arc::clone(&self.turn),
+            room,
+            sender: Arc::clone(&self.sender),
             correlation_id: header.correlation_id,
             begun: self.dispatch.broker.env().clock.monotonic(),
         }
@@ -246,9 +307,12 @@ where
     let (correlation_id, begun) = (call.correlation_id, call.begun);
     let handled = handle(call, request);
     Ok(Box::pin(async move {
+        if R::KEY != ApiKey::Produce.code() {
+            dispatch.broker.answer_room().await;
+        }
         let reply = |response, share| match encode_response::<R>(&response, version, correlation_id)
         {
-            Ok(segments) => Ok(Some(Reply { segments, share })),
+            Ok(segments) => Ok(Some(dispatch.reply(segments, share))),
             Err(error) => Err(Close::Refused(error.to_string())),
         };
         let answer: Answer = match handled.await.into() {

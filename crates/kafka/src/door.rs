@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use millstream_broker::Broker;
 use millstream_env::Env;
+use millstream_env::open_files::sockets_max;
 use prometheus_client::registry::Registry;
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
@@ -16,14 +17,19 @@ use tracing::{debug, info, warn};
 
 use crate::connection::{self, Bounds, Close};
 use crate::dispatch::Dispatch;
-use crate::metrics::Metrics;
+use crate::metrics::{IntakeCollector, Metrics};
+use crate::pace::Pace;
 use crate::places::{Place, Places};
+use crate::quiet::Quiet;
 
 /// How long accepting pauses when the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often it is looked whether a limit on connections that has been reached was raised.
 const LIMIT_PAUSE: Duration = Duration::from_secs(1);
+
+/// `max.connections` as it is when nobody has set it.
+const CONNECTIONS_ANY: usize = i32::MAX as usize;
 
 /// What an in-process connection buffers in each direction, in bytes.
 const DUPLEX_BYTES: usize = 64 * 1024;
@@ -39,6 +45,10 @@ struct Inner {
     metrics: Arc<Metrics>,
     /// Of connections in the network.
     places: Arc<Places>,
+    /// How many connections the process can have, whatever the configuration says.
+    sockets_max: usize,
+    /// Of connections that were refused.
+    refusals: Quiet,
     stop: watch::Sender<bool>,
 }
 
@@ -48,46 +58,94 @@ impl Door {
     pub fn new(broker: Broker, registry: &mut Registry) -> Self {
         let metrics = Arc::new(Metrics::register(registry));
         let dispatch = Arc::new(Dispatch::new(broker.clone(), &metrics));
+        registry.register_collector(Box::new(IntakeCollector(Arc::clone(&dispatch.intake))));
         let (places, stop) = (Arc::default(), watch::channel(false).0);
-        Self(Arc::new(Inner { broker, dispatch, metrics, places, stop }))
+        let (refusals, sockets_max) = (Quiet::default(), sockets_max().unwrap_or(usize::MAX));
+        Self(Arc::new(Inner { broker, dispatch, metrics, places, sockets_max, refusals, stop }))
     }
 
     /// Takes connections from `listener` until [`Door::close`].
     pub async fn listen(&self, listener: TcpListener) {
         let mut stopped = self.0.stop.subscribe();
+        let mut pace = Pace::new(self.env().clock.monotonic());
+        let mut complained = false;
+        self.tell_limit();
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept(&listener) => accepted,
+                accepted = self.accept(&listener, &mut pace) => accepted,
                 _ = stopped.wait_for(|stop| *stop) => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.welcome(stream, peer),
+                Ok((stream, peer)) => {
+                    complained = false;
+                    self.welcome(stream, peer);
+                }
                 Err(error) => {
-                    warn!(%error, "can't accept connections; is the limit of open files reached?");
+                    if !std::mem::replace(&mut complained, true) {
+                        warn!(%error, "can't accept connections for now: is the limit of open files of \
+                              the whole system reached?");
+                    }
                     self.env().sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    /// Accepts a connection when there may be another one. Until then others wait in the listener's
-    /// queue, as with Apache Kafka.
-    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-        while self.0.places.count() >= self.0.broker.config().connections_max {
+    /// Accepts a connection when there may be another one, in all and in this second. Until then others
+    /// wait in the listener's queue, as with Apache Kafka.
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+        pace: &mut Pace,
+    ) -> io::Result<(TcpStream, SocketAddr)> {
+        let clock = &self.env().clock;
+        let rate = || self.0.broker.config().connection_rate_max;
+        while let Some(next) = pace.next(clock.monotonic(), rate()) {
+            clock.sleep_until(next).await;
+        }
+        while self.0.places.count() >= self.connections_max() {
             tokio::select! {
                 () = self.0.places.freed() => {}
                 // Nobody tells when the limit is raised.
                 () = self.env().sleep(LIMIT_PAUSE) => {}
             }
         }
-        listener.accept().await
+        let accepted = listener.accept().await?;
+        pace.pass(clock.monotonic(), rate());
+        Ok(accepted)
+    }
+
+    /// The most connections at a time: what is configured, as far as the process may have as many.
+    fn connections_max(&self) -> usize {
+        self.0.broker.config().connections_max.min(self.0.sockets_max)
+    }
+
+    /// Says when the process may have fewer connections than somebody has asked for.
+    fn tell_limit(&self) {
+        let (wanted, possible) = (self.0.broker.config().connections_max, self.0.sockets_max);
+        if possible >= wanted {
+            return;
+        }
+        if wanted == CONNECTIONS_ANY {
+            info!(connections = possible, "the limit of open files allows so many connections");
+        } else {
+            warn!(
+                connections = possible,
+                wanted,
+                "the limit of open files is too low for \
+                  max.connections: raise it (ulimit -n, LimitNOFILE= of systemd), or ask for fewer"
+            );
+        }
     }
 
     fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
         let most = self.0.broker.config().connections_per_address_max;
         let Some(place) = self.0.places.take(peer.ip(), most) else {
             self.0.metrics.refused.inc();
-            info!(%peer, most, "refused a connection: its address has as many as it may have");
+            if let Some(left_out) = self.0.refusals.may_say(self.env().clock.monotonic()) {
+                let why = "its address has as many connections as it may have";
+                info!(%peer, most, why, left_out, "refused a connection");
+            }
             return;
         };
         if let Err(error) = prepare(&stream) {
@@ -132,7 +190,9 @@ impl Door {
             let config = inner.broker.config();
             let bounds = Bounds {
                 request_bytes_max: config.request_bytes_max,
+                in_flight_bytes_max: config.connection_request_bytes,
                 idle_max: config.connection_idle_max,
+                intake: Arc::clone(&inner.dispatch.intake),
             };
             let stop = async {
                 // An error means that the door is gone, which is a stop too.
@@ -144,7 +204,7 @@ impl Door {
             let closed = connection::serve(stream, service, env, bounds, stop).await;
             drop(from);
             inner.metrics.connections.dec();
-            note(peer, &closed, &inner.metrics);
+            inner.note(peer, &closed);
         });
     }
 }
@@ -156,12 +216,24 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(sockopt::set_socket_keepalive(stream, true)?)
 }
 
-fn note(peer: Option<SocketAddr>, closed: &Close, metrics: &Metrics) {
-    if let Close::Refused(why) = closed {
-        metrics.refused.inc();
-        info!(?peer, why, "refused a connection");
-    } else {
-        debug!(?peer, ?closed, "connection closed");
+impl Inner {
+    /// Counts and tells why a connection has ended.
+    fn note(&self, peer: Option<SocketAddr>, closed: &Close) {
+        match closed {
+            Close::Refused(why) => {
+                self.metrics.refused.inc();
+                if let Some(left_out) = self.refusals.may_say(self.broker.env().clock.monotonic()) {
+                    info!(?peer, why, left_out, "refused a connection");
+                }
+            }
+            Close::Slow => {
+                self.metrics.slow.inc();
+                debug!(?peer, "left a connection that was slow while memory was short");
+            }
+            Close::Gone | Close::Stopping | Close::Idle => {
+                debug!(?peer, ?closed, "connection closed");
+            }
+        }
     }
 }
 

@@ -174,6 +174,7 @@ impl Code for TopicError {
             | Self::Partitions(PartitionsError::Assignment) => ErrorCode::InvalidReplicaAssignment,
             Self::CountsAndAssignment => ErrorCode::InvalidRequest,
             Self::Config(_) => ErrorCode::InvalidConfig,
+            Self::TooManyPartitions { .. } => ErrorCode::PolicyViolation,
             Self::DeletionDisabled => ErrorCode::TopicDeletionDisabled,
             Self::Metadata(_) | Self::Groups(_) => ErrorCode::KafkaStorageError,
         }

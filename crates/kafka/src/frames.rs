@@ -6,8 +6,9 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 /// The length prefix of every request and response: a big-endian `i32`.
 pub(crate) const LENGTH_SIZE: usize = 4;
 
-/// What the first read of an idle connection may take, in bytes.
-const READ_BYTES_MIN: usize = 8 * 1024;
+/// A request of so many bytes, in bytes, is read without asking for room: so much a connection may
+/// have in any case. It is also what is read at a time while nothing has come.
+pub(crate) const SMALL_BYTES_MAX: usize = 8 * 1024;
 
 /// How much room is made before the bytes are there: a peer that only announces a large frame
 /// gets no more than this.
@@ -22,7 +23,7 @@ const SHARED_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct BadLength(pub(crate) i32);
 
 /// One request as it came.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Frame {
     /// The request, without its length prefix.
     pub(crate) bytes: Bytes,
@@ -30,7 +31,7 @@ pub(crate) struct Frame {
     pub(crate) pinned: usize,
 }
 
-/// Bytes received and not yet taken as frames.
+/// Bytes received and not yet taken as frames. While there are none, it has no memory.
 #[derive(Debug)]
 pub(crate) struct Frames {
     buffer: BytesMut,
@@ -44,11 +45,29 @@ impl Frames {
         Self { buffer: BytesMut::new(), allocated: 0, frame_bytes_max }
     }
 
+    /// Whether nothing has come that was not taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// How many bytes have come that were not taken.
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The next whole frame without its length prefix, left in place; `None` when it is not all
     /// here.
     pub(crate) fn peek(&self) -> Result<Option<&[u8]>, BadLength> {
         let Some(length) = self.length()? else { return Ok(None) };
         Ok(self.buffer.get(LENGTH_SIZE..LENGTH_SIZE + length))
+    }
+
+    /// The length of the next frame, once it is known, and what has come of it, its length prefix
+    /// apart.
+    pub(crate) fn head(&self) -> Result<Option<(usize, &[u8])>, BadLength> {
+        let Some(length) = self.length()? else { return Ok(None) };
+        let came = self.buffer.get(LENGTH_SIZE..).unwrap_or_default();
+        Ok(Some((length, came.get(..length).unwrap_or(came))))
     }
 
     /// Takes what [`Frames::peek`] showed, without copying it.
@@ -60,7 +79,7 @@ impl Frames {
         self.buffer.advance(LENGTH_SIZE);
         let pinned = self.allocated;
         let bytes = self.buffer.split_to(length).freeze();
-        if length > SHARED_BYTES_MAX {
+        if length > SHARED_BYTES_MAX || self.buffer.is_empty() {
             // `room` has kept what follows out of it, but for what came before the length was known.
             self.buffer = BytesMut::from(self.buffer.as_ref());
             self.allocated = self.buffer.capacity();
@@ -68,8 +87,18 @@ impl Frames {
         Ok(Some(Frame { bytes, pinned }))
     }
 
-    /// Where the next bytes are to be read to. Room for the rest of the frame that has begun, but
-    /// only so far ahead of what has really come.
+    /// Takes in what came while nothing was here.
+    pub(crate) fn put(&mut self, came: &[u8]) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::with_capacity(came.len());
+            self.allocated = self.buffer.capacity();
+        }
+        self.buffer.extend_from_slice(came);
+        self.allocated = self.allocated.max(self.buffer.capacity());
+    }
+
+    /// Where the next bytes are to be read to, when some are here already. Room for the rest of the
+    /// frame that has begun, but only so far ahead of what has really come.
     pub(crate) fn room(&mut self) -> Result<Limit<&mut BytesMut>, BadLength> {
         let length = self.length()?;
         let size = LENGTH_SIZE + length.unwrap_or_default();
@@ -80,7 +109,7 @@ impl Frames {
         }
         if self.buffer.capacity() - self.buffer.len() < missing.clamp(1, READ_BYTES_AHEAD) {
             let before = self.buffer.as_ptr();
-            self.buffer.reserve(missing.clamp(READ_BYTES_MIN, READ_BYTES_AHEAD));
+            self.buffer.reserve(missing.clamp(SMALL_BYTES_MAX, READ_BYTES_AHEAD));
             if self.buffer.as_ptr() != before {
                 self.allocated = 0;
             }
@@ -109,16 +138,27 @@ mod tests {
     fn feed(frames: &mut Frames, wire: &[u8], cut: usize) -> Vec<Frame> {
         let (mut got, mut rest) = (Vec::new(), wire);
         while !rest.is_empty() {
-            let mut room = frames.room().expect("a legal length");
-            let (now, later) = rest.split_at(room.chunk_mut().len().min(cut).min(rest.len()));
-            assert!(!now.is_empty(), "there is no room");
-            room.put_slice(now);
-            rest = later;
+            let taken = come(frames, rest, cut).expect("a legal length");
+            rest = &rest[taken..];
             while let Some(frame) = frames.take().expect("legal") {
                 got.push(frame);
             }
         }
         got
+    }
+
+    /// Takes in as much of `rest` as comes at once: at most `cut` bytes. Returns how many.
+    fn come(frames: &mut Frames, rest: &[u8], cut: usize) -> Result<usize, BadLength> {
+        if frames.is_empty() {
+            let taken = rest.len().min(cut).min(SMALL_BYTES_MAX);
+            frames.put(&rest[..taken]);
+            return Ok(taken);
+        }
+        let mut room = frames.room()?;
+        let taken = room.chunk_mut().len().min(cut).min(rest.len());
+        assert!(taken > 0, "there is no room");
+        room.put_slice(&rest[..taken]);
+        Ok(taken)
     }
 
     fn wire(lengths: &[usize]) -> Vec<u8> {
@@ -161,7 +201,7 @@ mod tests {
     #[test]
     fn small_frames_say_what_they_share() {
         let got = feed(&mut Frames::new(100_000), &wire(&[400, 300]), 1 << 20);
-        assert_eq!(got.iter().map(|frame| frame.pinned).collect::<Vec<_>>(), [READ_BYTES_MIN; 2]);
+        assert_eq!(got.iter().map(|frame| frame.pinned).collect::<Vec<_>>(), [708; 2]);
         let got = feed(&mut Frames::new(100_000), &wire(&[60_000]), 1 << 20);
         assert!(got[0].pinned >= 60_000);
     }
@@ -171,9 +211,74 @@ mod tests {
         for (length, limit) in [(-1, 10), (11, 10), (i32::MIN, 10), (i32::MAX, 100 << 20)] {
             let mut frames = Frames::new(limit);
             frames.buffer.put_i32(length);
-            assert_eq!(frames.take(), Err(BadLength(length)));
+            assert_eq!(frames.take().err(), Some(BadLength(length)));
             assert_eq!(frames.peek(), Err(BadLength(length)));
         }
+    }
+
+    /// Fuzz target: `cargo test` runs it briefly, `cargo xtask test --long` for minutes.
+    #[test]
+    fn fuzz_frames() {
+        const FRAME_BYTES_MAX: usize = 200_000;
+        type Input = (Vec<(u32, bool)>, Vec<u16>, Vec<u8>);
+        bolero::check!().with_type::<Input>().with_iterations(300).for_each(
+            |(lengths, cuts, raw)| {
+                let mut wire = raw.clone();
+                let mut lengths = lengths.iter().take(20).map(|(length, large)| {
+                    let most = if *large { FRAME_BYTES_MAX + 10 } else { 300 };
+                    usize::try_from(*length).expect("64 bits") % most
+                });
+                if raw.len() < LENGTH_SIZE {
+                    wire = self::wire(&lengths.by_ref().collect::<Vec<_>>());
+                }
+                let expected = cut_by_hand(&wire, FRAME_BYTES_MAX);
+                assert_eq!(cut_as_it_comes(&wire, FRAME_BYTES_MAX, cuts), expected);
+            },
+        );
+    }
+
+    /// The frames of `wire`, and the length that ends it.
+    type Cut = (Vec<Vec<u8>>, Option<BadLength>);
+
+    fn cut_by_hand(mut wire: &[u8], most: usize) -> Cut {
+        let mut frames = Vec::new();
+        while let Some(prefix) = wire.first_chunk::<LENGTH_SIZE>() {
+            let length = i32::from_be_bytes(*prefix);
+            let Some(size) = usize::try_from(length).ok().filter(|size| *size <= most) else {
+                return (frames, Some(BadLength(length)));
+            };
+            let Some(frame) = wire.get(LENGTH_SIZE..LENGTH_SIZE + size) else { break };
+            frames.push(frame.to_vec());
+            wire = &wire[LENGTH_SIZE + size..];
+        }
+        (frames, None)
+    }
+
+    fn cut_as_it_comes(wire: &[u8], most: usize, cuts: &[u16]) -> Cut {
+        let (mut frames, mut got, mut rest) = (Frames::new(most), Vec::new(), wire);
+        let mut cuts = cuts.iter().copied().chain([u16::MAX]).cycle();
+        while !rest.is_empty() {
+            let cut = usize::from(cuts.next().expect("endless")).max(1);
+            let taken = match come(&mut frames, rest, cut) {
+                Ok(taken) => taken,
+                Err(bad) => return (got, Some(bad)),
+            };
+            rest = &rest[taken..];
+            let bound = 2 * (most + READ_BYTES_AHEAD);
+            assert!(frames.buffer.capacity() <= bound, "{} bytes", frames.buffer.capacity());
+            loop {
+                match frames.take() {
+                    Ok(Some(frame)) => {
+                        assert!(frame.pinned >= frame.bytes.len());
+                        got.push(frame.bytes.to_vec());
+                    }
+                    Ok(None) => break,
+                    Err(bad) => return (got, Some(bad)),
+                }
+            }
+            assert!(!frames.is_empty() || frames.buffer.capacity() == 0, "idle, with a buffer");
+        }
+        (got, None)
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! The Kafka door: frames, sessions, and one file per API.
 //!
-//! socket → [`frames`] → [`connection`] → [`dispatch`] → a handler in [`api`] → the broker, and back.
+//! socket → [`door`] → [`frames`] → [`connection`] → [`dispatch`] → a handler in [`api`] → the broker, and back.
 //!
 //! The only crate that knows API versions and error codes. A handler sees a decoded request and
 //! returns a response; bytes and sockets are not its business. To add an API: a file in `api`, a
@@ -12,8 +12,13 @@ mod dispatch;
 mod door;
 mod errors;
 mod frames;
+mod intake;
 mod metrics;
+mod pace;
 mod places;
+mod quiet;
+mod timer;
+mod volume;
 
 pub use dispatch::{SERVED, Served};
 pub use door::Door;

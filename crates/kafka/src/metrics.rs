@@ -1,13 +1,22 @@
 //! What the Kafka door counts. Every handle is made once; a request touches no map.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_wire::ApiKey;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::intake::Intake;
 
 /// Upper bounds of the latency buckets in seconds: from a tenth of a flush to a long poll.
 const LATENCY_BUCKETS: [f64; 14] = [
@@ -29,6 +38,8 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// Connections that were ended because of what the client sent.
     pub(crate) refused: Counter,
+    /// Connections that were left because they were slow while memory was short.
+    pub(crate) slow: Counter,
 }
 
 /// The handles of one API.
@@ -46,6 +57,7 @@ impl Metrics {
             bytes_out: Counter::default(),
             connections: Gauge::default(),
             refused: Counter::default(),
+            slow: Counter::default(),
         };
         let door = registry.sub_registry_with_prefix("millstream_kafka");
         door.register_with_unit(
@@ -62,12 +74,35 @@ impl Metrics {
             "Connections ended for what the client sent",
             metrics.refused.clone(),
         );
+        door.register(
+            "slow_connections",
+            "Connections left because they were slow while memory was short",
+            metrics.slow.clone(),
+        );
         metrics
     }
 
     /// The handles for one API, to be kept.
     pub(crate) fn api(&self, key: ApiKey) -> ApiMetrics {
         ApiMetrics { latency: self.latency.get_or_create_owned(&[("api", key.name())]) }
+    }
+}
+
+/// Reads the figures of the room for requests when they are scraped.
+#[derive(Debug)]
+pub(crate) struct IntakeCollector(pub(crate) Arc<Intake>);
+
+impl Collector for IntakeCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let used = i64::try_from(self.0.used()).unwrap_or(i64::MAX);
+        let name = "millstream_kafka_request_memory_bytes";
+        let help = "Memory of requests that are read and not answered, but for small ones";
+        let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(used).encode(gauge)?;
+        let name = "millstream_kafka_held_back_requests";
+        let help = "Requests that were left unread until there was memory for them";
+        let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(self.0.held_back()).encode(counter)
     }
 }
 

@@ -60,6 +60,7 @@ impl World {
                 now: self.broker.env().clock.wall(),
                 full_validation: false,
                 buffer_bytes: 10_240,
+                heavy: false,
                 patience: self.broker.env().clock.monotonic(),
             };
             let records = builder.build().unwrap();
@@ -188,6 +189,64 @@ async fn above_the_most_connections_of_an_address_others_are_closed() {
     }
 }
 
+#[tokio::test]
+async fn connections_are_accepted_at_the_pace_that_is_set() {
+    let world = world(&[("max.connection.creation.rate", "2")]).await;
+    let address = world.listen().await;
+    let _first = served(address).await;
+    let _second = served(address).await;
+    let mut third = Box::pin(served(address));
+    assert!(soon(&mut third).await.is_none(), "there were two in this second");
+    world.clock.advance(Duration::from_millis(500));
+    third.await;
+}
+
+/// Whether the broker ends a connection on which `frame` was sent, length prefix included.
+async fn ends(world: &World, frame: &[u8]) -> bool {
+    let mut stream = world.door.connect();
+    stream.write_all(frame).await.unwrap();
+    let mut answer = [0];
+    matches!(soon(stream.read(&mut answer)).await, Some(Ok(0)))
+}
+
+#[tokio::test]
+async fn a_request_that_decodes_to_far_more_than_it_is_ends_the_connection() {
+    let world = world(&[]).await;
+    // Metadata v1: topics with empty names, of two bytes each.
+    let metadata = |topics: usize| {
+        let mut body = vec![0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff];
+        body.extend(i32::try_from(topics).unwrap().to_be_bytes());
+        body.resize(body.len() + 2 * topics, 0);
+        [&i32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
+    };
+    assert!(!ends(&world, &metadata(1_000)).await, "a small one does no harm");
+    assert!(ends(&world, &metadata(50_000)).await);
+}
+
+#[tokio::test]
+async fn a_large_long_poll_ends_when_others_need_its_memory() {
+    let world = world(&[("queued.max.request.bytes", "400000")]).await;
+    let request = TopicRequest { name: "here".to_owned(), ..TopicRequest::default() };
+    world.broker.create_topic(request, false).await.unwrap();
+    let gone: Vec<String> =
+        (0..500).map(|number| format!("a-topic-that-is-gone-{number}")).collect();
+    let mut names: Vec<&str> = gone.iter().map(String::as_str).collect();
+    names.push("here");
+    let request = FetchRequest { max_wait_ms: i32::MAX, ..fetch(&names) };
+    let (mut first, mut second) = (world.door.connect(), world.door.connect());
+    let mut waits = Box::pin(ask(&mut first, 12, &request));
+    assert!(soon(&mut waits).await.is_none(), "there is nothing to read");
+    let mut other = Box::pin(ask(&mut second, 12, &request));
+    let (done, other_done) = (soon(&mut waits).await, soon(&mut other).await);
+    // The second one was not even read before.
+    let (done, other_done) = match (done, other_done) {
+        (None, None) => (soon(&mut waits).await, soon(&mut other).await),
+        either => either,
+    };
+    assert_eq!(done.expect("others need its memory").responses.len(), 501);
+    assert!(other_done.is_none(), "nobody needs the memory of the second");
+}
+
 /// The batches in the answer to a fetch of `t`, as far as their bytes tell.
 async fn batches(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> usize {
     let response = ask(stream, 12, &fetch(&["t"])).await;
@@ -197,7 +256,7 @@ async fn batches(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> usize {
 
 #[tokio::test]
 async fn an_answer_holds_its_share_of_memory_until_it_is_written() {
-    let world = world(&[("millstream.fetch.bytes", "1048576")]).await;
+    let world = world(&[("millstream.response.bytes", "1048576")]).await;
     world.fill("t", 110).await;
     let (mut slow, mut other) = (world.door.connect(), world.door.connect());
     assert_eq!(batches(&mut other).await, 101, "the request's own limit");

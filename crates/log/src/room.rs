@@ -13,7 +13,18 @@ pub struct Room {
     tried_at: u64,
 }
 
+/// The journal is crowded when more of it is used, as a percentage: well above what has it laid out, and
+/// far enough below all of it that those who write little find room while those who write much wait.
+const CROWDED_PERCENT: u64 = 75;
+
 impl Partition {
+    /// Whether so much of the journal is used that those who write much should leave the rest to others.
+    #[must_use]
+    pub fn is_journal_crowded(&self) -> bool {
+        let (used, max) = self.log.journal.usage();
+        used.saturating_mul(100) > max.saturating_mul(CROWDED_PERCENT)
+    }
+
     /// To be called before the append that may be refused as
     /// [`AppendError::Full`](crate::AppendError::Full), so that no room that comes back in between
     /// is missed.

@@ -31,7 +31,7 @@ async fn create(broker: &Broker, name: &str) {
 
 fn sent(buffer_bytes: usize) -> Sent {
     let (now, patience) = (Timestamp(1_000), Monotonic(u64::MAX));
-    Sent { now, full_validation: false, buffer_bytes, patience }
+    Sent { now, full_validation: false, buffer_bytes, heavy: false, patience }
 }
 
 async fn append(broker: &Broker, topic: &Topic, records: Bytes) -> Offset {

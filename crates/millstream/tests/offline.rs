@@ -58,6 +58,7 @@ async fn append(server: &Server, partition: i32, batch: Bytes) -> Newest {
         now: Timestamp(1_769_866_201_000),
         full_validation: false,
         buffer_bytes,
+        heavy: false,
         patience: Monotonic(u64::MAX),
     };
     let appended = server.broker().append(&topic, partition, &batch, how).await.unwrap();

@@ -1,6 +1,7 @@
 //! Builders, strategies and golden files for tests; a dev-dependency only.
 //!
 //! * [`batches`]: what a batch is to hold, drawn at random, and the batch made of it.
+//! * [`edits`]: damage to bytes that were valid, for fuzzing.
 //! * [`golden`]: reading the text tables that say what golden files hold.
 //! * [`oracle`]: a slow, obvious second decoder of batches, to compare the real one with.
 //!
@@ -9,5 +10,6 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 pub mod batches;
+pub mod edits;
 pub mod golden;
 pub mod oracle;

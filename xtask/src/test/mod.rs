@@ -22,6 +22,7 @@ use suite::Suite;
 
 mod clients;
 mod docs;
+mod fuzz;
 mod kill;
 mod matrix;
 mod options;
@@ -47,6 +48,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     let scenarios = suite::scenarios(&places)?;
     if options.list {
         println!("workspace\nkill\n{}", suite::names(&scenarios).join("\n"));
+        fuzz::names().for_each(|name| println!("{name}    (with --long)"));
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -66,6 +68,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     let versions = client_suite(&options, &places, &run, &clients, &scenarios, &mut outcomes)?;
     if options.wants("kill") && options.against.is_none() {
         outcomes.push(kill::rounds(&options, &places, seconds));
+    }
+    if options.long && options.own_server && options.against.is_none() {
+        outcomes.append(&mut fuzz::run(&options, &places));
     }
     if options.write_docs {
         anyhow::ensure!(

@@ -10,7 +10,8 @@ const MILLSTREAM: &str = "target/release/millstream serve --kafka-listen 127.0.0
 pub(crate) const USAGE: &str = "\
 cargo xtask test [OPTION]...
 
-  --long              200 kill rounds instead of 20, and 10,000 seeds of power cuts
+  --long              200 kill rounds instead of 20, 10,000 seeds of power cuts, and fuzzing
+  --fuzz-minutes N    for how long each fuzz target runs (default 10)
   --only PATTERN      only the steps whose name contains PATTERN: `workspace`, `kill`,
                       `kafkajs`, `group`, `confluent-kafka/produce-gzip`, ... (may be repeated)
   --against HOST:PORT run the clients against a server that is already there
@@ -26,6 +27,7 @@ cargo xtask test [OPTION]...
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub long: bool,
+    pub fuzz_minutes: u64,
     pub only: Vec<String>,
     pub against: Option<String>,
     pub server: String,
@@ -46,6 +48,7 @@ impl Options {
     pub(crate) fn parse(arguments: &[&str]) -> anyhow::Result<Self> {
         let mut options = Self {
             long: false,
+            fuzz_minutes: 10,
             only: Vec::new(),
             against: None,
             server: MILLSTREAM.to_owned(),
@@ -61,6 +64,9 @@ impl Options {
             let mut value = || rest.next().with_context(|| format!("{option} needs a value"));
             match *option {
                 "--long" => options.long = true,
+                "--fuzz-minutes" => {
+                    options.fuzz_minutes = value()?.parse().context("--fuzz-minutes")?;
+                }
                 "--only" => options.only.push((*value()?).to_owned()),
                 "--against" => options.against = Some((*value()?).to_owned()),
                 "--server" => {

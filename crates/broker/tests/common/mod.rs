@@ -97,11 +97,22 @@ impl World {
         index: i32,
         records: &Bytes,
     ) -> Result<Appended, ProduceError> {
+        self.append_as(index, records, false).await
+    }
+
+    /// The same of somebody who has written much of late, or not.
+    pub(crate) async fn append_as(
+        &self,
+        index: i32,
+        records: &Bytes,
+        heavy: bool,
+    ) -> Result<Appended, ProduceError> {
         let env = self.broker.env();
         let how = Sent {
             now: env.clock.wall(),
             full_validation: self.broker.config().full_validation,
             buffer_bytes: records.len(),
+            heavy,
             patience: env.clock.monotonic().plus(Duration::from_secs(10)),
         };
         self.broker.append(&self.topic, index, records, how).await

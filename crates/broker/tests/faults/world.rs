@@ -102,7 +102,7 @@ pub(crate) fn batch(value: &str, producer: Option<(ProducerId, i32)>) -> Bytes {
 
 pub(crate) fn sent(records: &Bytes) -> Sent {
     let (now, patience) = (Timestamp(1_000), Monotonic(0));
-    Sent { now, full_validation: false, buffer_bytes: records.len(), patience }
+    Sent { now, full_validation: false, buffer_bytes: records.len(), heavy: false, patience }
 }
 
 /// Appends one record and waits until it is durable; `None` when the client has to try again.

@@ -32,6 +32,14 @@ pub struct BrokerConfig {
     /// The most partitions in one answer to DescribeTopicPartitions
     /// (`max.request.partition.size.limit`); at least 1.
     pub described_partitions_max: usize,
+    /// How much memory requests may take that are read and not answered, in bytes
+    /// (`queued.max.request.bytes`); `None` for any amount.
+    pub request_memory_bytes: Option<usize>,
+    /// With so many bytes of requests begun, a connection begins no other one, in bytes
+    /// (`millstream.connection.request.bytes`).
+    pub connection_request_bytes: usize,
+    /// How much memory fetch sessions may take, in bytes (`millstream.fetch.session.bytes`).
+    pub fetch_session_bytes: usize,
     /// When a connection without requests is closed (`connections.max.idle.ms`). A hundred years
     /// stand for never.
     pub connection_idle_max: Duration,
@@ -39,6 +47,8 @@ pub struct BrokerConfig {
     pub connections_max: usize,
     /// The most of them from one address (`max.connections.per.ip`).
     pub connections_per_address_max: usize,
+    /// The most of them that are accepted in a second (`max.connection.creation.rate`).
+    pub connection_rate_max: usize,
     /// How many partitions the internal topic of offsets gets (`offsets.topic.num.partitions`); at
     /// least 1.
     pub offsets_topic_partitions: i32,
@@ -56,6 +66,12 @@ pub struct BrokerConfig {
     pub group_session_timeout_max_ms: i32,
     /// The most members of a group (`group.max.size`).
     pub group_members_max: usize,
+    /// What the members of a group may take in memory, in bytes (`millstream.group.bytes`).
+    pub group_bytes_max: usize,
+    /// The most groups (`millstream.groups.max`).
+    pub groups_max: usize,
+    /// The most partitions of all topics (`millstream.partitions.max`).
+    pub partitions_max: usize,
     /// When an idle producer is forgotten (`producer.id.expiration.ms`).
     pub producer_expiry: Duration,
     /// How often partitions are looked at for old records (`log.retention.check.interval.ms`).
@@ -67,8 +83,8 @@ pub struct BrokerConfig {
     pub reserve_bytes: u64,
     /// How much memory recent batches may take, in bytes (`millstream.tail.bytes`).
     pub tail_bytes: u64,
-    /// How much memory answers to Fetch may take, in bytes (`millstream.fetch.bytes`).
-    pub fetch_memory_bytes: usize,
+    /// How much memory answers may take, in bytes (`millstream.response.bytes`).
+    pub response_memory_bytes: usize,
     /// What an acknowledgement waits for (`millstream.durability`).
     pub durability: Durability,
     /// Whether compressed batches are decompressed to be checked (`record.validation` is `full`).
@@ -115,12 +131,16 @@ impl BrokerConfig {
             fetch_session_slots: size(number("max.incremental.fetch.session.cache.slots")),
             request_bytes_max: size(number("socket.request.max.bytes")),
             described_partitions_max: size(number("max.request.partition.size.limit")),
+            request_memory_bytes: usize::try_from(number("queued.max.request.bytes")).ok(),
+            connection_request_bytes: size(number("millstream.connection.request.bytes")),
+            fetch_session_bytes: size(number("millstream.fetch.session.bytes")),
             connection_idle_max: match u64::try_from(idle_max) {
                 Ok(millis) => Duration::from_millis(millis).min(HUNDRED_YEARS),
                 Err(_) => HUNDRED_YEARS,
             },
             connections_max: size(number("max.connections")),
             connections_per_address_max: size(number("max.connections.per.ip")),
+            connection_rate_max: size(number("max.connection.creation.rate")),
             offsets_topic_partitions: int("offsets.topic.num.partitions"),
             offsets_retention: millis(number("offsets.retention.minutes").saturating_mul(60_000)),
             offsets_expiry_interval: millis(number("offsets.retention.check.interval.ms")),
@@ -129,12 +149,15 @@ impl BrokerConfig {
             group_session_timeout_min_ms: int("group.min.session.timeout.ms"),
             group_session_timeout_max_ms: int("group.max.session.timeout.ms"),
             group_members_max: size(number("group.max.size")),
+            group_bytes_max: size(number("millstream.group.bytes")),
+            groups_max: size(number("millstream.groups.max")),
+            partitions_max: size(number("millstream.partitions.max")),
             producer_expiry: millis(number("producer.id.expiration.ms")),
             retention_check_interval: millis(number("log.retention.check.interval.ms")),
             journal_bytes: bytes("millstream.journal.bytes"),
             reserve_bytes: bytes("millstream.reserve.bytes"),
             tail_bytes: bytes("millstream.tail.bytes"),
-            fetch_memory_bytes: size(number("millstream.fetch.bytes")),
+            response_memory_bytes: size(number("millstream.response.bytes")),
             durability: match values.text("millstream.durability") {
                 "os" => Durability::Os,
                 _ => Durability::Flush,

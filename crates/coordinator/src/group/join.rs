@@ -8,7 +8,7 @@ use millstream_types::Uuid;
 use super::Effects;
 use super::command::{Join, Protocol, Ticket};
 use super::live::{Live, Moment, NotMember, Phase};
-use super::members::{Introduction, Member, millis};
+use super::members::{Introduction, Member, member_bytes, millis};
 use super::reply::{JoinError, JoinRefused, Joined, Reply, SyncError};
 
 /// How much of a client's name goes into a member id, in bytes: what is stored must fit Kafka's
@@ -18,7 +18,7 @@ const NAME_IN_ID_MAX: usize = 1_000;
 impl Live {
     /// Answers a join, at once or when the group is ready.
     pub(super) fn join(&mut self, join: Join, ticket: Ticket, at: Moment, out: &mut Effects) {
-        if !self.has_room_for(&join.member, at) {
+        if !self.has_room_for(&join.member, at) || !self.has_memory_for(&join, at) {
             self.remove(&join.member, out);
             self.complete_join_if_ready(at, out);
             return refuse(ticket, "", JoinError::GroupFull, out);
@@ -57,6 +57,15 @@ impl Live {
                 known.is_some() || self.members.len() < at.settings.members_max
             }
         }
+    }
+
+    /// Whether the group may take what the member says of itself. An id that was given out counts for as
+    /// much as a member that says nothing.
+    fn has_memory_for(&self, join: &Join, at: Moment) -> bool {
+        let pending = self.pending.len() * (NAME_IN_ID_MAX + member_bytes("", &[]));
+        let others = self.members.bytes() - self.members.bytes_of(&join.member);
+        others + pending + member_bytes(&join.member, &join.protocols)
+            <= at.settings.group_bytes_max
     }
 
     /// Whether a member that speaks `protocols` can be understood by all others.

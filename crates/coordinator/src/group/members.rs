@@ -55,6 +55,23 @@ pub(super) struct Members {
     speakers: BTreeMap<Arc<str>, usize>,
     /// How many members have a parked join.
     joining: usize,
+    /// What members said of themselves, in bytes, with what keeping a member takes.
+    bytes: usize,
+}
+
+/// What a member takes beside its texts and what it says, in bytes: its places in the tables.
+const MEMBER_BYTES: usize = 512;
+
+/// What a member takes, in bytes; each name is in more than one place.
+pub(super) fn member_bytes(id: &str, protocols: &[Protocol]) -> usize {
+    MEMBER_BYTES + 2 * id.len() + protocols_bytes(protocols)
+}
+
+fn protocols_bytes(protocols: &[Protocol]) -> usize {
+    let each = protocols
+        .iter()
+        .map(|protocol| size_of::<Protocol>() + protocol.name.len() + protocol.metadata.len());
+    each.sum()
 }
 
 /// A length of time as the protocol writes it; a negative one is none.
@@ -163,6 +180,16 @@ impl Members {
         self.by_id.iter_mut()
     }
 
+    /// What all members take, in bytes; not what they were assigned.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What the member `id` takes of that; nothing when there is none.
+    pub(super) fn bytes_of(&self, id: &str) -> usize {
+        self.by_id.get(id).map_or(0, |member| member_bytes(id, &member.protocols))
+    }
+
     /// The id of the static member `instance`.
     pub(super) fn id_of(&self, instance: &str) -> Option<&Arc<str>> {
         self.by_instance.get(instance)
@@ -180,6 +207,7 @@ impl Members {
             self.by_instance.insert(Arc::clone(instance), Arc::clone(&id));
         }
         self.count(&member.protocols);
+        self.bytes += member_bytes(&id, &member.protocols);
         self.by_id.insert(id, member);
     }
 
@@ -187,6 +215,7 @@ impl Members {
     pub(super) fn remove(&mut self, id: &str) -> Option<(Member, Option<Ticket>)> {
         let mut member = self.by_id.remove(id)?;
         self.discount(&member.protocols);
+        self.bytes -= member_bytes(id, &member.protocols);
         let join = member.join.take();
         if join.is_some() {
             self.joining -= 1;
@@ -229,7 +258,9 @@ impl Members {
         if let Some(member) = self.by_id.get_mut(id) {
             member.session_timeout_ms = session_timeout_ms;
             member.rebalance_timeout_ms = rebalance_timeout_ms;
+            self.bytes += protocols_bytes(&protocols);
             let former = std::mem::replace(&mut member.protocols, protocols);
+            self.bytes -= protocols_bytes(&former);
             self.discount(&former);
         }
     }
@@ -304,6 +335,8 @@ impl Members {
             by_instance
                 .extend(member.instance.iter().map(|name| (Arc::clone(name), Arc::clone(id))));
         }
+        let bytes = self.by_id.iter().map(|(id, member)| member_bytes(id, &member.protocols));
+        assert_eq!(self.bytes, bytes.sum());
         assert_eq!(self.speakers, speakers);
         assert_eq!(self.by_instance, by_instance);
     }

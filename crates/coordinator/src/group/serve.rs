@@ -6,12 +6,17 @@ use std::sync::Arc;
 use super::Effects;
 use super::command::{Commit, Heartbeat, Leave, Leaver, Sync, Ticket};
 use super::live::{Initial, Live, Moment, NotMember, Phase};
-use super::reply::{CommitError, HeartbeatError, LeaveMemberError, Reply, SyncError};
+use super::reply::{CommitError, HeartbeatError, HostFailure, LeaveMemberError, Reply, SyncError};
 
 impl Live {
     /// Answers a sync, at once or when the leader has handed in the assignment.
     pub(super) fn sync(&mut self, sync: Sync, ticket: Ticket, at: Moment, out: &mut Effects) {
         if let Err(error) = self.check_sync(&sync) {
+            return out.reply(ticket, Reply::Sync(Err(error)));
+        }
+        let assigned = sync.assignments.iter().map(|(id, work)| id.len() + work.len());
+        if assigned.sum::<usize>() > at.settings.group_bytes_max {
+            let error = SyncError::Host(HostFailure::TooLarge);
             return out.reply(ticket, Reply::Sync(Err(error)));
         }
         let id = &sync.speaker.member;

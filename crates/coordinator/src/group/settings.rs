@@ -16,6 +16,12 @@ pub struct GroupSettings {
     pub initial_rebalance_delay: Duration,
     /// The most members of a group (`group.max.size`).
     pub members_max: usize,
+    /// What the members of a group may take in memory, in bytes, and what they may be assigned
+    /// (`millstream.group.bytes`).
+    pub group_bytes_max: usize,
+    /// The most groups in the same partition of `__consumer_offsets`: a share of
+    /// `millstream.groups.max`.
+    pub groups_max: usize,
     /// How long the join of a member that does not know its id yet may be parked.
     pub newcomer_timeout: Duration,
     /// The longest note on an offset, in UTF-16 units as Kafka counts
@@ -35,6 +41,8 @@ impl Default for GroupSettings {
             session_timeout_max_ms: 1_800_000,
             initial_rebalance_delay: Duration::from_secs(3),
             members_max: i32::MAX as usize,
+            group_bytes_max: 64 << 20,
+            groups_max: 100_000,
             newcomer_timeout: Duration::from_secs(5 * 60),
             offset_metadata_max: 4_096,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),

@@ -345,6 +345,8 @@ impl Groups {
             Some(JoinError::UnknownMember)
         } else if !is_storable(&join) {
             Some(JoinError::Host(HostFailure::TooLarge))
+        } else if !self.has_room_for(&join.group) {
+            Some(JoinError::Host(HostFailure::Unavailable))
         } else {
             None
         };
@@ -355,6 +357,11 @@ impl Groups {
         let id = Arc::clone(&join.group);
         self.entry(&id).live.join(join, ticket, at, out);
         self.settle(&id);
+    }
+
+    /// Whether the group is there, or there may be another one.
+    fn has_room_for(&self, group: &str) -> bool {
+        self.groups.len() < self.settings.groups_max || self.groups.contains_key(group)
     }
 
     fn sync(&mut self, sync: Sync, ticket: Ticket, at: Moment, out: &mut Effects) {
@@ -404,6 +411,7 @@ impl Groups {
         out: &mut Effects,
     ) -> Result<Vec<super::CommittedTopic>, CommitError> {
         let id = &commit.speaker.group;
+        let has_room = self.has_room_for(id);
         match self.groups.get_mut(id) {
             Some(group) => {
                 group.live.check_commit(commit, at)?;
@@ -411,7 +419,8 @@ impl Groups {
             }
             None if commit.speaker.generation >= 0 => return Err(CommitError::GroupNotFound),
             // Anybody may begin a group by committing to it.
-            None => {}
+            None if has_room => {}
+            None => return Err(CommitError::Host(HostFailure::Unavailable)),
         }
         let texts = commit.topics.iter().map(|topic| &topic.name).chain([id]);
         if texts.into_iter().any(|text| text.len() > TEXT_LEN_MAX) {

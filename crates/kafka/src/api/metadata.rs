@@ -21,6 +21,10 @@ use crate::errors::Code as _;
 
 const TOPIC_IDS_SINCE: i16 = 12;
 
+/// How many topics one request may create. Others may be there when the client asks again, as it does
+/// for what it was told is not there.
+const CREATIONS_MAX: usize = 100;
+
 pub(crate) async fn handle(call: Call, request: MetadataRequest) -> MetadataResponse {
     let node = call.broker().node();
     let topic_operations =
@@ -34,10 +38,11 @@ pub(crate) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
             topics.extend(all.iter().map(|topic| describe(&call, topic, topic_operations)));
         }
         Some(asked) => {
+            let mut creations = if request.allow_auto_topic_creation { CREATIONS_MAX } else { 0 };
             let is_valid = asked.iter().all(|topic| is_valid(&call, topic));
             for topic in distinct(asked, key) {
                 let found = if is_valid {
-                    find(&call, &topic, request.allow_auto_topic_creation).await
+                    find(&call, &topic, &mut creations).await
                 } else {
                     Err(ErrorCode::InvalidRequest)
                 };
@@ -84,7 +89,7 @@ fn is_valid(call: &Call, topic: &MetadataRequestTopic) -> bool {
 async fn find(
     call: &Call,
     asked: &MetadataRequestTopic,
-    may_create: bool,
+    creations: &mut usize,
 ) -> Result<Arc<Topic>, ErrorCode> {
     let broker = call.broker();
     let Some(name) = asked.name.as_ref().filter(|_| asked.topic_id == TopicId::NIL) else {
@@ -92,7 +97,8 @@ async fn find(
     };
     match broker.topic(TopicRef::Name(name)) {
         Some(topic) => Ok(topic),
-        None if may_create && broker.config().auto_create_topics => {
+        None if *creations > 0 && broker.config().auto_create_topics => {
+            *creations -= 1;
             broker.auto_create(name).await.map_err(|error| error.code())
         }
         None => match broker.check_topic_name(name) {

@@ -121,6 +121,7 @@ async fn append_partition(
         now: call.broker().env().clock.wall(),
         full_validation: call.broker().config().full_validation,
         buffer_bytes: call.pinned_bytes,
+        heavy: call.writes(records.len()),
         patience,
     };
     match call.broker().append(topic, index, &records, how).await {

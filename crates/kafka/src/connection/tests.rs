@@ -1,5 +1,6 @@
 //! A connection over a duplex stream, with a service whose answers the test gives by hand.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::BufMut as _;
@@ -13,17 +14,33 @@ use super::*;
 type Log = Arc<Mutex<Vec<(Bytes, oneshot::Sender<Answer>)>>>;
 
 /// Frames that begin with `p` may be pipelined.
-struct ByHand(Log);
+struct ByHand {
+    log: Log,
+    /// Whether the memory of answers is short.
+    short: Arc<AtomicBool>,
+}
 
 impl Service for ByHand {
     fn pipelines(&self, frame: &[u8]) -> bool {
         frame.starts_with(b"p")
     }
 
-    fn start(&mut self, frame: Frame) -> Started {
+    fn cost(&self, _head: &[u8], length: usize) -> usize {
+        length
+    }
+
+    fn is_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed)
+    }
+
+    fn start(&mut self, frame: Frame, room: Option<Held>) -> Started {
         let (sender, receiver) = oneshot::channel();
-        self.0.lock().expect("not poisoned").push((frame.bytes, sender));
-        Box::pin(async { receiver.await.unwrap_or(Err(Close::Stopping)) })
+        self.log.lock().expect("not poisoned").push((frame.bytes, sender));
+        Box::pin(async {
+            let answer = receiver.await.unwrap_or(Err(Close::Stopping));
+            drop(room);
+            answer
+        })
     }
 }
 
@@ -32,22 +49,32 @@ struct Bench {
     log: Log,
     clock: Arc<HandClock>,
     closed: oneshot::Receiver<Close>,
+    short: Arc<AtomicBool>,
 }
 
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
 fn connect(buffer: usize) -> Bench {
-    let (ours, peer) = tokio::io::duplex(buffer);
-    let log = Log::default();
     let (env, clock) = Env::seeded(1);
+    connect_in(&env, &clock, &Intake::new(None), buffer)
+}
+
+fn connect_in(env: &Env, clock: &Arc<HandClock>, intake: &Arc<Intake>, buffer: usize) -> Bench {
+    let (ours, peer) = tokio::io::duplex(buffer);
+    let (log, short) = (Log::default(), Arc::default());
     let (sender, closed) = oneshot::channel();
-    let bounds = Bounds { request_bytes_max: 1_000, idle_max: IDLE_MAX };
-    let serving =
-        serve(ours, ByHand(Arc::clone(&log)), env.clone(), bounds, std::future::pending());
+    let bounds = Bounds {
+        request_bytes_max: 1 << 20,
+        in_flight_bytes_max: 1_000,
+        idle_max: IDLE_MAX,
+        intake: Arc::clone(intake),
+    };
+    let service = ByHand { log: Arc::clone(&log), short: Arc::clone(&short) };
+    let serving = serve(ours, service, env.clone(), bounds, std::future::pending());
     env.spawn("connection", async move {
         let _ = sender.send(serving.await);
     });
-    Bench { peer, log, clock, closed }
+    Bench { peer, log, clock: Arc::clone(clock), closed, short }
 }
 
 impl Bench {
@@ -230,4 +257,126 @@ async fn an_answer_that_took_long_has_its_time_to_be_taken() {
     bench.answer("y", text("2")).await;
     assert!(bench.is_open());
     assert_eq!(bench.receive(17).await, "sixteen letters!2");
+}
+
+#[tokio::test]
+async fn a_request_must_be_ended_in_time_however_slowly_it_comes() {
+    let mut bench = connect(64);
+    bench.send(&["x"]).await;
+    bench.answer("x", text("1")).await;
+    // Four bytes announce ten, of which one comes now and then.
+    bench.peer.write_all(&10_i32.to_be_bytes()).await.expect("connected");
+    for _ in 0..3 {
+        settle().await;
+        bench.pass(IDLE_MAX / 4).await;
+        assert!(bench.is_open());
+        bench.peer.write_all(b"d").await.expect("connected");
+    }
+    settle().await;
+    bench.pass(IDLE_MAX / 4).await;
+    assert_eq!(bench.closed.await, Ok(Close::Idle));
+}
+
+#[tokio::test]
+async fn who_never_sends_anything_or_not_even_a_length_is_left() {
+    for begins in [&b""[..], b"\0", b"\0\0\0"] {
+        let mut bench = connect(64);
+        bench.peer.write_all(begins).await.expect("connected");
+        settle().await;
+        bench.pass(IDLE_MAX - Duration::from_secs(1)).await;
+        assert!(bench.is_open());
+        bench.pass(Duration::from_secs(1)).await;
+        assert_eq!(bench.closed.await, Ok(Close::Idle), "{begins:?}");
+    }
+}
+
+/// A request of so many bytes.
+fn large(letter: u8, length: usize) -> String {
+    String::from_utf8(vec![letter; length]).expect("a letter")
+}
+
+const LARGE: usize = 10 * 1024;
+
+#[tokio::test]
+async fn large_requests_wait_unread_until_there_is_room() {
+    let (env, clock) = Env::seeded(1);
+    let intake = Intake::new(Some(40 * 1024));
+    let mut benches: Vec<_> =
+        (0..5).map(|_| connect_in(&env, &clock, &intake, 100 * 1024)).collect();
+    for bench in &mut benches {
+        bench.send(&[&large(b'a', LARGE)]).await;
+    }
+    let started = |benches: &[Bench]| -> Vec<usize> {
+        benches.iter().map(|bench| bench.started().len()).collect()
+    };
+    assert_eq!(started(&benches), [1, 1, 1, 1, 0]);
+    assert_eq!((intake.used(), intake.held_back()), (4 * LARGE, 1));
+    // Small ones are served all the same, on another connection.
+    let mut small = connect_in(&env, &clock, &intake, 64);
+    small.send(&["x"]).await;
+    assert_eq!(small.started(), ["x"]);
+    benches[2].answer(&large(b'a', LARGE), text("1")).await;
+    assert_eq!(started(&benches), [1, 1, 0, 1, 1]);
+    drop(benches);
+    settle().await;
+    assert_eq!(intake.used(), 0);
+}
+
+#[tokio::test]
+async fn who_does_not_go_on_with_a_request_loses_its_room_to_those_who_wait() {
+    let (env, clock) = Env::seeded(1);
+    let intake = Intake::new(Some(LARGE * 2));
+    let mut slow = connect_in(&env, &clock, &intake, 100 * 1024);
+    slow.peer.write_all(&(15 * 1024_i32).to_be_bytes()).await.expect("connected");
+    slow.peer.write_all(&[b's'; 9 * 1024]).await.expect("connected");
+    settle().await;
+    slow.pass(SHORTAGE_PATIENCE * 2).await;
+    assert!(slow.is_open(), "nobody needs its room");
+    let mut other = connect_in(&env, &clock, &intake, 100 * 1024);
+    other.send(&[&large(b'o', 15 * 1024)]).await;
+    assert_eq!(other.started().len(), 0);
+    slow.pass(SHORTAGE_PATIENCE).await;
+    assert_eq!(slow.closed.await, Ok(Close::Slow));
+    settle().await;
+    assert_eq!(other.started().len(), 1);
+    assert!(other.is_open());
+}
+
+#[tokio::test]
+async fn requests_in_flight_are_bounded_by_their_bytes() {
+    let mut bench = connect(64 * 1024);
+    let requests: Vec<_> = (0..4).map(|number| format!("p{number}{}", large(b'x', 598))).collect();
+    let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
+    bench.send(&requests).await;
+    assert_eq!(bench.started(), requests[..2], "one more than fits, so that one always may");
+    bench.answer(requests[0], text("1")).await;
+    assert_eq!(bench.started(), requests[1..3]);
+}
+
+#[tokio::test]
+async fn who_stops_reading_is_left_when_memory_is_short() {
+    let mut bench = connect(16);
+    bench.send(&["x"]).await;
+    bench.answer("x", text("an answer that does not fit into the socket")).await;
+    bench.pass(SHORTAGE_PATIENCE).await;
+    assert!(bench.is_open(), "there is memory");
+    bench.short.store(true, Ordering::Relaxed);
+    bench.pass(SHORTAGE_PATIENCE).await;
+    assert_eq!(bench.closed.await, Ok(Close::Slow));
+}
+
+#[tokio::test]
+async fn a_connection_is_small() {
+    let (env, clock) = Env::seeded(1);
+    let (ours, peer) = tokio::io::duplex(64 * 1024);
+    let bounds = Bounds {
+        request_bytes_max: 1 << 20,
+        in_flight_bytes_max: 1_000,
+        idle_max: IDLE_MAX,
+        intake: Intake::new(None),
+    };
+    let service = ByHand { log: Log::default(), short: Arc::default() };
+    let serving = serve(ours, service, env, bounds, std::future::pending());
+    assert!(size_of_val(&serving) <= 2_048, "{} bytes", size_of_val(&serving));
+    drop((serving, peer, clock));
 }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use millstream_client::Address;
 use millstream_env::Env;
+use millstream_env::open_files::raise_open_files_max;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -84,6 +85,9 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     start_log(args.log_format)?;
     let format = args.log_format;
     let config = args.server_config()?;
+    if let Err(error) = raise_open_files_max() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     // From here on, so that it also ends in order when it is told to while it starts.
     let mut stop = StopSignals::listen()?;
     let server = tokio::select! {

@@ -82,8 +82,9 @@ static REQUESTS: &[Entry] = &[
         .read_only()
         .doc("The most partitions in one answer to DescribeTopicPartitions; the next one goes on."),
     long("connections.max.idle.ms", "600000").read_only().doc(
-        "A connection without a request for so many milliseconds is closed, and one that takes \
-         nothing of its answer for so long; a negative number closes none.",
+        "A connection without a request for so many milliseconds is closed, one that has begun a \
+         request and not ended it by then, and one that takes nothing of its answer for so long; a \
+         negative number closes none.",
     ),
     int("max.connections", INT_MAX).allow(AtLeast(0)).doc(
         "The most connections at a time; others wait until one of them is closed. Those inside \
@@ -97,15 +98,15 @@ static REQUESTS: &[Entry] = &[
         .doc("Other limits for single addresses, as `host:number` with commas between them."),
     int("max.connection.creation.rate", INT_MAX)
         .allow(AtLeast(0))
-        .effect(Later)
-        .doc("The most connections accepted in a second."),
+        .doc("The most connections accepted in a second; others wait."),
     int("queued.max.requests", "500").allow(AtLeast(1)).read_only().effect(AcceptedOnly).doc(
-        "How many requests may wait for a thread. Without effect: there is no queue; each \
-         connection is bounded by itself.",
+        "How many requests may wait for a thread. Without effect: there is no queue; what \
+         bounds requests is their memory, `queued.max.request.bytes`.",
     ),
-    long("queued.max.request.bytes", "-1").read_only().effect(AcceptedOnly).doc(
-        "How many bytes of requests may wait for a thread. Without effect: there is no \
-         queue; each connection is bounded by itself.",
+    long("queued.max.request.bytes", "67108864").read_only().doc(
+        "How much memory requests of more than 8 KiB may take, of all connections together, until \
+         they are answered, in bytes; others are left unread meanwhile. One that needs more than \
+         half counts for half. A negative number sets no limit.",
     ),
     int("socket.send.buffer.bytes", "102400").read_only().effect(AcceptedOnly).doc(
         "The kernel's send buffer of a connection, in bytes. Without effect: the kernel \
@@ -337,9 +338,31 @@ static OWN: &[Entry] = &[
         "How much memory recent batches may take, in bytes, at least 1 MiB. More lets \
          consumers lag further before they cost reads.",
     ),
-    long("millstream.fetch.bytes", "134217728").allow(AtLeast(1_048_576)).read_only().doc(
-        "How much memory answers to Fetch may take while they are read and sent, in bytes, at \
-         least 1 MiB. When slow readers use it up, each answer has one batch.",
+    int("millstream.connection.request.bytes", "1048576").allow(AtLeast(0)).read_only().doc(
+        "With so many bytes of Produce requests begun and not answered, a connection begins no other \
+         one: more lets one client write faster, and others wait longer. One request is always \
+         allowed.",
+    ),
+    long("millstream.response.bytes", "67108864").allow(AtLeast(1_048_576)).read_only().doc(
+        "How much memory answers may take while they are made and sent, in bytes, at least 1 MiB. \
+         When it is used up, each Fetch brings one batch and clients that have stopped reading are \
+         left after 10 s; at half as much again, new answers wait.",
+    ),
+    long("millstream.fetch.session.bytes", "33554432").allow(AtLeast(0)).read_only().doc(
+        "How much memory incremental fetch sessions may take, in bytes; clients without one send \
+         all they ask for each time.",
+    ),
+    int("millstream.group.bytes", "67108864").allow(AtLeast(0)).read_only().doc(
+        "How much memory the members of one group may take by what they say of themselves, and how \
+         much they may be assigned, in bytes; above, newcomers are told that the group is full.",
+    ),
+    int("millstream.groups.max", "100000").allow(AtLeast(0)).read_only().doc(
+        "The most groups, spread evenly over the partitions of `__consumer_offsets`; where there are \
+         as many, new ones are told to try again.",
+    ),
+    int("millstream.partitions.max", "100000").allow(AtLeast(1)).doc(
+        "The most partitions of all topics together, internal ones among them; whoever asks for more is \
+         refused, and topics are not created by asking for their metadata any more.",
     ),
     string("millstream.durability", "flush").allow(OneOf(&["flush", "os"])).read_only().doc(
         "What an acknowledgement waits for: `flush`, stable storage; `os`, the operating \

@@ -45,9 +45,13 @@ fn the_defaults_of_a_broker() {
         fetch_session_slots: 1_000,
         request_bytes_max: 104_857_600,
         described_partitions_max: 2_000,
+        request_memory_bytes: Some(64 << 20),
+        connection_request_bytes: 1 << 20,
+        fetch_session_bytes: 32 << 20,
         connection_idle_max: Duration::from_mins(10),
         connections_max: 2_147_483_647,
         connections_per_address_max: 2_147_483_647,
+        connection_rate_max: 2_147_483_647,
         offsets_topic_partitions: 50,
         offsets_retention: WEEK,
         offsets_expiry_interval: Duration::from_mins(10),
@@ -56,12 +60,15 @@ fn the_defaults_of_a_broker() {
         group_session_timeout_min_ms: 6_000,
         group_session_timeout_max_ms: 1_800_000,
         group_members_max: 2_147_483_647,
+        group_bytes_max: 64 << 20,
+        groups_max: 100_000,
+        partitions_max: 100_000,
         producer_expiry: Duration::from_hours(24),
         retention_check_interval: Duration::from_mins(5),
         journal_bytes: 1 << 30,
         reserve_bytes: 192 << 20,
         tail_bytes: 64 << 20,
-        fetch_memory_bytes: 128 << 20,
+        response_memory_bytes: 64 << 20,
         durability: Durability::Flush,
         full_validation: false,
         data_place: "./millstream-data".to_owned(),
@@ -160,6 +167,11 @@ fn what_a_broker_sets() {
     check("connections.max.idle.ms", "5", |c| c.connection_idle_max = ms(5));
     check("connections.max.idle.ms", "-1", |c| c.connection_idle_max = years);
     check("connections.max.idle.ms", "9223372036854775807", |c| c.connection_idle_max = years);
+    check("queued.max.request.bytes", "5", |c| c.request_memory_bytes = Some(5));
+    check("queued.max.request.bytes", "-1", |c| c.request_memory_bytes = None);
+    check("millstream.connection.request.bytes", "5", |c| c.connection_request_bytes = 5);
+    check("millstream.fetch.session.bytes", "5", |c| c.fetch_session_bytes = 5);
+    check("max.connection.creation.rate", "5", |c| c.connection_rate_max = 5);
     check("max.connections", "5", |c| c.connections_max = 5);
     check("max.connections.per.ip", "5", |c| c.connections_per_address_max = 5);
     check("offsets.topic.num.partitions", "5", |c| c.offsets_topic_partitions = 5);
@@ -170,12 +182,15 @@ fn what_a_broker_sets() {
     check("group.min.session.timeout.ms", "5", |c| c.group_session_timeout_min_ms = 5);
     check("group.max.session.timeout.ms", "7", |c| c.group_session_timeout_max_ms = 7);
     check("group.max.size", "5", |c| c.group_members_max = 5);
+    check("millstream.group.bytes", "5", |c| c.group_bytes_max = 5);
+    check("millstream.groups.max", "5", |c| c.groups_max = 5);
+    check("millstream.partitions.max", "5", |c| c.partitions_max = 5);
     check("producer.id.expiration.ms", "5", |c| c.producer_expiry = ms(5));
     check("log.retention.check.interval.ms", "5", |c| c.retention_check_interval = ms(5));
     check("millstream.journal.bytes", "134217728", |c| c.journal_bytes = 128 << 20);
     check("millstream.reserve.bytes", "0", |c| c.reserve_bytes = 0);
     check("millstream.tail.bytes", "1048576", |c| c.tail_bytes = 1 << 20);
-    check("millstream.fetch.bytes", "1048576", |c| c.fetch_memory_bytes = 1 << 20);
+    check("millstream.response.bytes", "1048576", |c| c.response_memory_bytes = 1 << 20);
     check("millstream.durability", "os", |c| c.durability = Durability::Os);
     check("record.validation", "full", |c| c.full_validation = true);
 }

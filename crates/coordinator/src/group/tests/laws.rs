@@ -19,7 +19,7 @@ const GROUPS: [&str; 2] = ["g", "h"];
 
 /// One thing that happens: who (one of four names, two of them static) does what.
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     Join { group: usize, who: usize, protocols: usize, known: bool, forgets: bool },
     Sync { group: usize, who: usize },
     Beat { group: usize, who: usize },
@@ -59,8 +59,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// Clients that remember what they were answered.
-struct Run {
-    host: Host,
+pub(super) struct Run {
+    pub(super) host: Host,
     told: BTreeMap<(usize, usize), Told>,
     asked: BTreeMap<Ticket, (usize, usize)>,
     ids: u128,
@@ -74,7 +74,7 @@ struct Told {
 }
 
 impl Run {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let settings = GroupSettings {
             initial_rebalance_delay: Duration::from_millis(500),
             offsets_retention: Duration::from_secs(1_000),
@@ -107,7 +107,7 @@ impl Run {
         self.asked.insert(ticket, (group, who));
     }
 
-    fn happen(&mut self, event: Event) {
+    pub(super) fn happen(&mut self, event: Event) {
         match event {
             Event::Join { group, who, protocols, known, forgets } => {
                 if forgets {
@@ -250,7 +250,7 @@ fn loaded(records: &[StoredRecord], host: &Host) -> Groups {
 }
 
 /// Running and restarted coordinators know the same, from the log as from a snapshot.
-fn check_restart(host: &Host) {
+pub(super) fn check_restart(host: &Host) {
     let running = &host.groups;
     for restarted in [loaded(&host.log, host), loaded(&running.snapshot(), host)] {
         assert_eq!(hard(running), hard(&restarted));

@@ -1,7 +1,9 @@
 //! Scenarios as scripts, small cases exhaustively, laws on random histories.
 
 mod exhaustive;
+mod fuzz;
 mod host;
 mod laws;
+mod limits;
 mod scenarios;
 mod script;

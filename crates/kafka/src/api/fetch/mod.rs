@@ -93,7 +93,7 @@ async fn read(call: &Call, plan: Plan, bounds: Bounds) -> Outcome<FetchResponse>
     }
     // Topics that are not there don't end the wait for the others: a client that has not heard of a
     // deletion yet would ask again and again at once.
-    let Answer { results, share } = call.broker().fetch(&wants, bounds).await;
+    let Answer { results, share } = fetch(call, &wants, bounds).await;
     let mut results: Vec<_> = results.into_iter().map(Some).collect();
     let mut answers = Vec::with_capacity(plan.asks.len());
     for ((key, _), found) in plan.asks.iter().zip(found) {
@@ -107,6 +107,21 @@ async fn read(call: &Call, plan: Plan, bounds: Bounds) -> Outcome<FetchResponse>
         answers.push((key, answer));
     }
     Outcome::Holding(respond(plan.session.as_ref(), answers), share)
+}
+
+/// Reads, and waits for more; but a request of many partitions waits no longer than nobody else waits for
+/// the memory that it takes.
+async fn fetch(call: &Call, wants: &[Want], bounds: Bounds) -> Answer {
+    let fetched = call.broker().fetch(wants, bounds);
+    if call.room.is_none() {
+        return fetched.await;
+    }
+    let at_once = Bounds { wait_max: Duration::ZERO, ..bounds };
+    tokio::select! {
+        biased;
+        answer = fetched => answer,
+        () = call.dispatch.intake.shortage() => call.broker().fetch(wants, at_once).await,
+    }
 }
 
 fn look_up(call: &Call, key: &Key) -> Result<Arc<Topic>, ErrorCode> {

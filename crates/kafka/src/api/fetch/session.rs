@@ -1,10 +1,12 @@
 //! Incremental fetch sessions (KIP-227), as state without IO.
 //!
 //! A session remembers what a consumer asks for and what it was last told, so that a request names
-//! only what changes and an answer only what is new. The cache has a bounded number of slots; when
-//! none is free the consumer is served without a session, which is always legal.
+//! only what changes and an answer only what is new. The cache has a bounded number of slots and
+//! bounded memory; when there is no more the consumer is served without a session, which is always
+//! legal.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +15,10 @@ use millstream_types::{Monotonic, Offset, TopicId};
 /// A session that was used within this time keeps its slot (Kafka's
 /// `min.incremental.fetch.session.eviction.ms`).
 const EVICTION_AGE_MIN: Duration = Duration::from_secs(120);
+
+/// What a partition of a session takes beside the name of its topic, in bytes: its places in a table and
+/// a tree.
+const PARTITION_BYTES: usize = 240;
 
 /// The epoch of a request that wants no session, or ends the one it names.
 const EPOCH_FINAL: i32 = -1;
@@ -82,11 +88,22 @@ pub(crate) struct Handle {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     slots_max: usize,
+    memory: Arc<Memory>,
     slots: Mutex<HashMap<i32, Arc<Mutex<Session>>>>,
+}
+
+/// What all sessions take together.
+#[derive(Debug)]
+struct Memory {
+    bytes_max: usize,
+    used: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct Session {
+    memory: Arc<Memory>,
+    /// What it takes of the memory.
+    bytes: usize,
     by_id: bool,
     /// What the next incremental request must carry.
     epoch: i32,
@@ -115,8 +132,10 @@ pub(crate) struct Request {
 }
 
 impl Sessions {
-    pub(crate) fn new(slots_max: usize) -> Self {
-        Self { slots_max, slots: Mutex::default() }
+    /// At most `slots_max` sessions, which take at most `bytes_max` bytes together.
+    pub(crate) fn new(slots_max: usize, bytes_max: usize) -> Self {
+        let memory = Arc::new(Memory { bytes_max, used: AtomicUsize::new(0) });
+        Self { slots_max, memory, slots: Mutex::default() }
     }
 
     /// Plans the answer to `request`. `fresh` yields random ids for a new session.
@@ -154,9 +173,9 @@ impl Sessions {
         while id == NO_SESSION || slots.contains_key(&id) {
             id = fresh() & i32::MAX;
         }
-        let mut session = Session::new(request.by_id, now);
-        for (key, ask) in &request.asks {
-            session.put(key, *ask);
+        let mut session = Session::new(Arc::clone(&self.memory), request.by_id, now);
+        if !session.put_all(&request.asks) {
+            return None;
         }
         let session = Arc::new(Mutex::new(session));
         slots.insert(id, Arc::clone(&session));
@@ -179,8 +198,11 @@ impl Sessions {
         for key in &request.forgotten {
             state.forget(key);
         }
-        for (key, ask) in &request.asks {
-            state.put(key, *ask);
+        if !state.put_all(&request.asks) {
+            // It opens another one, which it gets when there is memory for it.
+            drop(state);
+            lock(&self.slots).remove(&request.session_id);
+            return Err(SessionError::NotFound);
         }
         let asks = state
             .order
@@ -217,8 +239,10 @@ impl Handle {
 }
 
 impl Session {
-    fn new(by_id: bool, now: Monotonic) -> Self {
+    fn new(memory: Arc<Memory>, by_id: bool, now: Monotonic) -> Self {
         Self {
+            memory,
+            bytes: 0,
             by_id,
             epoch: 1,
             used: now,
@@ -228,19 +252,31 @@ impl Session {
         }
     }
 
-    fn put(&mut self, key: &Key, ask: Ask) {
+    /// Adds partitions, or changes what is asked of them. Whether there is memory for all of them.
+    fn put_all(&mut self, asks: &[(Key, Ask)]) -> bool {
+        asks.iter().all(|(key, ask)| self.put(key, *ask))
+    }
+
+    fn put(&mut self, key: &Key, ask: Ask) -> bool {
         if let Some(entry) = self.partitions.get_mut(key) {
             entry.ask = ask;
-            return;
+            return true;
         }
+        if !self.memory.take(key.bytes()) {
+            return false;
+        }
+        self.bytes += key.bytes();
         self.turn += 1;
         self.order.insert(self.turn, key.clone());
         self.partitions.insert(key.clone(), Entry { ask, told: None, turn: self.turn });
+        true
     }
 
     fn forget(&mut self, key: &Key) {
         if let Some(entry) = self.partitions.remove(key) {
             self.order.remove(&entry.turn);
+            self.bytes -= key.bytes();
+            self.memory.give_back(key.bytes());
         }
     }
 
@@ -250,6 +286,36 @@ impl Session {
         self.turn += 1;
         entry.turn = self.turn;
         self.order.insert(self.turn, key.clone());
+    }
+}
+
+impl Key {
+    /// What a session takes for it, in bytes; names may be shared, but need not be.
+    fn bytes(&self) -> usize {
+        let name = match &self.topic {
+            TopicKey::Name(name) => name.len(),
+            TopicKey::Id(_) => 0,
+        };
+        PARTITION_BYTES + name
+    }
+}
+
+impl Memory {
+    fn take(&self, bytes: usize) -> bool {
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(bytes).filter(|used| *used <= self.bytes_max)
+        });
+        taken.is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.memory.give_back(self.bytes);
     }
 }
 
@@ -302,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_request_without_session_gets_none() {
-        let sessions = Sessions::new(10);
+        let sessions = Sessions::new(10, 1 << 20);
         let plan = sessions.plan(request(0, -1, &[(0, 5)]), NOW, || 42).expect("is legal");
         assert!(plan.session.is_none());
         assert_eq!(order(&plan), [(0, 5)]);
@@ -311,7 +377,7 @@ mod tests {
 
     #[test]
     fn an_incremental_request_names_only_what_changes() {
-        let sessions = Sessions::new(10);
+        let sessions = Sessions::new(10, 1 << 20);
         let handle = opened(&sessions);
         assert_eq!(handle.id, 42);
         let mut next = request(42, 1, &[(1, 60), (3, 8)]);
@@ -322,7 +388,7 @@ mod tests {
 
     #[test]
     fn an_incremental_answer_names_only_what_is_new() {
-        let sessions = Sessions::new(10);
+        let sessions = Sessions::new(10, 1 << 20);
         let first = opened(&sessions);
         assert!(first.tell(&key(0), told(5), false), "a full answer names everything");
         let plan = sessions.plan(request(42, 1, &[]), NOW, || 0).expect("goes on");
@@ -344,7 +410,7 @@ mod tests {
 
     #[test]
     fn what_was_served_goes_move_to_end() {
-        let sessions = Sessions::new(10);
+        let sessions = Sessions::new(10, 1 << 20);
         opened(&sessions).tell(&key(0), told(9), true);
         let plan = sessions.plan(request(42, 1, &[]), NOW, || 0).expect("goes on");
         assert_eq!(order(&plan), [(1, 6), (2, 7), (0, 5)]);
@@ -352,7 +418,7 @@ mod tests {
 
     #[test]
     fn wrong_sessions_are_refused() {
-        let sessions = Sessions::new(10);
+        let sessions = Sessions::new(10, 1 << 20);
         opened(&sessions);
         let mut by_id = request(42, 1, &[(0, 1)]);
         by_id.by_id = true;
@@ -369,7 +435,7 @@ mod tests {
     #[test]
     fn closing_or_reopening_frees_the_old_slot() {
         for epoch in [-1, 0] {
-            let sessions = Sessions::new(10);
+            let sessions = Sessions::new(10, 1 << 20);
             opened(&sessions);
             let plan = sessions.plan(request(42, epoch, &[(0, 1)]), NOW, || 43).expect("legal");
             assert_eq!(plan.session.map(|handle| handle.id), (epoch == 0).then_some(43));
@@ -382,7 +448,7 @@ mod tests {
 
     #[test]
     fn a_full_cache_keeps_what_is_in_use() {
-        let sessions = Sessions::new(1);
+        let sessions = Sessions::new(1, 1 << 20);
         opened(&sessions);
         let soon = NOW.plus(EVICTION_AGE_MIN - Duration::from_millis(1));
         let refused = sessions.plan(request(0, 0, &[(0, 1)]), soon, || 43).expect("legal");
@@ -391,5 +457,26 @@ mod tests {
         let plan = sessions.plan(request(0, 0, &[(0, 1)]), later, || 43).expect("legal");
         assert_eq!(plan.session.map(|handle| handle.id), Some(43));
         assert_eq!(sessions.len(), 1);
+    }
+
+    #[test]
+    fn sessions_take_bounded_memory_and_give_it_back() {
+        let sessions = Sessions::new(10, 4 * key(0).bytes());
+        let used = || sessions.memory.used.load(Ordering::Relaxed) / key(0).bytes();
+        let first = opened(&sessions);
+        assert_eq!(used(), 3);
+        let plan = sessions.plan(request(0, 0, &[(0, 5), (1, 6)]), NOW, || 43).expect("legal");
+        assert!(plan.session.is_none(), "there is memory for one more partition");
+        assert_eq!(order(&plan), [(0, 5), (1, 6)], "it is served all the same");
+        assert_eq!(used(), 3);
+        let mut next = request(42, 1, &[(3, 8), (4, 9)]);
+        next.forgotten = vec![key(0)];
+        sessions.plan(next, NOW, || 0).expect("two for one");
+        assert_eq!(used(), 4);
+        let refused = sessions.plan(request(42, 2, &[(5, 1)]), NOW, || 0);
+        assert_eq!(refused.err(), Some(SessionError::NotFound));
+        assert_eq!(sessions.len(), 0);
+        drop(first);
+        assert_eq!(used(), 0);
     }
 }

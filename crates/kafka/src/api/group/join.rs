@@ -16,10 +16,12 @@ const KNOWN_MEMBER_ID_SINCE: i16 = 4;
 const PROTOCOL_TYPE_SINCE: i16 = 7;
 const SKIP_ASSIGNMENT_SINCE: i16 = 9;
 
-pub(crate) async fn handle(call: Call, request: JoinGroupRequest) -> JoinGroupResponse {
+pub(crate) async fn handle(mut call: Call, request: JoinGroupRequest) -> JoinGroupResponse {
     let group = owned(&request.group_id);
-    let member = request.member_id.clone();
+    let member = wire(&owned(&request.member_id));
     let command = Command::Join(join(&call, request));
+    // It may wait for long, but not with the request.
+    call.room = None;
     match call.broker().group(&group, command).await {
         Ok(Reply::Join(Ok(joined))) => accepted(call.version, joined),
         Ok(Reply::Join(Err(refused))) => {
