@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 mod admin;
+mod backup;
 mod budget;
 mod configs;
 mod epoch;
@@ -38,6 +39,7 @@ mod producers;
 mod topics;
 
 pub use admin::{DeleteError, DescribedTopic, TopicError, TopicRequest};
+pub use backup::{BackupError, BackupStep, Checked, backup, verify};
 pub use budget::Share;
 pub use configs::{ConfigTarget, ConfigsError};
 pub use epoch::EpochError;

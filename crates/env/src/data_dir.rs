@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! reserve   space that is set aside
+//! backup    in a copy that `backup` made: what belongs to it, with checksums
 //! lock      held by the one process that uses the directory; says which
 //! cluster   whose directory it is, and in which format
 //! journal/  the journals of all sessions
@@ -9,7 +10,13 @@
 //! blobs/    segments and checkpoints
 //! ```
 
+mod backup;
+mod manifest;
 mod read_only;
+mod restore;
+
+pub use manifest::{Manifest, ManifestError, Part};
+pub use restore::RestoreError;
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -70,6 +77,15 @@ pub enum DataDirError {
         /// Which directory.
         place: String,
     },
+    /// It was to be filled, and there is something in it.
+    #[error(
+        "{place} is not empty: name a directory that is empty or not there yet (what is in this one \
+         is never overwritten)"
+    )]
+    NotEmpty {
+        /// Which directory.
+        place: String,
+    },
     /// The disk failed.
     #[error("the data directory {place} can't be used: {error}")]
     Storage {
@@ -109,20 +125,13 @@ impl DataDir {
     ///
     /// As [`DataDir::open`].
     pub fn open_on(disk: Arc<dyn Disk>, env: Env, place: &str) -> Result<Self, DataDirError> {
-        let place = place.to_owned();
-        let owner = format!("process {}", std::process::id());
-        match disk.lock(LOCK, &owner) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let holder = match error.to_string() {
-                    holder if holder.is_empty() => "another process".to_owned(),
-                    holder => holder,
-                };
-                return Err(DataDirError::InUse { place, holder });
-            }
-            Err(error) => return Err(DataDirError::Storage { place, error }),
-        }
-        let (cluster, is_new) = cluster(&*disk, &env, &place)?;
+        lock(&*disk, place)?;
+        Self::of(disk, env, place)
+    }
+
+    /// The directory that is the root of `disk`, locked or not.
+    fn of(disk: Arc<dyn Disk>, env: Env, place: &str) -> Result<Self, DataDirError> {
+        let (cluster, is_new) = cluster(&*disk, &env, place)?;
         let reserve = Reserve::without_reserve(Arc::clone(&disk));
         Ok(Self { disk, reserve, env, cluster, is_new })
     }
@@ -142,6 +151,10 @@ impl DataDir {
     #[must_use]
     pub fn reserve(&self) -> Arc<Reserve> {
         Arc::clone(&self.reserve)
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
     }
 
     /// The cluster that the directory belongs to.
@@ -185,6 +198,23 @@ impl DataDir {
     }
 }
 
+/// Takes the directory's lock.
+fn lock(disk: &dyn Disk, place: &str) -> Result<(), DataDirError> {
+    let place = place.to_owned();
+    let owner = format!("process {}", std::process::id());
+    match disk.lock(LOCK, &owner) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            let holder = match error.to_string() {
+                holder if holder.is_empty() => "another process".to_owned(),
+                holder => holder,
+            };
+            Err(DataDirError::InUse { place, holder })
+        }
+        Err(error) => Err(DataDirError::Storage { place, error }),
+    }
+}
+
 /// Reads the cluster file, or makes it in an empty directory. Whether it was made.
 fn cluster(disk: &dyn Disk, env: &Env, place: &str) -> Result<(ClusterId, bool), DataDirError> {
     let place = place.to_owned();
@@ -205,13 +235,18 @@ fn cluster(disk: &dyn Disk, env: &Env, place: &str) -> Result<(ClusterId, bool),
                 }
             }
             let cluster = env.uuid();
-            let header = FileHeader { kind: FileKind::Cluster, cluster, numbers: [0; 4] };
-            let bytes: [u8; FILE_HEADER_SIZE] = header.encode();
-            match write_whole(disk, CLUSTER, &[&bytes]) {
+            match write_cluster(disk, cluster) {
                 Ok(()) => Ok((cluster, true)),
                 Err(error) => Err(DataDirError::Storage { place, error }),
             }
         }
         Err(error) => Err(DataDirError::Storage { place, error }),
     }
+}
+
+/// Says whose directory it is.
+fn write_cluster(disk: &dyn Disk, cluster: ClusterId) -> io::Result<()> {
+    let header = FileHeader { kind: FileKind::Cluster, cluster, numbers: [0; 4] };
+    let bytes: [u8; FILE_HEADER_SIZE] = header.encode();
+    write_whole(disk, CLUSTER, &[&bytes])
 }

@@ -6,10 +6,12 @@
 //! * `appender`: gives positions, keeps the groups that wait, and says when there is no room;
 //! * `writer`: takes all that waits, writes it, flushes once, publishes; a loop around one `step`;
 //! * `files`: names, headers, preparing files ahead and recycling them;
+//! * `copy`: copies them while somebody writes;
 //! * `walk`: reads groups and frames back, finds the end; its `survey` goes on behind damage;
 //! * this file: the store.
 
 mod appender;
+mod copy;
 mod files;
 mod group;
 mod stats;
@@ -31,6 +33,7 @@ use crate::reserve::{Reserve, Use};
 use crate::util::{blocking, lock};
 use crate::world::Env;
 use appender::{FileJournal, Shared};
+pub use copy::JournalCopy;
 use files::{Files, View};
 pub use stats::JournalStats;
 pub use walk::survey::{Damage, Surveyed};

@@ -31,9 +31,9 @@ pub mod world;
 mod util;
 
 pub use blob::{BlobError, BlobName, BlobStore, Created, LocalBlobStore, ObjectBlobStore, Space};
-pub use data_dir::{DataDir, DataDirError};
+pub use data_dir::{DataDir, DataDirError, Manifest, RestoreError};
 pub use file_journal::{
-    Damage, Durability, FileJournalStore, JournalSettings, JournalStats, Surveyed,
+    Damage, Durability, FileJournalStore, JournalCopy, JournalSettings, JournalStats, Surveyed,
 };
 pub use journal::{FrameAt, Journal, JournalError, JournalState, JournalStatus, JournalStore};
 pub use meta::{LocalMetaLog, MetaContents, MetaError, MetaLog, MetaSnapshot};

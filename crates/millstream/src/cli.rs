@@ -3,11 +3,13 @@
 use clap::{Args, Parser, Subcommand};
 use millstream_client::Address;
 
+use crate::commands::backup::BackupArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::consume::ConsumeArgs;
 use crate::commands::group::GroupCommand;
 use crate::commands::log::LogCommand;
 use crate::commands::produce::ProduceArgs;
+use crate::commands::restore::RestoreArgs;
 use crate::commands::serve::ServeArgs;
 use crate::commands::topic::TopicCommand;
 
@@ -25,8 +27,8 @@ Start here:
   millstream consume news                read it
   millstream COMMAND --help              options and examples of a command
 
-All commands but `serve` work with any Kafka-compatible cluster: name it with --bootstrap HOST:PORT
-or the environment variable MILLSTREAM_BOOTSTRAP."
+`topic`, `produce`, `consume` and `group` work with any Kafka-compatible cluster: name it with
+--bootstrap HOST:PORT or the environment variable MILLSTREAM_BOOTSTRAP."
 )]
 pub struct Cli {
     /// What to do.
@@ -52,6 +54,10 @@ pub enum Command {
     /// Look into a data directory that no server uses
     #[command(subcommand)]
     Log(LogCommand),
+    /// Copy a data directory, also while a server uses it
+    Backup(BackupArgs),
+    /// Make a data directory of a backup
+    Restore(RestoreArgs),
     /// Write a shell's completions to standard output
     Completions(CompletionsArgs),
 }
@@ -137,6 +143,8 @@ mod tests {
             ("serve --kafka-listen here", "error: invalid value 'here' for '--kafka-listen "),
             ("serve --set x", "error: invalid value 'x' for '--set <NAME=VALUE>': `x` is not NAME"),
             ("serve --log-format xml", "error: invalid value 'xml' for '--log-format <FORMAT>'"),
+            ("backup", "error: the following required arguments were not provided:"),
+            ("restore", "error: the following required arguments were not provided:"),
             ("completions tcsh", "error: invalid value 'tcsh' for '<SHELL>'"),
             ("frobnicate", "error: unrecognized subcommand 'frobnicate'"),
         ] {
@@ -163,6 +171,8 @@ mod tests {
             "group reset g --topic t --to +10",
             "group reset g --topic t --to -1h",
             "group describe g --json",
+            "backup /backup/one --data-dir data --json",
+            "restore /backup/one --data-dir data --json",
             "completions zsh",
         ] {
             assert_eq!(complaint(line), "", "{line}");

@@ -3,21 +3,34 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 /// A CRC32C in the making.
-pub(crate) struct Crc(Digest);
+#[derive(Debug)]
+pub struct Crc(Digest);
 
 impl Crc {
-    pub(crate) fn new() -> Self {
+    /// That of nothing.
+    #[must_use]
+    pub fn new() -> Self {
         Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
     }
 
-    pub(crate) fn and(mut self, bytes: &[u8]) -> Self {
+    /// That of what there was, and then `bytes`.
+    #[must_use]
+    pub fn and(mut self, bytes: &[u8]) -> Self {
         self.0.update(bytes);
         self
     }
 
-    pub(crate) fn value(self) -> u32 {
+    /// The checksum.
+    #[must_use]
+    pub fn value(self) -> u32 {
         // The algorithm is 32 bits wide, in the low half.
         (self.0.finalize() & u64::from(u32::MAX)) as u32
+    }
+}
+
+impl Default for Crc {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

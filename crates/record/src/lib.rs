@@ -26,6 +26,6 @@ pub use batch::{
     Attributes, BatchError, BatchHeader, Check, StoredBatch, TimestampType, ValidBatch,
 };
 pub use builder::BatchBuilder;
-pub use checksum::crc32c;
+pub use checksum::{Crc, crc32c};
 pub use compression::Compression;
 pub use record::{Header, Record, Records};

@@ -18,14 +18,11 @@ impl DataDir {
     /// As [`DataDir::open`], and [`DataDirError::Storage`] when there is no such directory.
     pub fn open_read_only(path: &Path, env: Env) -> Result<Self, DataDirError> {
         let place = path.display().to_string();
-        let failed = |error| DataDirError::Storage { place: place.clone(), error };
-        if !path.join(CLUSTER).try_exists().map_err(failed)? {
-            let why = "it is no data directory of Millstream (there is no file `cluster` in it); \
-                       say which one with --data-dir";
-            return Err(failed(Error::new(ErrorKind::NotFound, why)));
+        check(path)?;
+        match RealDisk::open_cached(path) {
+            Ok(disk) => Self::open_read_only_on(Arc::new(disk), env, &place),
+            Err(error) => Err(DataDirError::Storage { place, error }),
         }
-        let disk = RealDisk::open_cached(path).map_err(failed)?;
-        Self::open_read_only_on(Arc::new(disk), env, &place)
     }
 
     /// Opens the directory that is the root of `disk` to read what it holds. `place` is for people.
@@ -40,4 +37,43 @@ impl DataDir {
     ) -> Result<Self, DataDirError> {
         Self::open_on(Arc::new(ReadOnlyDisk::new(disk)), env, place)
     }
+
+    /// Opens the directory `path` beside whoever may be using it, to copy what it holds. It is not
+    /// locked, and nothing is written. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`DataDir::open_read_only`], but for the lock.
+    pub fn open_beside(path: &Path, env: Env) -> Result<Self, DataDirError> {
+        let place = path.display().to_string();
+        check(path)?;
+        match RealDisk::open_beside(path, CLUSTER) {
+            Ok(disk) => Self::open_beside_on(Arc::new(disk), env, &place),
+            Err(error) => Err(DataDirError::Storage { place, error }),
+        }
+    }
+
+    /// The same with the directory that is the root of `disk`. `place` is for people.
+    ///
+    /// # Errors
+    ///
+    /// As [`DataDir::open_beside`].
+    pub fn open_beside_on(
+        disk: Arc<dyn Disk>,
+        env: Env,
+        place: &str,
+    ) -> Result<Self, DataDirError> {
+        Self::of(Arc::new(ReadOnlyDisk::new(disk)), env, place)
+    }
+}
+
+/// Refuses what is no data directory.
+fn check(path: &Path) -> Result<(), DataDirError> {
+    let failed = |error| DataDirError::Storage { place: path.display().to_string(), error };
+    if path.join(CLUSTER).try_exists().map_err(failed)? {
+        return Ok(());
+    }
+    let why = "it is no data directory of Millstream (there is no file `cluster` in it); \
+               say which one with --data-dir";
+    Err(failed(Error::new(ErrorKind::NotFound, why)))
 }

@@ -63,6 +63,18 @@ impl RealDisk {
         Ok(Self { root, direct: false, lock: Mutex::new(None) })
     }
 
+    /// Opens the directory `root`, which must be there, to read what somebody else may be writing:
+    /// nothing is tried out in it but whether `probe`, a file in it, can be opened for direct IO.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn open_beside(root: &Path, probe: &str) -> io::Result<Self> {
+        let root = std::path::absolute(root)?;
+        let direct = open_file(&root.join(probe), Access::Read, true).is_ok();
+        Ok(Self { root, direct, lock: Mutex::new(None) })
+    }
+
     /// Whether files opened as [`Caching::Direct`] go around the page cache.
     #[must_use]
     pub const fn is_direct(&self) -> bool {

@@ -27,7 +27,7 @@ use crate::journal::{JournalError, JournalState};
 use crate::reserve::{Hoarder, Reserve};
 use crate::util::lock;
 
-const DIR: &str = "journal";
+pub(super) const DIR: &str = "journal";
 
 /// How much is zeroed at a time, in bytes.
 pub(super) const ZERO_BYTES: usize = 256 * 1024;
@@ -156,6 +156,16 @@ impl Files {
 
     pub(super) fn sealed(&self, session: SessionId) -> Option<Lsn> {
         lock(&self.state).seals.get(&session).copied()
+    }
+
+    /// Where sessions that are over ended, oldest first.
+    pub(super) fn seals(&self) -> Vec<(SessionId, Lsn)> {
+        lock(&self.state).seals.iter().map(|(session, end)| (*session, *end)).collect()
+    }
+
+    /// The cluster that the files belong to.
+    pub(super) const fn cluster(&self) -> ClusterId {
+        self.cluster
     }
 
     pub(super) fn view(&self, session: SessionId) -> Result<View, JournalError> {
@@ -571,8 +581,16 @@ pub(super) fn piece_path(session: SessionId, sequence: u64) -> String {
     format!("{DIR}/{:020}-{sequence:020}.log", session.0)
 }
 
-fn seal_path(session: SessionId) -> String {
+pub(super) fn seal_path(session: SessionId) -> String {
     format!("{DIR}/{:020}.seal", session.0)
+}
+
+/// The session and sequence that a piece's name says; `None` when it is the name of something else.
+pub(super) fn piece_of(name: &str) -> Option<(SessionId, u64)> {
+    match parse(name) {
+        Name::Piece(session, sequence) => Some((session, sequence)),
+        Name::Seal(_) | Name::Free(_) | Name::Rubbish | Name::Foreign => None,
+    }
 }
 
 fn parse(name: &str) -> Name {

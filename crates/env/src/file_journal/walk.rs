@@ -18,6 +18,12 @@ use crate::journal::{FrameAt, JournalError};
 /// How much is read at a time, in bytes. What is cut at its end is read again.
 const WINDOW: usize = 4 * 1024 * 1024;
 
+/// So often the end of a journal that is being written is read before it is believed, where it is
+/// found farther on each time.
+const LIVE_READS: usize = 3;
+/// After so many reads it can't be found.
+const LIVE_READS_MAX: usize = 100;
+
 /// Goes through a session's groups and frames.
 pub(super) struct Walk {
     window: Window,
@@ -150,19 +156,75 @@ pub(super) fn find_end(view: &View) -> Result<Lsn, JournalError> {
     for file in view.files.values() {
         file.drop_cache();
     }
-    let (mut walk, mut stop) = start_walk(view)?;
-    while stop.is_none() {
-        if let Step::Stop(found) = walk.step()? {
-            stop = Some(found);
-        }
-    }
-    let Some(stop) = stop else { return Ok(walk.at) };
+    let (mut walk, stop) = start_walk(view)?;
+    let stop = match stop {
+        Some(stop) => stop,
+        None => stop_of(&mut walk)?,
+    };
     if stop.is_newer {
         return Err(stop.corrupt(session, stop.at));
     }
     match walk.window.durable_above(stop.later, stop.at)? {
         Some(durable) => Err(stop.corrupt(session, durable)),
         None => Ok(stop.at),
+    }
+}
+
+/// Up to where a session that somebody else may be writing is intact: at least to what was durable
+/// before the call. Everything below `known` is known to be.
+///
+/// What can't be read is read again: it may have been written meanwhile, or have gone wrong on the way
+/// from the disk. What can't be read then is the end, or damaged when a group behind it says that it
+/// was durable there.
+pub(super) fn live_end(view: &View, known: Lsn) -> Result<Lsn, JournalError> {
+    let session = view.stream.session;
+    let from = |position: Lsn| Walk::containing(view.clone(), position).ok();
+    let (mut walk, mut stop) = match known.0.checked_sub(1).and_then(|before| from(Lsn(before))) {
+        Some(walk) => (walk, None),
+        None => start_walk(view)?,
+    };
+    for reads in 1..=LIVE_READS_MAX {
+        let here = match stop.take() {
+            Some(stop) => stop,
+            None => stop_of(&mut walk)?,
+        };
+        if here.is_newer {
+            return Err(here.corrupt(session, here.at));
+        }
+        let before = here.at.0.checked_sub(1).and_then(|before| from(Lsn(before)));
+        let again = match before {
+            Some(again) => {
+                walk = again;
+                stop_of(&mut walk)?
+            }
+            // It is the first thing that there is.
+            None => {
+                let (again, stop) = start_walk(view)?;
+                walk = again;
+                match stop {
+                    Some(stop) => stop,
+                    None => stop_of(&mut walk)?,
+                }
+            }
+        };
+        let durable = walk.window.durable_above(again.later, again.at)?;
+        match durable {
+            // Who writes all the time is ahead of every reader. What was there at first has been read
+            // more than once.
+            None if again.at <= here.at || reads >= LIVE_READS => return Ok(again.at),
+            Some(durable) if again.at <= here.at => return Err(again.corrupt(session, durable)),
+            _ => stop = Some(again),
+        }
+    }
+    Err(JournalError::Storage(format!("session {session} is written faster than it can be read")))
+}
+
+/// Goes on to the first thing that can't be read.
+fn stop_of(walk: &mut Walk) -> Result<Stop, JournalError> {
+    loop {
+        if let Step::Stop(stop) = walk.step()? {
+            return Ok(stop);
+        }
     }
 }
 

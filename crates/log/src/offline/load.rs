@@ -29,6 +29,7 @@ struct Load {
     findings: Vec<Finding>,
     /// Whether there should be a checkpoint and it can't be read: then partitions begin anywhere.
     is_blind: bool,
+    reach: BTreeMap<SessionId, Lsn>,
 }
 
 impl Offline {
@@ -52,6 +53,7 @@ impl Offline {
             sessions: Vec::new(),
             findings: Vec::new(),
             is_blind: false,
+            reach: BTreeMap::new(),
         };
         if let Some(trim) = load.trim.clone()
             && let Err(error) = load.checkpoint(&trim).await
@@ -75,6 +77,7 @@ impl Offline {
             partitions: load.partitions,
             sessions: load.sessions,
             findings: load.findings,
+            reach: load.reach,
         }
     }
 }
@@ -93,12 +96,20 @@ impl Load {
         if (header.session, header.lsn) != (trim.session, trim.lsn) {
             return Err(wrong("it is not what the metadata log says"));
         }
+        if trim.lsn > Lsn(0) {
+            self.reaches(trim.session, Lsn(trim.lsn.0 + 1));
+        }
         let mut count: u64 = 0;
         loop {
             let head = ChunkHead::decode(&reader.take(CHUNK_HEAD_SIZE).await?).map_err(invalid)?;
             let body = reader.take(head.len as usize).await?;
             for image in head.images(&header, &body).map_err(invalid)? {
                 count += 1;
+                self.reaches(trim.session, image.applied);
+                for batch in &image.backlog {
+                    let end = batch.lsn.0.saturating_add(u64::from(batch.len));
+                    self.reaches(batch.session, Lsn(end));
+                }
                 if let Some(stored) = self.partitions.get_mut(&image.id) {
                     *stored = Stored::from(image);
                 }
@@ -108,6 +119,11 @@ impl Load {
                 return if whole { Ok(()) } else { Err(wrong("states are missing")) };
             }
         }
+    }
+
+    fn reaches(&mut self, session: SessionId, lsn: Lsn) {
+        let reach = self.reach.entry(session).or_default();
+        *reach = lsn.max(*reach);
     }
 
     fn survey(&mut self, next: Result<Surveyed, JournalError>) {

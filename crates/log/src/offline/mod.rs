@@ -15,7 +15,7 @@ mod load;
 mod read;
 mod run;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use millstream_env::{BlobName, BlobStore, FrameAt, JournalStore};
@@ -46,6 +46,7 @@ pub struct Offline {
     partitions: BTreeMap<PartitionId, Stored>,
     sessions: Vec<SessionPart>,
     findings: Vec<Finding>,
+    reach: BTreeMap<SessionId, Lsn>,
 }
 
 /// What is there of one session's journal.
@@ -110,6 +111,21 @@ impl Offline {
     #[must_use]
     pub fn sessions(&self) -> &[SessionPart] {
         &self.sessions
+    }
+
+    /// Every blob that is needed: the checkpoint, segments and packs. Names that no store can hold
+    /// are left out.
+    #[must_use]
+    pub fn blobs(&self) -> BTreeSet<BlobName> {
+        let segments = self.partitions.values().flat_map(|stored| &stored.segments);
+        let named = segments.filter_map(|segment| BlobName::new(&segment.blob));
+        named.chain(self.checkpoint.clone()).collect()
+    }
+
+    /// How far the journal of each session must reach for the checkpoint to hold.
+    #[must_use]
+    pub const fn reach(&self) -> &BTreeMap<SessionId, Lsn> {
+        &self.reach
     }
 
     /// What is stored of a partition.

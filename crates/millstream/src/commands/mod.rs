@@ -1,11 +1,13 @@
 //! What the program does, one file for each command.
 
+pub mod backup;
 pub mod completions;
 pub mod consume;
 pub mod group;
 pub mod log;
 pub mod position;
 pub mod produce;
+pub mod restore;
 pub mod serve;
 pub mod topic;
 
@@ -35,6 +37,8 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Consume(args) => Box::pin(consume::run(args)).await,
         Command::Group(command) => Box::pin(group::run(command)).await,
         Command::Log(command) => Box::pin(log::run(command)).await,
+        Command::Backup(args) => Box::pin(backup::run(args)).await,
+        Command::Restore(args) => Box::pin(restore::run(args)).await,
         Command::Completions(args) => completions::run(&args),
     }
 }
