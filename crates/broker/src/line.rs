@@ -4,18 +4,32 @@
 //! one that came before them, until its patience is used up. Then the next batch of its producer
 //! would find room, and be stored first.
 //!
-//! There are two lines: those who have written much of late find the journal full when it is crowded,
-//! and stand in a line of their own, so that one client that floods the broker is held back by what the
-//! disk can do, and others are not.
+//! There are two lines: those who have written much of late stand in one of their own, and leave room to
+//! those who write little. They find the journal full when it is crowded, so that one client that floods
+//! the broker is held back by what the disk can do, and others are not. And while others write, they
+//! have no more on its way to the disk than what one write takes anyway: whoever comes then waits for one
+//! such write, and not for all that a flood has queued up.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use millstream_env::Env;
 use millstream_log::{AppendError, Appended, Origin, Partition, SessionOver};
 use millstream_record::ValidBatch;
-use millstream_types::Monotonic;
+use millstream_types::{Lsn, Monotonic, SessionId};
 use tokio::sync::{Mutex, oneshot};
+
+/// What those who write much may have on its way to the disk while others write, in bytes, and one batch
+/// more: enough to keep it busy with few writes.
+const HEAVY_BYTES_MAX: usize = 512 * 1024;
+
+/// Others write when one of them has written within this time.
+const LIGHT_FOR: Duration = Duration::from_secs(1);
+
+/// How many batches are remembered that may be on their way.
+const FLIGHT_BATCHES_MAX: usize = 1_024;
 
 /// The lines of a node.
 #[derive(Debug, Default)]
@@ -24,6 +38,24 @@ pub(crate) struct Lines {
     light: Arc<Line>,
     /// Of those who write much.
     heavy: Arc<Line>,
+    shared: Arc<Shared>,
+}
+
+/// What those of one line have to know of those of the other.
+#[derive(Debug, Default)]
+struct Shared {
+    /// When somebody who writes little has last written, in nanoseconds; zero for never.
+    light_at: AtomicU64,
+    /// What those who write much have on its way to the disk.
+    flight: std::sync::Mutex<Flight>,
+}
+
+/// Batches that have been appended and are not durable, as far as anybody has looked.
+#[derive(Debug, Default)]
+struct Flight {
+    /// The session, the end and the size of each, oldest first.
+    batches: VecDeque<(SessionId, Lsn, usize)>,
+    bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -54,15 +86,16 @@ impl Append {
     /// before. A producer that is faster than the disk is held back, not turned away.
     pub(crate) async fn run(self, lines: &Lines, env: &Env) -> Result<Appended, AppendError> {
         let line = if self.heavy { &lines.heavy } else { &lines.light };
+        let shared = &lines.shared;
         if line.waiting.load(Ordering::Relaxed) == 0 {
-            let appended = self.try_now();
+            let appended = self.try_now(shared, env);
             if appended != Err(AppendError::Full) {
                 return appended;
             }
         }
         let place = Place::take(line);
         let (mut tell, told) = oneshot::channel();
-        let wait = self.wait(place, env.clone());
+        let wait = self.wait(place, Arc::clone(shared), env.clone());
         // A task of its own: the first of the line must go on even while its connection does something
         // else, such as writing an answer to somebody who does not read.
         env.spawn("append that waits", async move {
@@ -77,39 +110,90 @@ impl Append {
         told.await.unwrap_or(Err(AppendError::SessionOver(SessionOver)))
     }
 
-    async fn wait(self, place: Place, env: Env) -> Result<Appended, AppendError> {
+    async fn wait(
+        self,
+        place: Place,
+        shared: Arc<Shared>,
+        env: Env,
+    ) -> Result<Appended, AppendError> {
         let mut patience = env.clock.sleep_until(self.patience);
         let _first = tokio::select! {
             first = place.0.first.lock() => first,
-            () = &mut patience => return self.append(),
+            () = &mut patience => return self.append(&shared, &env),
         };
-        let mut room = self.partition.room();
+        let (mut room, mut flushes) = (self.partition.room(), self.partition.flushes());
         loop {
-            let appended = self.try_now();
+            let appended = self.try_now(&shared, &env);
             if appended != Err(AppendError::Full) {
                 return appended;
             }
             let another = tokio::select! {
                 comes = room.comes() => comes,
+                another = flushes.another(), if self.heavy => another,
                 () = &mut patience => false,
             };
             if !another {
                 // A last try, which counts as one: what its producer sends next must not be stored.
-                return self.append();
+                return self.append(&shared, &env);
             }
         }
     }
 
-    fn try_now(&self) -> Result<Appended, AppendError> {
-        if self.heavy && self.partition.is_journal_crowded() {
+    fn try_now(&self, shared: &Shared, env: &Env) -> Result<Appended, AppendError> {
+        if self.heavy && (self.partition.is_journal_crowded() || self.is_in_the_way(shared, env)) {
             return Err(AppendError::Full);
         }
-        self.append()
+        self.append(shared, env)
     }
 
-    fn append(&self) -> Result<Appended, AppendError> {
+    /// Whether others write, and enough of this kind is on its way to the disk already.
+    fn is_in_the_way(&self, shared: &Shared, env: &Env) -> bool {
+        let light_at = Monotonic(shared.light_at.load(Ordering::Relaxed));
+        let others_write =
+            light_at != Monotonic(0) && env.clock.monotonic().since(light_at) < LIGHT_FOR;
+        others_write && shared.flight().bytes(&self.partition) >= HEAVY_BYTES_MAX
+    }
+
+    fn append(&self, shared: &Shared, env: &Env) -> Result<Appended, AppendError> {
         let batch = std::slice::from_ref(&self.batch);
-        self.partition.append_pinned(batch, Origin::Client, Some(self.pinned))
+        let appended = self.partition.append_pinned(batch, Origin::Client, Some(self.pinned))?;
+        if self.heavy {
+            shared.flight().add(&appended, self.batch.bytes().len());
+        } else {
+            shared.light_at.store(env.clock.monotonic().0.max(1), Ordering::Relaxed);
+        }
+        Ok(appended)
+    }
+}
+
+impl Shared {
+    fn flight(&self) -> std::sync::MutexGuard<'_, Flight> {
+        // Nothing under this lock can leave a change half done.
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Flight {
+    /// How many bytes are on their way, by what is durable now in the session of `partition`.
+    fn bytes(&mut self, partition: &Partition) -> usize {
+        let (now, durable) = (partition.session(), partition.journal_durable());
+        let is_done =
+            |(session, end, _): &(SessionId, Lsn, usize)| *session != now || *end <= durable;
+        while let Some((_, _, bytes)) = self.batches.pop_front_if(|batch| is_done(batch)) {
+            self.bytes -= bytes;
+        }
+        self.bytes
+    }
+
+    fn add(&mut self, appended: &Appended, bytes: usize) {
+        // Nobody may ask for long: then the oldest are not looked at, and need not be kept.
+        if self.batches.len() >= FLIGHT_BATCHES_MAX
+            && let Some((_, _, bytes)) = self.batches.pop_front()
+        {
+            self.bytes -= bytes;
+        }
+        self.batches.push_back((appended.session, appended.end, bytes));
+        self.bytes += bytes;
     }
 }
 

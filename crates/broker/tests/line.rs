@@ -72,3 +72,26 @@ async fn who_writes_much_does_not_hold_up_who_writes_little() {
     let much = soon(much).await.expect("room comes back").unwrap();
     assert!(much.end < soon(again).await.expect("it is its turn").unwrap().end);
 }
+
+#[tokio::test]
+async fn who_writes_much_queues_nothing_up_while_others_write() {
+    let world = world(3, &[], JournalSettings::default()).await;
+    settle().await;
+    let (large, small) = (batch(600 * KIB), batch(KIB));
+    // Alone, it may.
+    for _ in 0..3 {
+        assert!(futures_util::poll!(pin!(world.append_as(1, &large, true))).is_ready());
+    }
+    settle().await;
+    assert!(futures_util::poll!(pin!(world.append(2, &small))).is_ready());
+    assert!(futures_util::poll!(pin!(world.append_as(1, &large, true))).is_ready(), "one may");
+    let mut second = pin!(world.append_as(1, &large, true));
+    assert!(futures_util::poll!(&mut second).is_pending(), "one is on its way");
+    assert!(futures_util::poll!(pin!(world.append(2, &small))).is_ready());
+    soon(second).await.expect("when the first one is durable").unwrap();
+    // Nobody else has written for a while.
+    world.clock.advance(std::time::Duration::from_secs(2));
+    for _ in 0..3 {
+        assert!(futures_util::poll!(pin!(world.append_as(1, &large, true))).is_ready());
+    }
+}

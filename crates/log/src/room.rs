@@ -1,6 +1,7 @@
 //! Waiting for room in the journal, instead of turning producers away for a moment's lack of it.
 
 use millstream_env::{JournalState, JournalStatus};
+use millstream_types::Lsn;
 use tokio::sync::watch;
 
 use crate::partition::Partition;
@@ -11,6 +12,12 @@ pub struct Room {
     status: watch::Receiver<JournalStatus>,
     /// The journal's count of returning room before the last try.
     tried_at: u64,
+}
+
+/// Follows what becomes durable.
+#[derive(Debug)]
+pub struct Flushes {
+    status: watch::Receiver<JournalStatus>,
 }
 
 /// The journal is crowded when more of it is used, as a percentage: well above what has it laid out, and
@@ -25,6 +32,18 @@ impl Partition {
         used.saturating_mul(100) > max.saturating_mul(CROWDED_PERCENT)
     }
 
+    /// Below here everything of its session is on stable storage.
+    #[must_use]
+    pub fn journal_durable(&self) -> Lsn {
+        self.log.journal.status().borrow().durable
+    }
+
+    /// To be called before it is looked what is durable, so that nothing in between is missed.
+    #[must_use]
+    pub fn flushes(&self) -> Flushes {
+        Flushes { status: self.log.journal.status() }
+    }
+
     /// To be called before the append that may be refused as
     /// [`AppendError::Full`](crate::AppendError::Full), so that no room that comes back in between
     /// is missed.
@@ -33,6 +52,14 @@ impl Partition {
         let status = self.log.journal.status();
         let tried_at = status.borrow().room;
         Room { status, tried_at }
+    }
+}
+
+impl Flushes {
+    /// Completes when the journal has come further since the last time, in whatever way. `false`: it will
+    /// come no further.
+    pub async fn another(&mut self) -> bool {
+        self.status.changed().await.is_ok() && self.status.borrow().state == JournalState::Open
     }
 }
 
