@@ -4,7 +4,7 @@
 //! [`ClusterState::replay`] changes the state. A snapshot is a list of entries too, so that there
 //! is one format and one way into the state.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use millstream_types::{LeaderEpoch, ProducerId, SessionId, TopicId};
@@ -72,7 +72,7 @@ pub struct ClusterState {
     topics: HashMap<TopicId, TopicState>,
     names: BTreeMap<Arc<str>, TopicId>,
     /// By collision key, the names that can collide: follows from `names`.
-    collisions: HashMap<String, Arc<str>>,
+    collisions: HashMap<String, BTreeSet<Arc<str>>>,
     overrides: BTreeMap<Resource, Overrides>,
     producer_ids_next: i64,
     trimmed: Option<Trimmed>,
@@ -105,7 +105,8 @@ impl ClusterState {
 
     /// The topic whose name differs from `name` only in `.` and `_`, if there is one.
     fn colliding(&self, name: &str) -> Option<&Arc<str>> {
-        self.collisions.get(&name::collision_key(name)?).filter(|other| ***other != *name)
+        let names = self.collisions.get(&name::collision_key(name)?)?;
+        names.iter().find(|other| ***other != *name)
     }
 
     /// All topics, by name.
@@ -135,7 +136,7 @@ impl ClusterState {
     /// Opens the next session.
     #[must_use]
     pub fn open_session(&self) -> Entry {
-        Entry::SessionOpened { session: SessionId(self.session.0 + 1) }
+        Entry::SessionOpened { session: SessionId(self.session.0.saturating_add(1)) }
     }
 
     /// Takes the next block of producer ids: `first` up to but without
@@ -151,21 +152,8 @@ impl ClusterState {
     pub fn replay(&mut self, entry: Entry) {
         match entry {
             Entry::SessionOpened { session } => self.session = session,
-            Entry::TopicCreated(topic) => {
-                if let Some(key) = name::collision_key(&topic.name) {
-                    self.collisions.insert(key, Arc::clone(&topic.name));
-                }
-                self.names.insert(Arc::clone(&topic.name), topic.id);
-                self.topics.insert(topic.id, topic);
-            }
-            Entry::TopicDeleted { id } => {
-                if let Some(topic) = self.topics.remove(&id) {
-                    self.names.remove(&topic.name);
-                    if let Some(key) = name::collision_key(&topic.name) {
-                        self.collisions.remove(&key);
-                    }
-                }
-            }
+            Entry::TopicCreated(topic) => self.add(topic),
+            Entry::TopicDeleted { id } => self.remove(id),
             Entry::PartitionsSet { id, partitions } => {
                 if let Some(topic) = self.topics.get_mut(&id) {
                     topic.partitions = partitions;
@@ -185,6 +173,32 @@ impl ClusterState {
             }
             Entry::ProducerIdsTaken { next } => self.producer_ids_next = next,
             Entry::Trimmed(trimmed) => self.trimmed = Some(trimmed),
+        }
+    }
+
+    /// Adds a topic. No command makes one whose name or identity is taken; if the log says so all the
+    /// same, the newest counts, so that each name has one topic and each topic its name.
+    fn add(&mut self, topic: TopicState) {
+        self.remove(topic.id);
+        if let Some(former) = self.names.get(&topic.name).copied() {
+            self.remove(former);
+        }
+        if let Some(key) = name::collision_key(&topic.name) {
+            self.collisions.entry(key).or_default().insert(Arc::clone(&topic.name));
+        }
+        self.names.insert(Arc::clone(&topic.name), topic.id);
+        self.topics.insert(topic.id, topic);
+    }
+
+    fn remove(&mut self, id: TopicId) {
+        let Some(topic) = self.topics.remove(&id) else { return };
+        self.names.remove(&topic.name);
+        let Some(key) = name::collision_key(&topic.name) else { return };
+        if let Some(names) = self.collisions.get_mut(&key) {
+            names.remove(&topic.name);
+            if names.is_empty() {
+                self.collisions.remove(&key);
+            }
         }
     }
 

@@ -46,6 +46,25 @@ fn names_are_checked_as_kafka_does() {
     }
 }
 
+/// Found by fuzzing: a log that names a topic twice led to a state that its own snapshot did not.
+#[test]
+fn a_log_with_a_name_or_an_identity_twice_leads_to_what_its_snapshot_says() {
+    let created = |name, id| Entry::TopicCreated(topic(name, id, 1));
+    for entries in [
+        vec![created("a", 1), created("a", 2)],
+        vec![created("a", 1), created("b", 1)],
+        vec![created("a.b", 1), created("a_b", 2)],
+        vec![created("a_b", 1), created("a.b", 2), Entry::TopicDeleted { id: Uuid([1; 16]) }],
+        vec![created("a", 1), created("b", 2), created("a", 2)],
+    ] {
+        let live = state(entries.clone());
+        assert_eq!(state(live.snapshot()), live, "{entries:?}");
+        assert!(live.topics().all(|topic| live.named(&topic.name) == Some(topic)));
+    }
+    let live = state([Entry::SessionOpened { session: SessionId(u64::MAX) }]);
+    assert_eq!(live.open_session(), Entry::SessionOpened { session: SessionId(u64::MAX) });
+}
+
 #[test]
 fn names_collide_as_long_as_the_other_is_there() {
     #[track_caller]
