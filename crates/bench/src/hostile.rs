@@ -29,9 +29,9 @@ use millstream_wire::{
 };
 use tokio::runtime::Runtime;
 
-use crate::load::{Paced, paced};
+use crate::load::{Due, Paced, paced};
 use crate::peer::Peer;
-use crate::shape::{Encoded, Shape};
+use crate::shape::{Batches, Shape};
 use crate::watch::{self, Cpu};
 
 /// What the clients are to be.
@@ -71,8 +71,12 @@ const RESIDENT_MEBIBYTES_MAX: f64 = 256.0;
 
 const KIB: usize = 1024;
 const FLOOD_TOPIC: &str = "flooded";
-const FLOOD: Shape = Shape { batch_bytes: 1_000_000, record_bytes: KIB, partitions: 4 };
+const FLOOD: Shape =
+    Shape { batch_bytes: 1_000_000, record_bytes: KIB, partitions: 4, producers: 1 };
 const TOPIC: &str = "well-behaved";
+
+/// What a client has in flight by default.
+const IN_FLIGHT: usize = 5;
 
 const METADATA_VERSION: i16 = 12;
 const VERSIONS_VERSION: i16 = 3;
@@ -92,18 +96,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn run(plan: &Hostile) -> anyhow::Result<()> {
     let runtime = Runtime::new()?;
     let server = Server::start(plan)?;
-    let encoded = set_up(&runtime, server.address)?;
+    let batches = set_up(&runtime, server.address)?;
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     let mut idle_bytes = Vec::new();
     // Memory and caches as they are after a while.
-    measure(&server, &encoded, plan)?;
+    measure(&server, &batches, plan)?;
     println!("round  client    p50 us   p99 us   server cores  resident MiB");
     for round in 1..=plan.rounds {
-        alone.push(one(&server, &encoded, plan, round, "alone ")?);
+        alone.push(one(&server, &batches, plan, round, "alone ")?);
         let idle = Idle::open(&runtime, &server, plan)?;
         idle_bytes.extend(idle.bytes_each);
         let gang = Gang::start(&server, plan)?;
-        beside.push(one(&server, &encoded, plan, round, "beside")?);
+        beside.push(one(&server, &batches, plan, round, "beside")?);
         let done = gang.stop()?;
         println!("       hostile   {done}");
         drop(idle);
@@ -122,14 +126,14 @@ struct Seen {
 
 fn one(
     server: &Server,
-    encoded: &Encoded,
+    batches: &Batches,
     plan: &Hostile,
     round: usize,
     who: &str,
 ) -> anyhow::Result<Seen> {
     let before = Cpu::now(server.process())?;
     let begun = Instant::now();
-    let seen = measure(server, encoded, plan)?;
+    let seen = measure(server, batches, plan)?;
     let cores = before.since(server.process())?.server / begun.elapsed().as_secs_f64();
     let resident = watch::resident_mebibytes(server.process())?;
     println!(
@@ -139,14 +143,16 @@ fn one(
     Ok(seen)
 }
 
-fn measure(server: &Server, encoded: &Encoded, plan: &Hostile) -> anyhow::Result<Seen> {
+fn measure(server: &Server, batches: &Batches, plan: &Hostile) -> anyhow::Result<Seen> {
     let how = Paced {
         rate: plan.rate,
+        partitions: 1,
         connections: 1,
+        in_flight: IN_FLIGHT,
         warm_up: Duration::from_secs(1),
         duration: Duration::from_secs_f64(plan.seconds),
     };
-    let waits = paced(server.address, encoded, how)?;
+    let waits = paced(server.address, batches, how, &Due::new(1))?;
     Ok(Seen { p50: waits.percentile_us(0.5), p99: waits.percentile_us(0.99) })
 }
 
@@ -188,13 +194,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Makes the topics, and what the well-behaved client sends.
-fn set_up(runtime: &Runtime, address: SocketAddr) -> anyhow::Result<Encoded> {
+fn set_up(runtime: &Runtime, address: SocketAddr) -> anyhow::Result<Batches> {
     runtime.block_on(async {
         let mut peer = Peer::connect(address).await?;
         peer.create_topic(TOPIC, 1, &[]).await?;
         peer.create_topic(FLOOD_TOPIC, FLOOD.partitions, &[]).await
     })?;
-    Shape::single(KIB, 1).encode(TOPIC, now()?)
+    Batches::new(TOPIC, KIB, now()?)
 }
 
 fn now() -> anyhow::Result<Timestamp> {

@@ -4,16 +4,19 @@
 //!
 //! * `suite.rs` the plan: which rows, in which order, how often;
 //! * `shape.rs` what a load sends, encoded before the clock starts;
-//! * `load/` the generators: throughput, latency at a fixed rate, reading;
+//! * `load/` the generators: throughput, latency at a fixed rate, reading, tailing;
+//! * `null.rs` a broker that only checks and answers: the ceiling;
 //! * `server.rs` the servers as child processes; `watch.rs` their cost, read from `/proc`;
-//! * `tools.rs` Apache Kafka's own load generator, the cross-check;
+//! * `tools.rs` other people's load generators, the cross-check;
 //! * `hostile.rs` a well-behaved client beside hostile ones;
-//! * `samples.rs` what was measured; `report.rs` what is said about it.
+//! * `samples.rs` what was measured; `report.rs` what is said about it; `chart.rs` what is shown.
 //!
 //! To add a row: a step in `suite.rs` that records samples, and a table in `report.rs`.
 
+mod chart;
 mod hostile;
 mod load;
+mod null;
 mod options;
 mod peer;
 mod report;
@@ -33,5 +36,6 @@ fn main() -> anyhow::Result<()> {
         Command::Suite(plan) => suite::run(&plan),
         Command::Load(load) => suite::load_once(&load),
         Command::Hostile(plan) => hostile::run(&plan),
+        Command::Null { at } => suite::runtime()?.block_on(null::serve(at)),
     }
 }

@@ -20,20 +20,30 @@ pub(crate) enum Command {
     Load(LoadOnce),
     /// A well-behaved client beside hostile ones.
     Hostile(Hostile),
+    /// The null broker: checks what it is sent, answers, and keeps nothing.
+    Null {
+        /// Where it listens.
+        #[arg(long, default_value = "127.0.0.1:9092")]
+        at: SocketAddr,
+    },
 }
 
 /// What the suite is to do.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Plan {
-    /// Fewer and shorter rows, three repetitions: under four minutes.
+    /// Fewer and shorter rows, three repetitions: some five minutes.
     #[arg(long)]
     pub(crate) quick: bool,
     /// How often everything is repeated, instead of five (three with --quick).
     #[arg(long)]
     pub(crate) repetitions: Option<usize>,
-    /// Millstream alone.
+    /// Millstream and the null broker alone.
     #[arg(long)]
     pub(crate) without_kafka: bool,
+    /// The size of Millstream's journal (`millstream.journal.bytes`), in MiB. Each run writes four times
+    /// as much and more, so that a smaller one makes a shorter benchmark, not an easier one.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) journal_mebibytes: u64,
     /// The program `millstream`.
     #[arg(long)]
     pub(crate) server: PathBuf,
@@ -75,9 +85,15 @@ pub(crate) struct LoadOnce {
     /// Seconds.
     #[arg(long, default_value_t = 5.0)]
     pub(crate) seconds: f64,
-    /// Records per second, one per request, instead of as fast as possible.
+    /// Connections.
+    #[arg(long, default_value_t = 8)]
+    pub(crate) connections: usize,
+    /// Records per second, instead of as fast as possible.
     #[arg(long)]
     pub(crate) rate: Option<u32>,
+    /// Requests in flight on each connection, with --rate.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) in_flight: usize,
     /// Read everything back afterwards.
     #[arg(long)]
     pub(crate) consume: bool,

@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use millstream_wire::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use millstream_wire::delete_topics_request::DeleteTopicState;
 use millstream_wire::metadata_request::MetadataRequestTopic;
 use millstream_wire::{
-    CreateTopicsRequest, ErrorCode, Message as _, MetadataRequest, Reader, Request, ResponseHeader,
-    StrBytes, encode_request,
+    CreateTopicsRequest, DeleteTopicsRequest, ErrorCode, Message as _, MetadataRequest, Reader,
+    Request, ResponseHeader, StrBytes, encode_request,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const CREATE_TOPICS_VERSION: i16 = 7;
+const DELETE_TOPICS_VERSION: i16 = 6;
 const METADATA_VERSION: i16 = 12;
 
 /// What creating a topic waits for, at most.
@@ -87,6 +89,29 @@ impl Peer {
         let error = ErrorCode::or_unknown(topic.error_code);
         ensure!(error == ErrorCode::None, "creating {name}: {}", error.name());
         self.wait_for_leaders(name, partitions).await
+    }
+
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    ///
+    /// When the broker refuses.
+    pub(crate) async fn delete_topic(&mut self, name: &str) -> anyhow::Result<()> {
+        let state = DeleteTopicState {
+            name: Some(StrBytes::from(name.to_owned())),
+            ..DeleteTopicState::default()
+        };
+        let request = DeleteTopicsRequest {
+            topics: vec![state],
+            timeout_ms: CREATE_TIMEOUT_MS,
+            ..DeleteTopicsRequest::default()
+        };
+        let response = self.call(&request, DELETE_TOPICS_VERSION).await?;
+        let topic =
+            response.responses.first().context("DeleteTopics answered without the topic")?;
+        let error = ErrorCode::or_unknown(topic.error_code);
+        ensure!(error == ErrorCode::None, "deleting {name}: {}", error.name());
+        Ok(())
     }
 
     async fn wait_for_leaders(&mut self, name: &str, partitions: i32) -> anyhow::Result<()> {

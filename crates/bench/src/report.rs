@@ -1,10 +1,15 @@
 //! `docs/benchmarks.md`: what was measured, in tables, and where we lose.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 
+use anyhow::Context as _;
+
+use crate::chart::{Chart, Group};
 use crate::samples::{Measure, Samples, Spread};
 use crate::server::System;
-use crate::suite::{CONNECTIONS, CONSUME, IN_FLIGHT, LATENCY, RATE, RATE_CONNECTIONS, START, TOOL};
+use crate::suite::{COLD, IN_FLIGHT, JAVA, KCAT, PACES, RATE, READ, READERS, START, TAIL, WARM};
 use crate::watch::Disk;
 
 /// What the figures depend on.
@@ -14,98 +19,210 @@ pub(crate) struct Facts {
     /// Measured in each repetition.
     pub(crate) disks: Vec<Disk>,
     pub(crate) quick: bool,
+    pub(crate) journal_mebibytes: u64,
+    /// What each throughput run writes, unless its time is up before.
+    pub(crate) run_mebibytes: u64,
 }
 
 /// The columns of the tables.
-const SYSTEMS: [System; 3] = [System::Millstream, System::Kafka, System::KafkaFlushed];
+const SYSTEMS: [System; 4] =
+    [System::Millstream, System::Kafka, System::KafkaFlushed, System::Null];
 
-/// What is compared with what: ours first.
-const PAIRS: [(System, System); 2] =
-    [(System::Millstream, System::Kafka), (System::Millstream, System::KafkaFlushed)];
+/// What we are compared with, and the heads of those columns.
+const OTHERS: [(System, &str); 3] =
+    [(System::Kafka, "÷ Kafka"), (System::KafkaFlushed, "÷ flushed"), (System::Null, "÷ null")];
 
-/// A goal: a ratio to Kafka, or a figure of our own.
+/// Which rows a goal is about.
+enum Rows {
+    One(&'static str),
+    Latency,
+    Produce,
+    /// Those with batches of 1 MB.
+    Large,
+}
+
+/// A goal: a ratio to another, or a figure of our own.
 struct Goal {
-    row: Option<&'static str>,
+    rows: Rows,
     measure: Measure,
     against: Option<System>,
     bound: f64,
 }
 
+const fn goal(rows: Rows, measure: Measure, against: Option<System>, bound: f64) -> Goal {
+    Goal { rows, measure, against, bound }
+}
+
 const GOALS: &[Goal] = &[
-    Goal { row: Some(START), measure: Measure::ReadyMs, against: None, bound: 100.0 },
-    Goal { row: Some(START), measure: Measure::IdleMebibytes, against: None, bound: 32.0 },
-    Goal {
-        row: None,
-        measure: Measure::MegabytesPerSecond,
-        against: Some(System::Kafka),
-        bound: 1.5,
-    },
-    Goal {
-        row: None,
-        measure: Measure::MegabytesPerSecond,
-        against: Some(System::KafkaFlushed),
-        bound: 10.0,
-    },
-    Goal {
-        row: None,
-        measure: Measure::CpuSecondsPerGibibyte,
-        against: Some(System::Kafka),
-        bound: 0.33,
-    },
-    Goal { row: None, measure: Measure::CpuSecondsPerGibibyte, against: None, bound: 0.5 },
-    Goal { row: Some(LATENCY), measure: Measure::P99Us, against: Some(System::Kafka), bound: 0.5 },
+    goal(Rows::One(START), Measure::ReadyMs, None, 100.0),
+    goal(Rows::One(START), Measure::IdleMebibytes, None, 32.0),
+    goal(Rows::Produce, Measure::MegabytesPerSecond, Some(System::Kafka), 1.5),
+    goal(Rows::Produce, Measure::MegabytesPerSecond, Some(System::KafkaFlushed), 10.0),
+    goal(Rows::Large, Measure::MegabytesPerSecond, Some(System::Null), 0.35),
+    goal(Rows::One(KCAT), Measure::MegabytesPerSecond, Some(System::Null), 0.75),
+    goal(Rows::Produce, Measure::CpuSecondsPerGibibyte, Some(System::Kafka), 0.33),
+    goal(Rows::Produce, Measure::CpuSecondsPerGibibyte, None, 0.5),
+    goal(Rows::Latency, Measure::P99Us, Some(System::Kafka), 0.5),
+    goal(Rows::One(PACES[0].label), Measure::P99Us, None, 1_000.0),
+    goal(Rows::One(PACES[1].label), Measure::P99Us, None, 2_000.0),
 ];
 
 /// The whole report.
 pub(crate) fn write(samples: &Samples, facts: &Facts, repetitions: usize) -> String {
     let mut text = head(samples, facts, repetitions);
+    if !facts.quick {
+        for Picture { name, title, .. } in CHARTS {
+            let _ = writeln!(text, "\n![{title}](benchmarks/{name}.svg)");
+        }
+    }
+    start(&mut text, samples);
+    throughput(&mut text, samples);
+    latency(&mut text, samples);
+    reading(&mut text, samples);
+    tools(&mut text, samples);
+    goals(&mut text, samples);
+    losses(&mut text, samples);
+    text
+}
+
+/// A chart of the report.
+struct Picture {
+    /// The name of its file.
+    name: &'static str,
+    title: &'static str,
+    measure: Measure,
+    rows: fn(&Samples) -> Vec<String>,
+    with_null: bool,
+}
+
+const CHARTS: [Picture; 3] = [
+    Picture {
+        name: "throughput",
+        title: "Produce, MB/s (more is better)",
+        measure: Measure::MegabytesPerSecond,
+        rows: produce_rows,
+        with_null: true,
+    },
+    Picture {
+        name: "cpu",
+        title: "Produce, server CPU-seconds per GiB (less is better)",
+        measure: Measure::CpuSecondsPerGibibyte,
+        rows: produce_rows,
+        with_null: false,
+    },
+    Picture {
+        name: "latency",
+        title: "Latency at a fixed rate, p99 in µs (less is better)",
+        measure: Measure::P99Us,
+        rows: latency_rows,
+        with_null: false,
+    },
+];
+
+fn latency_rows(_samples: &Samples) -> Vec<String> {
+    PACES.iter().map(|pace| pace.label).chain([TAIL]).map(str::to_owned).collect()
+}
+
+/// Writes the charts beside the report.
+///
+/// # Errors
+///
+/// When a file can't be written.
+pub(crate) fn charts(samples: &Samples, report: &Path) -> anyhow::Result<()> {
+    let folder = report.with_file_name("benchmarks");
+    fs::create_dir_all(&folder)?;
+    for Picture { name, title, measure, rows, with_null } in CHARTS {
+        let columns: Vec<System> = SYSTEMS
+            .into_iter()
+            .filter(|system| {
+                (with_null || *system != System::Null) && !is_off_scale(measure, *system)
+            })
+            .collect();
+        let group = |row: String| {
+            let value = |system: &System| samples.spread(&row, measure, *system).map(|s| s.median);
+            Group { values: columns.iter().map(value).collect(), label: row }
+        };
+        let chart = Chart {
+            title: title.to_owned(),
+            series: columns.iter().map(|each| (each.title().to_owned(), each.colour())).collect(),
+            groups: rows(samples).into_iter().map(group).collect(),
+        };
+        let path = folder.join(format!("{name}.svg"));
+        fs::write(&path, chart.svg(number)).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Flushed, Apache Kafka does not reach the fixed rate: its waits only grow with the length of the run.
+fn is_off_scale(measure: Measure, system: System) -> bool {
+    measure == Measure::P99Us && system == System::KafkaFlushed
+}
+
+fn start(text: &mut String, samples: &Samples) {
     section(
-        &mut text,
+        text,
         samples,
         "Start",
         START,
         &[Measure::ReadyMs, Measure::IdleMebibytes, Measure::LoadedMebibytes],
     );
     note(
-        &mut text,
+        text,
         "From exec to the first answered Metadata request, on an empty directory; Apache \
         Kafka's directory is formatted before, which is not counted.",
     );
-    throughput(&mut text, samples);
-    let title = format!("Produce latency at {RATE} records/s of 1 KiB");
-    section(
-        &mut text,
-        samples,
-        &title,
-        LATENCY,
-        &[Measure::P50Us, Measure::P99Us, Measure::AnswersPerSecond],
-    );
+}
+
+fn latency(text: &mut String, samples: &Samples) {
+    const MEASURES: [Measure; 4] =
+        [Measure::P50Us, Measure::P99Us, Measure::P999Us, Measure::AnswersPerSecond];
+    for pace in &PACES {
+        let title = format!("Produce latency at {RATE} records/s of 1 KiB: {}", pace.label);
+        section(text, samples, &title, pace.label, &MEASURES);
+    }
     note(
-        &mut text,
+        text,
         &format!(
-            "One record to a request, {RATE_CONNECTIONS} connections, each to a \
-        partition of its own; requests go out by the clock, whether answers have come or not. \
-        Where answers/s is below {RATE}, the server can't do the rate, and its times only say so."
+            "As a client with `linger.ms=0`: a record goes out at once while fewer than {IN_FLIGHT} \
+        requests (or one) are in flight on its connection, and otherwise with all that have come \
+        meanwhile when an answer makes room. Its time runs from the moment at which it was due. Where \
+        fewer than {RATE} records/s are answered, the server can't do the rate, and its times only \
+        say so."
         ),
     );
-    section(
-        &mut text,
-        samples,
-        "Reading back what was just produced",
-        CONSUME,
-        &[Measure::MegabytesPerSecond, Measure::RecordsPerSecond, Measure::CpuSecondsPerGibibyte],
-    );
+    let title = format!("End to end at {RATE} records/s of 1 KiB");
+    section(text, samples, &title, TAIL, &MEASURES);
     note(
-        &mut text,
-        "16 partitions of 16 KiB batches with 1 KiB records, with the default sizes of \
-        clients. Apache Kafka reads its page cache; Millstream keeps the end of the log in memory \
-        and reads what is older from the disk.",
+        text,
+        "100 partitions, 4 producers as above, one consumer with an incremental fetch session: from the \
+        moment at which a record was due to the one at which its batch was read.",
     );
+}
+
+fn reading(text: &mut String, samples: &Samples) {
+    let measures =
+        [Measure::MegabytesPerSecond, Measure::RecordsPerSecond, Measure::CpuSecondsPerGibibyte];
+    for (title, row) in [("Catching up, warm", WARM), ("Catching up, cold", COLD)] {
+        section(text, samples, title, row, &measures);
+    }
+    note(
+        text,
+        &format!(
+            "{READERS} connections read what the row \"{}\" has written, from the start, with the \
+        default sizes of clients: right after, and again at the end with an empty page cache. Warm, \
+        Apache Kafka reads its page cache; Millstream keeps the end of the log in memory (64 MiB) and \
+        reads what is older from the disk either way.",
+            READ.label()
+        ),
+    );
+}
+
+fn tools(text: &mut String, samples: &Samples) {
     section(
-        &mut text,
+        text,
         samples,
         "Cross-check: `kafka-producer-perf-test`",
-        TOOL,
+        JAVA,
         &[
             Measure::MegabytesPerSecond,
             Measure::RecordsPerSecond,
@@ -114,15 +231,19 @@ pub(crate) fn write(samples: &Samples, facts: &Facts, repetitions: usize) -> Str
             Measure::CpuSecondsPerGibibyte,
         ],
     );
-    note(
-        &mut text,
-        "Apache Kafka's own generator with the Java client's defaults and `acks=all`, 1 KiB \
-        records, 4 partitions. It runs as fast as it can, so its times are those of a full queue; \
-        with two cores it is the bottleneck itself.",
+    section(
+        text,
+        samples,
+        "Cross-check: librdkafka",
+        KCAT,
+        &[Measure::MegabytesPerSecond, Measure::RecordsPerSecond, Measure::CpuSecondsPerGibibyte],
     );
-    goals(&mut text, samples);
-    losses(&mut text, samples);
-    text
+    note(
+        text,
+        "Apache Kafka's own generator with the Java client's defaults, and `kcat -P -l`, with \
+        `acks=all`, 1 KiB records, 100 partitions. Both run as fast as they can, so times are those of a \
+        full queue; with two cores they are the bottleneck themselves.",
+    );
 }
 
 fn head(samples: &Samples, facts: &Facts, repetitions: usize) -> String {
@@ -147,10 +268,14 @@ fn head(samples: &Samples, facts: &Facts, repetitions: usize) -> String {
         stay up; each row goes to one after the other, in an order that changes, with the disk \
         synced in between. A cell is the median (least–most). A ratio is Millstream divided by the \
         other in the same repetition. The generator sends the same pre-encoded batches to all: \
-        {CONNECTIONS} connections, {IN_FLIGHT} requests in flight on each, `acks=all`. CPU is read from \
+        {IN_FLIGHT} requests in flight on each connection, up to 1 MiB in each, `acks=all`. Each \
+        throughput run writes {run} MiB (or ends after some seconds), with Millstream's journal at \
+        {journal} MiB, so that laying out into segments is part of it. CPU is read from \
         `/proc` until the server rests again (3 s at most), so that work put off is counted. MB are \
-        10^6 bytes, GiB 2^30.\n",
-        facts.machine
+        10^6 bytes, GiB 2^30. The *null broker* checks and answers, and keeps nothing: the ceiling.\n",
+        facts.machine,
+        run = facts.run_mebibytes,
+        journal = facts.journal_mebibytes,
     )
 }
 
@@ -172,15 +297,18 @@ fn note(text: &mut String, words: &str) {
 
 fn table_head(text: &mut String, first: &str) {
     let titles = SYSTEMS.map(System::title).join(" | ");
-    let _ = writeln!(text, "| {first} | {titles} | ratio | ratio to flushed |");
-    text.push_str("|---|---|---|---|---|---|\n");
+    let ratios = OTHERS.map(|(_, head)| head).join(" | ");
+    let _ = writeln!(text, "| {first} | {titles} | {ratios} |");
+    let columns = 1 + SYSTEMS.len() + OTHERS.len();
+    let _ = writeln!(text, "|{}", "---|".repeat(columns));
 }
 
 fn line(text: &mut String, samples: &Samples, name: &str, row: &str, measure: Measure) {
     let _ = write!(text, "| {name} |");
     cells(text, samples, row, measure);
-    for (ours, theirs) in PAIRS {
-        let _ = write!(text, " {} |", cell(samples.ratio(row, measure, ours, theirs)));
+    for (theirs, _) in OTHERS {
+        let ratio = samples.ratio(row, measure, System::Millstream, theirs);
+        let _ = write!(text, " {} |", cell(ratio));
     }
     text.push('\n');
 }
@@ -199,15 +327,20 @@ fn throughput(text: &mut String, samples: &Samples) {
         [Measure::MegabytesPerSecond, Measure::RecordsPerSecond, Measure::CpuSecondsPerGibibyte]
     {
         let _ = write!(text, "\n## Produce, {}\n\n", measure.title());
-        table_head(text, "batches");
+        table_head(text, "load");
         for row in &rows {
             line(text, samples, row, row, measure);
         }
     }
     let _ = write!(text, "\n## Produce, what else to know\n\n");
     let titles = SYSTEMS.map(System::title).join(" | ");
-    let _ = writeln!(text, "| | batches | {titles} |\n|---|---|---|---|---|");
-    for measure in [Measure::RefusedPercent, Measure::GeneratorCores, Measure::OthersCores] {
+    let _ = writeln!(text, "| | load | {titles} |\n|---|---|---|---|---|---|");
+    for measure in [
+        Measure::RefusedPercent,
+        Measure::ServerCores,
+        Measure::GeneratorCores,
+        Measure::OthersCores,
+    ] {
         for row in &rows {
             let _ = write!(text, "| {} | {row} |", measure.title());
             cells(text, samples, row, measure);
@@ -218,23 +351,26 @@ fn throughput(text: &mut String, samples: &Samples) {
         text,
         "A refused request (no room at that moment) is tried again after 100 ms, as clients do. \
         Where generator, server and other work together use all cores, the throughput says how they \
-        share them: the CPU of the server per GiB is then the figure to compare. The loads are \
-        short: Millstream's journal (1 GiB) takes up what segments can't at that rate, as the page \
-        cache does for Apache Kafka. What is written later counts as CPU, not as time.",
+        share them: the CPU of the server per GiB is then the figure to compare. What \
+        Apache Kafka leaves to the page cache is written later: that counts as CPU, not as time.",
     );
 }
 
 fn produce_rows(samples: &Samples) -> Vec<String> {
-    let rows = samples.rows(Measure::GeneratorCores).into_iter();
-    rows.filter(|row| row != CONSUME).collect()
+    samples.rows(Measure::ServerCores)
 }
 
 fn goals(text: &mut String, samples: &Samples) {
     text.push_str("\n## Goals\n\n| goal | row | measured | |\n|---|---|---|---|\n");
     for goal in GOALS {
-        let rows = match goal.row {
-            Some(row) => vec![row.to_owned()],
-            None => produce_rows(samples),
+        let rows = match goal.rows {
+            Rows::One(row) => vec![row.to_owned()],
+            Rows::Latency => PACES.iter().map(|pace| pace.label.to_owned()).collect(),
+            Rows::Produce => produce_rows(samples),
+            Rows::Large => {
+                let rows = produce_rows(samples).into_iter();
+                rows.filter(|row| row.contains("MB batches")).collect()
+            }
         };
         for row in rows {
             let measured = match goal.against {
@@ -271,10 +407,12 @@ fn losses(text: &mut String, samples: &Samples) {
         Measure::CpuSecondsPerGibibyte,
         Measure::P50Us,
         Measure::P99Us,
+        Measure::P999Us,
     ] {
         for row in samples.rows(measure) {
-            for (ours, theirs) in PAIRS {
-                let Some(ratio) = samples.ratio(&row, measure, ours, theirs) else { continue };
+            for theirs in [System::Kafka, System::KafkaFlushed] {
+                let ratio = samples.ratio(&row, measure, System::Millstream, theirs);
+                let Some(ratio) = ratio else { continue };
                 let behind = (ratio.median < 1.0) == measure.more_is_better();
                 if behind && ratio.median != 1.0 {
                     found = true;
@@ -326,7 +464,8 @@ mod tests {
 
     fn facts() -> Facts {
         let disks = vec![Disk { flush_us: 400.0, flushed_megabytes: 900.0 }];
-        Facts { machine: "2 cores, 8 GiB of memory".to_owned(), disks, quick: true }
+        let machine = "2 cores, 8 GiB of memory".to_owned();
+        Facts { machine, disks, quick: true, journal_mebibytes: 256, run_mebibytes: 1280 }
     }
 
     #[test]

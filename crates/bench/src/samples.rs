@@ -23,6 +23,8 @@ pub(crate) enum Measure {
     RecordsPerSecond,
     /// CPU-seconds of the server for each GiB, with the work that it put off.
     CpuSecondsPerGibibyte,
+    /// Cores that the server kept busy.
+    ServerCores,
     /// Cores that the generator kept busy.
     GeneratorCores,
     /// Cores that neither server nor generator kept busy, but something else did.
@@ -33,6 +35,8 @@ pub(crate) enum Measure {
     P50Us,
     /// One answer of a hundred took longer, in microseconds.
     P99Us,
+    /// One answer of a thousand took longer, in microseconds.
+    P999Us,
     /// Answers per second at a fixed rate: what was asked for, or what the server could do.
     AnswersPerSecond,
 }
@@ -79,11 +83,13 @@ impl Measure {
             | Self::IdleMebibytes
             | Self::LoadedMebibytes
             | Self::CpuSecondsPerGibibyte
+            | Self::ServerCores
             | Self::GeneratorCores
             | Self::OthersCores
             | Self::RefusedPercent
             | Self::P50Us
-            | Self::P99Us => false,
+            | Self::P99Us
+            | Self::P999Us => false,
         }
     }
 
@@ -96,12 +102,14 @@ impl Measure {
             Self::MegabytesPerSecond => "MB/s",
             Self::RecordsPerSecond => "records/s",
             Self::CpuSecondsPerGibibyte => "server CPU s/GiB",
+            Self::ServerCores => "server, cores",
             Self::GeneratorCores => "generator, cores",
             Self::OthersCores => "other work, cores",
             Self::RefusedPercent => "requests refused, %",
             Self::P50Us => "p50, µs",
             Self::P99Us => "p99, µs",
-            Self::AnswersPerSecond => "answers/s",
+            Self::P999Us => "p99.9, µs",
+            Self::AnswersPerSecond => "records/s answered",
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Program {
     Millstream,
     /// The one to compare with.
     Kafka,
+    /// This program's own, that keeps nothing.
+    Null,
 }
 
 /// A program with a promise about acknowledged records: what a column of the report is about.
@@ -43,6 +45,8 @@ pub(crate) enum System {
     Kafka,
     /// `flush.messages=1` on the topic: answers after a flush.
     KafkaFlushed,
+    /// Answers when the batch is checked, and forgets it.
+    Null,
 }
 
 /// A running server; killed when dropped.
@@ -60,7 +64,7 @@ impl System {
     /// The settings of topics that make the promise.
     pub(crate) const fn topic_configs(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Millstream | Self::Kafka => &[],
+            Self::Millstream | Self::Kafka | Self::Null => &[],
             Self::KafkaFlushed => &[("flush.messages", "1")],
         }
     }
@@ -71,7 +75,23 @@ impl System {
             Self::Millstream => "Millstream (flushed)",
             Self::Kafka => "Kafka (not flushed)",
             Self::KafkaFlushed => "Kafka (flushed)",
+            Self::Null => "null broker",
         }
+    }
+
+    /// Its bars in charts.
+    pub(crate) const fn colour(self) -> &'static str {
+        match self {
+            Self::Millstream => "#1f77b4",
+            Self::Kafka => "#ff7f0e",
+            Self::KafkaFlushed => "#8c564b",
+            Self::Null => "#c0c0c0",
+        }
+    }
+
+    /// Whether it has what was produced.
+    pub(crate) const fn keeps(self) -> bool {
+        !matches!(self, Self::Null)
     }
 }
 
@@ -81,6 +101,7 @@ impl Program {
         match self {
             Self::Millstream => &[System::Millstream],
             Self::Kafka => &[System::Kafka, System::KafkaFlushed],
+            Self::Null => &[System::Null],
         }
     }
 
@@ -93,6 +114,13 @@ impl Program {
                 let http = format!("127.0.0.1:{}", free_port()?);
                 command.args(["serve", "--kafka-listen", &listen, "--http-listen", &http]);
                 command.arg("--data-dir").arg(data);
+                let journal = plan.journal_mebibytes * 1024 * 1024;
+                command.args(["--set", &format!("millstream.journal.bytes={journal}")]);
+                command
+            }
+            Self::Null => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["null", "--at", &format!("127.0.0.1:{port}")]);
                 command
             }
             Self::Kafka => {
@@ -126,7 +154,7 @@ impl Server {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut server = Self { child, folder, address, ready_after: Duration::ZERO };
         let begun = match program {
-            Program::Millstream => begun,
+            Program::Millstream | Program::Null => begun,
             Program::Kafka => server.formatted()?,
         };
         server.until("ready", || runtime.block_on(serves(address)))?;

@@ -17,10 +17,16 @@ const ACKS_ALL: i16 = -1;
 /// What a client waits for the answer.
 const TIMEOUT_MS: i32 = 30_000;
 
+/// `max.request.size` of the Java client: how many partitions' batches go into one request.
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+
 /// Room that a record takes beside its value: lengths, deltas, an empty key and no headers.
 const RECORD_OVERHEAD_MAX: usize = 24;
 
-/// What one produce load looks like.
+/// No batch of a paced load has more records.
+pub(crate) const RECORDS_MAX: usize = 64;
+
+/// What one throughput load looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shape {
     /// The most bytes of a batch, its header included.
@@ -29,44 +35,43 @@ pub(crate) struct Shape {
     pub(crate) record_bytes: usize,
     /// Partitions of the topic.
     pub(crate) partitions: i32,
+    /// Connections.
+    pub(crate) producers: usize,
 }
 
 /// A shape, encoded for one topic.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoded {
-    /// One whole request for each partition.
+    /// Whole requests; together they have each partition once.
     pub(crate) frames: Vec<Bytes>,
-    /// Bytes of the batch in each request.
+    /// Bytes of each batch.
     pub(crate) batch_bytes: u64,
     /// Records in each batch.
     pub(crate) records: u64,
 }
 
-impl Shape {
-    /// One record to a request.
-    pub(crate) const fn single(record_bytes: usize, partitions: i32) -> Self {
-        Self { batch_bytes: 0, record_bytes, partitions }
-    }
+/// Batches of one to [`RECORDS_MAX`] records of the same size, for loads that send what has come.
+#[derive(Clone, Debug)]
+pub(crate) struct Batches {
+    topic: String,
+    /// The one at `n` has `n + 1` records.
+    by_count: Vec<Bytes>,
+}
 
+impl Shape {
     /// A name for people and for samples.
     pub(crate) fn label(&self) -> String {
-        let batch = match self.batch_bytes {
-            0 => "single record".to_owned(),
-            bytes if bytes >= 1_000_000 => format!("{} MB", bytes / 1_000_000),
-            bytes => format!("{} KiB", bytes / 1024),
-        };
-        let record = match self.record_bytes {
-            1024 => "1 KiB".to_owned(),
-            bytes => format!("{bytes} B"),
-        };
-        let partitions = match self.partitions {
-            1 => "1 partition".to_owned(),
-            count => format!("{count} partitions"),
-        };
-        format!("{batch} batches, {record} records, {partitions}")
+        format!(
+            "{} records, {} batches, {}, {}",
+            size(self.record_bytes),
+            size(self.batch_bytes),
+            count(usize::try_from(self.partitions).unwrap_or_default(), "partition"),
+            count(self.producers, "producer"),
+        )
     }
 
-    /// Encodes the requests that produce this shape to `topic`.
+    /// Encodes the requests that produce this shape to `topic`: one batch to a partition, and as many
+    /// partitions to a request as the Java client would put in.
     ///
     /// # Errors
     ///
@@ -83,11 +88,61 @@ impl Shape {
             }
         }
         let batch = builder.build().context("building a batch")?;
-        let frames = (0..self.partitions)
-            .map(|partition| produce_frame(topic, partition, batch.clone()))
+        let together = (REQUEST_BYTES_MAX / batch.len()).max(1);
+        let partitions: Vec<i32> = (0..self.partitions).collect();
+        let frames = partitions
+            .chunks(together)
+            .map(|chunk| {
+                let batches = chunk.iter().map(|partition| (*partition, batch.clone()));
+                produce_frame(topic, batches)
+            })
             .collect::<anyhow::Result<_>>()?;
         Ok(Encoded { frames, batch_bytes: batch.len() as u64, records: number })
     }
+}
+
+impl Batches {
+    /// # Errors
+    ///
+    /// When a batch can't be encoded.
+    pub(crate) fn new(topic: &str, record_bytes: usize, now: Timestamp) -> anyhow::Result<Self> {
+        let batch = |records: u64| -> anyhow::Result<Bytes> {
+            let mut builder = BatchBuilder::new();
+            for number in 0..records {
+                builder.append(now, None, Some(&value(record_bytes, number)), &[]);
+            }
+            builder.build().context("building a batch")
+        };
+        let by_count = (1..=RECORDS_MAX as u64).map(batch).collect::<anyhow::Result<_>>()?;
+        Ok(Self { topic: topic.to_owned(), by_count })
+    }
+
+    /// One request with so many records for each of these partitions.
+    ///
+    /// # Errors
+    ///
+    /// When a partition gets none, or more than [`RECORDS_MAX`].
+    pub(crate) fn request(&self, counts: &[(i32, usize)]) -> anyhow::Result<Bytes> {
+        let batches = counts.iter().map(|(partition, count)| {
+            let batch = count.checked_sub(1).and_then(|at| self.by_count.get(at));
+            Ok((*partition, batch.context("a batch of so many records")?.clone()))
+        });
+        let batches: Vec<_> = batches.collect::<anyhow::Result<_>>()?;
+        produce_frame(&self.topic, batches.into_iter())
+    }
+}
+
+/// `1 KiB`, `100 B`, `1 MB`.
+fn size(bytes: usize) -> String {
+    match bytes {
+        bytes if bytes >= 1_000_000 => format!("{} MB", bytes / 1_000_000),
+        bytes if bytes >= 1024 => format!("{} KiB", bytes / 1024),
+        bytes => format!("{bytes} B"),
+    }
+}
+
+fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Bytes that do not compress and do not repeat from record to record.
@@ -105,12 +160,15 @@ fn value(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-fn produce_frame(topic: &str, partition: i32, batch: Bytes) -> anyhow::Result<Bytes> {
-    let records = Some(Records::from(batch));
-    let partition_data = PartitionProduceData { index: partition, records };
+fn produce_frame(
+    topic: &str,
+    batches: impl Iterator<Item = (i32, Bytes)>,
+) -> anyhow::Result<Bytes> {
+    let partition_data = batches
+        .map(|(index, batch)| PartitionProduceData { index, records: Some(Records::from(batch)) });
     let topic_data = TopicProduceData {
         name: StrBytes::from(topic.to_owned()),
-        partition_data: vec![partition_data],
+        partition_data: partition_data.collect(),
         ..TopicProduceData::default()
     };
     let request = ProduceRequest {
@@ -139,32 +197,56 @@ mod tests {
         timestamps: None,
     };
 
+    /// The partitions of a request, and how many records each gets.
     #[track_caller]
-    fn check(shape: Shape, records: u64) {
-        let encoded = shape.encode("t", Timestamp(1_000)).unwrap();
-        assert_eq!(encoded.records, records);
-        assert_eq!(encoded.frames.len(), usize::try_from(shape.partitions).unwrap());
-        for (partition, frame) in encoded.frames.iter().enumerate() {
-            let frame = frame.slice(4..);
-            let mut reader = Reader::new(&frame);
-            let (_, header) = decode_request_header(&mut reader).unwrap();
-            assert_eq!(header.request_api_version, PRODUCE_VERSION);
-            let request = ProduceRequest::decode(&mut reader, PRODUCE_VERSION).unwrap();
-            let data = &request.topic_data[0].partition_data[0];
-            assert_eq!(data.index, i32::try_from(partition).unwrap());
+    fn read(frame: &Bytes, batch_bytes_max: usize) -> Vec<(i32, usize)> {
+        let frame = frame.slice(4..);
+        let mut reader = Reader::new(&frame);
+        let (_, header) = decode_request_header(&mut reader).unwrap();
+        assert_eq!(header.request_api_version, PRODUCE_VERSION);
+        let request = ProduceRequest::decode(&mut reader, PRODUCE_VERSION).unwrap();
+        let data = request.topic_data[0].partition_data.iter();
+        data.map(|data| {
             let bytes = data.records.as_ref().unwrap().to_bytes();
-            assert_eq!(bytes.len() as u64, encoded.batch_bytes);
-            assert!(shape.batch_bytes == 0 || bytes.len() <= shape.batch_bytes);
+            assert!(bytes.len() <= batch_bytes_max);
             let valid = ValidBatch::check(bytes, &CHECK).unwrap();
-            assert_eq!(u64::try_from(valid.header().records_count).unwrap(), records);
-        }
+            (data.index, usize::try_from(valid.header().records_count).unwrap())
+        })
+        .collect()
+    }
+
+    #[track_caller]
+    fn check(shape: Shape, records: usize, together: &[usize]) {
+        let encoded = shape.encode("t", Timestamp(1_000)).unwrap();
+        assert_eq!(encoded.records, records as u64);
+        let requests: Vec<_> =
+            encoded.frames.iter().map(|frame| read(frame, shape.batch_bytes)).collect();
+        let sizes: Vec<_> = requests.iter().map(Vec::len).collect();
+        assert_eq!(sizes, together);
+        let expected: Vec<_> = (0..shape.partitions).map(|index| (index, records)).collect();
+        assert_eq!(requests.concat(), expected);
     }
 
     #[test]
     fn requests_hold_valid_batches_of_the_asked_size() {
-        check(Shape::single(1024, 2), 1);
-        check(Shape { batch_bytes: 16 * 1024, record_bytes: 1024, partitions: 3 }, 15);
-        check(Shape { batch_bytes: 16 * 1024, record_bytes: 100, partitions: 1 }, 148);
-        check(Shape { batch_bytes: 1_000_000, record_bytes: 1024, partitions: 1 }, 967);
+        let shape = |batch_bytes, record_bytes, partitions| Shape {
+            batch_bytes,
+            record_bytes,
+            partitions,
+            producers: 1,
+        };
+        check(shape(16 * 1024, 1024, 3), 15, &[3]);
+        check(shape(16 * 1024, 100, 1), 148, &[1]);
+        check(shape(16 * 1024, 100, 100), 148, &[64, 36]);
+        check(shape(1_000_000, 1024, 2), 967, &[1, 1]);
+    }
+
+    #[test]
+    fn a_paced_request_holds_what_has_come() {
+        let batches = Batches::new("t", 100, Timestamp(1_000)).unwrap();
+        let counts = [(7, 1), (0, 3), (5, RECORDS_MAX)];
+        assert_eq!(read(&batches.request(&counts).unwrap(), 1 << 20), counts);
+        batches.request(&[(1, 0)]).unwrap_err();
+        batches.request(&[(1, RECORDS_MAX + 1)]).unwrap_err();
     }
 }

@@ -13,67 +13,103 @@ use anyhow::Context as _;
 use millstream_types::Timestamp;
 use tokio::runtime::Runtime;
 
-use crate::load::{self, Flood, Paced};
+use crate::load::{self, Due, Flood, Paced, Tailing, Waits};
 use crate::options::{LoadOnce, Plan};
 use crate::peer::Peer;
 use crate::report::{self, Facts};
 use crate::samples::{Measure, Samples};
 use crate::server::{Program, Server, System};
-use crate::shape::Shape;
+use crate::shape::{Batches, Shape};
 use crate::tools;
 use crate::watch::{self, Cpu};
 
-/// Row names; those of produce rows are their shapes' labels.
+/// Row names; those of produce and latency rows are their labels.
 pub(crate) const START: &str = "start";
-pub(crate) const LATENCY: &str = "latency";
-pub(crate) const CONSUME: &str = "consume";
-pub(crate) const TOOL: &str = "kafka-producer-perf-test";
+pub(crate) const WARM: &str = "read what was just produced";
+pub(crate) const COLD: &str = "read with empty caches";
+pub(crate) const TAIL: &str = "tailing consumer";
+pub(crate) const JAVA: &str = "kafka-producer-perf-test";
+pub(crate) const KCAT: &str = "kcat";
 
-/// What throughput loads use: several connections, and what a client has in flight by default.
-pub(crate) const CONNECTIONS: usize = 8;
+/// What a client has in flight by default.
 pub(crate) const IN_FLIGHT: u32 = 5;
 
-/// The fixed rate of the latency row, and its connections, which are few.
-pub(crate) const RATE: u32 = 5_000;
-pub(crate) const RATE_CONNECTIONS: usize = 4;
+/// The fixed rate of the latency rows, in records per second.
+pub(crate) const RATE: u32 = 20_000;
+
+/// Connections that read back.
+pub(crate) const READERS: usize = 8;
 
 const KIB: usize = 1024;
 const LARGE: usize = 1_000_000;
-const SMALL: usize = 16 * KIB;
+/// `batch.size` of the Java client.
+const USUAL: usize = 16 * KIB;
+const MANY: i32 = 100;
 
 /// What is read back.
-const CONSUMED: Shape = Shape { batch_bytes: SMALL, record_bytes: KIB, partitions: 16 };
+pub(crate) const READ: Shape = shape(KIB, USUAL, MANY, 8);
 
-const QUICK_SHAPES: &[Shape] = &[
-    Shape { batch_bytes: LARGE, record_bytes: KIB, partitions: 1 },
-    Shape { batch_bytes: LARGE, record_bytes: KIB, partitions: 16 },
-    Shape { batch_bytes: SMALL, record_bytes: 100, partitions: 1 },
-    CONSUMED,
-];
+const QUICK_SHAPES: &[Shape] =
+    &[shape(100, USUAL, 1, 1), shape(KIB, USUAL, 1, 8), READ, shape(KIB, LARGE, MANY, 8)];
 
 const SHAPES: &[Shape] = &[
-    Shape { batch_bytes: LARGE, record_bytes: KIB, partitions: 1 },
-    Shape { batch_bytes: LARGE, record_bytes: KIB, partitions: 16 },
-    Shape { batch_bytes: LARGE, record_bytes: 100, partitions: 1 },
-    Shape { batch_bytes: LARGE, record_bytes: 100, partitions: 16 },
-    Shape { batch_bytes: SMALL, record_bytes: KIB, partitions: 1 },
-    Shape { batch_bytes: SMALL, record_bytes: 100, partitions: 1 },
-    Shape { batch_bytes: SMALL, record_bytes: 100, partitions: 16 },
-    CONSUMED,
+    shape(100, USUAL, 1, 1),
+    shape(100, USUAL, 1, 8),
+    shape(100, USUAL, MANY, 1),
+    shape(100, USUAL, MANY, 8),
+    shape(KIB, USUAL, 1, 1),
+    shape(KIB, USUAL, 1, 8),
+    shape(KIB, USUAL, MANY, 1),
+    READ,
+    shape(KIB, LARGE, 1, 8),
+    shape(KIB, LARGE, MANY, 8),
+];
+
+/// A latency row: how records at the fixed rate are sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) label: &'static str,
+    partitions: i32,
+    connections: usize,
+    in_flight: usize,
+}
+
+pub(crate) const PACES: [Pace; 3] = [
+    Pace { label: "1 partition, 1 producer", partitions: 1, connections: 1, in_flight: 5 },
+    Pace { label: "100 partitions, 4 producers", partitions: MANY, connections: 4, in_flight: 5 },
+    Pace {
+        label: "100 partitions, 4 producers, one request in flight",
+        partitions: MANY,
+        connections: 4,
+        in_flight: 1,
+    },
 ];
 
 /// How long a server may go on with what it put off, before that no longer counts.
 const REST_MAX: Duration = Duration::from_secs(3);
+
+const fn shape(
+    record_bytes: usize,
+    batch_bytes: usize,
+    partitions: i32,
+    producers: usize,
+) -> Shape {
+    Shape { batch_bytes, record_bytes, partitions, producers }
+}
 
 /// How much and how long: the difference between --quick and all of it.
 #[derive(Clone, Copy, Debug)]
 struct Size {
     repetitions: usize,
     shapes: &'static [Shape],
+    paces: &'static [Pace],
     starts: usize,
     idle: Duration,
     warm_up: Duration,
-    flood: Duration,
+    /// Bytes of each throughput run: four times the journal and the tail, so that laying out is inside.
+    flood_bytes: u64,
+    /// A run ends by then, whatever it has written.
+    flood_limit: Duration,
     paced: Duration,
     consume: Duration,
     tool_records: u64,
@@ -86,38 +122,47 @@ struct Size {
 impl Size {
     fn of(plan: &Plan) -> Self {
         let seconds = Duration::from_secs;
+        let (journal, tail) = (plan.journal_mebibytes, TAIL_MEBIBYTES);
+        let flood_bytes = 4 * (journal + tail) * 1024 * 1024;
         let size = if plan.quick {
             Self {
                 repetitions: 3,
                 shapes: QUICK_SHAPES,
+                paces: &PACES,
                 starts: 3,
                 idle: seconds(1),
-                warm_up: Duration::from_millis(1_500),
-                flood: Duration::from_millis(1_500),
+                warm_up: seconds(1),
+                flood_bytes: flood_bytes / 2,
+                flood_limit: seconds(2),
                 paced: Duration::from_millis(1_500),
                 consume: Duration::from_millis(1_500),
                 tool_records: 200_000,
-                tool_records_flushed: 20_000,
-                time_max: seconds(220),
+                tool_records_flushed: 10_000,
+                time_max: seconds(5 * 60),
             }
         } else {
             Self {
                 repetitions: 5,
                 shapes: SHAPES,
+                paces: &PACES,
                 starts: 5,
                 idle: seconds(2),
                 warm_up: seconds(3),
-                flood: Duration::from_millis(2_500),
-                paced: seconds(3),
-                consume: Duration::from_millis(2_500),
-                tool_records: 300_000,
+                flood_bytes,
+                flood_limit: seconds(8),
+                paced: seconds(4),
+                consume: seconds(4),
+                tool_records: 400_000,
                 tool_records_flushed: 20_000,
-                time_max: seconds(14 * 60),
+                time_max: seconds(60 * 60),
             }
         };
         Self { repetitions: plan.repetitions.unwrap_or(size.repetitions), ..size }
     }
 }
+
+/// The default of `millstream.tail.bytes`, in MiB.
+const TAIL_MEBIBYTES: u64 = 64;
 
 /// One repetition under way.
 struct Repetition<'a> {
@@ -139,7 +184,13 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
     fs::create_dir_all(&plan.scratch)?;
     let size = Size::of(plan);
     let runtime = runtime()?;
-    let mut facts = Facts { machine: watch::machine()?, disks: Vec::new(), quick: plan.quick };
+    let mut facts = Facts {
+        machine: watch::machine()?,
+        disks: Vec::new(),
+        quick: plan.quick,
+        journal_mebibytes: plan.journal_mebibytes,
+        run_mebibytes: size.flood_bytes >> 20,
+    };
     let mut samples = Samples::default();
     let mut done = 0;
     while done < size.repetitions {
@@ -164,6 +215,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
     }
     let text = report::write(&samples, &facts, done);
     fs::write(&plan.report, &text).with_context(|| plan.report.display().to_string())?;
+    report::charts(&samples, &plan.report)?;
     println!("{text}");
     eprintln!("{} repetitions, {} s; {}", done, begun.elapsed().as_secs(), plan.report.display());
     Ok(())
@@ -173,13 +225,21 @@ impl Repetition<'_> {
     fn run(&mut self) -> anyhow::Result<()> {
         self.start()?;
         self.warm_up()?;
-        let shapes = self.size.shapes;
-        self.each_system(0, Self::latency)?;
-        for (turn, shape) in shapes.iter().enumerate() {
-            self.each_system(turn, |this, system| this.produce(*shape, system))?;
+        for (turn, pace) in self.size.paces.iter().enumerate() {
+            self.each_system(turn, |this, system| this.latency(*pace, system))?;
         }
-        self.each_system(0, Self::consume)?;
-        self.each_system(1, Self::tool)?;
+        self.each_system(1, Self::tail)?;
+        for (turn, shape) in self.size.shapes.iter().enumerate() {
+            self.each_system(turn, |this, system| this.produce(*shape, system))?;
+            if *shape == READ {
+                self.each_system(turn, |this, system| this.consume(WARM, system))?;
+            }
+        }
+        if watch::drop_caches() {
+            self.each_system(0, |this, system| this.consume(COLD, system))?;
+        }
+        self.each_system(1, Self::java)?;
+        self.each_system(0, Self::kcat)?;
         for (program, server) in std::mem::take(&mut self.servers) {
             let system = program.systems()[0];
             let resident = watch::resident_mebibytes(server.process())?;
@@ -192,7 +252,7 @@ impl Repetition<'_> {
 
     /// Programs in the order of this repetition: every other one begins with the other.
     fn programs(&self) -> Vec<Program> {
-        let mut programs = vec![Program::Millstream];
+        let mut programs = vec![Program::Millstream, Program::Null];
         if !self.plan.without_kafka {
             programs.push(Program::Kafka);
         }
@@ -225,7 +285,7 @@ impl Repetition<'_> {
 
     fn start(&mut self) -> anyhow::Result<()> {
         for program in self.programs() {
-            let starts = if program == Program::Millstream { self.size.starts } else { 1 };
+            let starts = if program == Program::Kafka { 1 } else { self.size.starts };
             for start in 1..=starts {
                 let server = Server::start(program, self.plan, self.runtime)?;
                 let ready = server.ready_after.as_secs_f64() * 1e3;
@@ -247,21 +307,20 @@ impl Repetition<'_> {
 
     /// A virtual machine compiles what it sees often: let it see what is to be measured.
     fn warm_up(&mut self) -> anyhow::Result<()> {
-        let (size, shape) = (self.size, CONSUMED);
+        let (size, shape) = (self.size, READ);
         self.each_system(0, |this, system| {
             let topic = this.topic(system, "warm-up", shape.partitions)?;
             let encoded = shape.encode(&topic, now())?;
             let server = this.server(system)?;
-            this.runtime.block_on(load::flood(server.address, &encoded, flood(size.warm_up)))?;
-            let reading = load::consume(
-                server.address,
-                &topic,
-                shape.partitions,
-                CONNECTIONS,
-                size.warm_up / 2,
-            );
-            this.runtime.block_on(reading)?;
-            Ok(())
+            let how = flood(shape, size.flood_bytes, size.warm_up);
+            this.runtime.block_on(load::flood(server.address, &encoded, how))?;
+            if system.keeps() {
+                let limit = size.warm_up / 2;
+                let reading =
+                    load::consume(server.address, &topic, shape.partitions, READERS, limit);
+                this.runtime.block_on(reading)?;
+            }
+            this.delete(system, &topic)
         })
     }
 
@@ -271,9 +330,9 @@ impl Repetition<'_> {
         let encoded = shape.encode(&topic, now())?;
         let server = self.server(system)?;
         let (address, process) = (server.address, server.process());
+        let how = flood(shape, self.size.flood_bytes, self.size.flood_limit);
         let before = Cpu::now(process)?;
-        let moved =
-            self.runtime.block_on(load::flood(address, &encoded, flood(self.size.flood)))?;
+        let moved = self.runtime.block_on(load::flood(address, &encoded, how))?;
         let during = before.since(process)?;
         watch::rest(process, REST_MAX)?;
         let used = before.since(process)?;
@@ -283,50 +342,83 @@ impl Repetition<'_> {
             .put(Measure::RecordsPerSecond, moved.records_per_second())
             .put(Measure::CpuSecondsPerGibibyte, used.server / moved.gibibytes())
             .put(Measure::RefusedPercent, moved.refused * 100.0)
+            .put(Measure::ServerCores, during.server / moved.elapsed.as_secs_f64())
             .put(Measure::GeneratorCores, during.generator_cores)
             .put(Measure::OthersCores, during.others_cores);
-        Ok(())
+        if shape == READ { Ok(()) } else { self.delete(system, &topic) }
     }
 
-    fn latency(&mut self, system: System) -> anyhow::Result<()> {
-        let shape = Shape::single(KIB, i32::try_from(RATE_CONNECTIONS)?);
-        let topic = self.topic(system, LATENCY, shape.partitions)?;
-        let encoded = shape.encode(&topic, now())?;
+    fn latency(&mut self, pace: Pace, system: System) -> anyhow::Result<()> {
+        let topic = self.topic(system, pace.label, pace.partitions)?;
         let server = self.server(system)?;
-        let how = Paced {
+        let (address, process) = (server.address, server.process());
+        let batches = Batches::new(&topic, KIB, now())?;
+        let before = Cpu::now(process)?;
+        let due = Due::new(pace.partitions);
+        let waits = load::paced(address, &batches, self.paced(pace), &due)?;
+        let used = before.since(process)?;
+        self.put_waits(pace.label, system, &waits, used.others_cores);
+        self.delete(system, &topic)
+    }
+
+    /// End to end: from the moment a record is due to the one at which a consumer has it.
+    fn tail(&mut self, system: System) -> anyhow::Result<()> {
+        if !system.keeps() {
+            return Ok(());
+        }
+        let pace = PACES[1];
+        let topic = self.topic(system, TAIL, pace.partitions)?;
+        let server = self.server(system)?;
+        let (address, process) = (server.address, server.process());
+        let batches = Batches::new(&topic, KIB, now())?;
+        let before = Cpu::now(process)?;
+        let due = Due::new(pace.partitions);
+        let how = self.paced(pace);
+        let measured = Instant::now() + how.warm_up;
+        let tailing = self.runtime.block_on(Tailing::start(address, &topic, pace.partitions))?;
+        load::paced(address, &batches, how, &due)?;
+        let waits = self.runtime.block_on(tailing.waits(&due, measured))?;
+        let used = before.since(process)?;
+        self.put_waits(TAIL, system, &waits, used.others_cores);
+        self.delete(system, &topic)
+    }
+
+    fn paced(&self, pace: Pace) -> Paced {
+        Paced {
             rate: RATE,
-            connections: RATE_CONNECTIONS,
+            partitions: pace.partitions,
+            connections: pace.connections,
+            in_flight: pace.in_flight,
             warm_up: self.size.warm_up / 2,
             duration: self.size.paced,
-        };
-        let (address, process) = (server.address, server.process());
-        let before = Cpu::now(process)?;
-        let waits = load::paced(address, &encoded, how)?;
-        let used = before.since(process)?;
-        self.samples
-            .cell(LATENCY, system, self.number)
-            .put(Measure::P50Us, waits.percentile_us(0.5))
-            .put(Measure::P99Us, waits.percentile_us(0.99))
-            .put(Measure::AnswersPerSecond, waits.answered_rate)
-            .put(Measure::OthersCores, used.others_cores);
-        Ok(())
+        }
     }
 
-    fn consume(&mut self, system: System) -> anyhow::Result<()> {
-        if system == System::KafkaFlushed {
+    fn put_waits(&mut self, row: &str, system: System, waits: &Waits, others_cores: f64) {
+        self.samples
+            .cell(row, system, self.number)
+            .put(Measure::P50Us, waits.percentile_us(0.5))
+            .put(Measure::P99Us, waits.percentile_us(0.99))
+            .put(Measure::P999Us, waits.percentile_us(0.999))
+            .put(Measure::AnswersPerSecond, waits.rate)
+            .put(Measure::OthersCores, others_cores);
+    }
+
+    fn consume(&mut self, row: &str, system: System) -> anyhow::Result<()> {
+        if !system.keeps() || system == System::KafkaFlushed {
             // Reading does not know how the records were written.
             return Ok(());
         }
-        let topic = topic_name(system, &CONSUMED.label());
+        let topic = topic_name(system, &READ.label());
         let server = self.server(system)?;
         let (address, process) = (server.address, server.process());
         let before = Cpu::now(process)?;
-        let (partitions, limit) = (CONSUMED.partitions, self.size.consume);
-        let reading = load::consume(address, &topic, partitions, CONNECTIONS, limit);
+        let (partitions, limit) = (READ.partitions, self.size.consume);
+        let reading = load::consume(address, &topic, partitions, READERS, limit);
         let moved = self.runtime.block_on(reading)?;
         let used = before.since(process)?;
         self.samples
-            .cell(CONSUME, system, self.number)
+            .cell(row, system, self.number)
             .put(Measure::MegabytesPerSecond, moved.megabytes_per_second())
             .put(Measure::RecordsPerSecond, moved.records_per_second())
             .put(Measure::CpuSecondsPerGibibyte, used.server / moved.gibibytes())
@@ -335,35 +427,84 @@ impl Repetition<'_> {
         Ok(())
     }
 
-    fn tool(&mut self, system: System) -> anyhow::Result<()> {
+    /// The load generator that comes with Apache Kafka: the Java client.
+    fn java(&mut self, system: System) -> anyhow::Result<()> {
         if !self.plan.jars.is_dir() {
             return Ok(());
         }
-        let topic = self.topic(system, TOOL, 4)?;
-        let records = match system {
-            System::KafkaFlushed => self.size.tool_records_flushed,
-            System::Millstream | System::Kafka => self.size.tool_records,
+        let jars = &self.plan.jars;
+        let said = |address, topic: &str, records| {
+            tools::producer_perf_test(jars, address, topic, records, KIB)
         };
-        let server = self.server(system)?;
-        let (address, process) = (server.address, server.process());
-        let before = Cpu::now(process)?;
-        let said = tools::producer_perf_test(&self.plan.jars, address, &topic, records, KIB)?;
-        let used = before.since(process)?;
-        let gibibytes = records as f64 * KIB as f64 / f64::from(1 << 30);
+        let records = self.tool_records(system);
+        let (said, cpu) =
+            self.tool(JAVA, system, |address, topic| said(address, topic, records))?;
         self.samples
-            .cell(TOOL, system, self.number)
+            .cell(JAVA, system, self.number)
             .put(Measure::MegabytesPerSecond, said.megabytes_per_second)
             .put(Measure::RecordsPerSecond, said.records_per_second)
             .put(Measure::P50Us, said.p50_us)
             .put(Measure::P99Us, said.p99_us)
-            .put(Measure::CpuSecondsPerGibibyte, used.server / gibibytes);
+            .put(Measure::CpuSecondsPerGibibyte, cpu / gibibytes(records));
         Ok(())
+    }
+
+    /// librdkafka, by kcat.
+    fn kcat(&mut self, system: System) -> anyhow::Result<()> {
+        if !tools::has_kcat() {
+            return Ok(());
+        }
+        let records = self.tool_records(system);
+        let lines = tools::lines(&self.plan.scratch, records, KIB)?;
+        let (took, cpu) =
+            self.tool(KCAT, system, |address, topic| tools::kcat(address, topic, &lines))?;
+        let rate = records as f64 / took.as_secs_f64();
+        self.samples
+            .cell(KCAT, system, self.number)
+            .put(Measure::MegabytesPerSecond, rate * KIB as f64 / 1e6)
+            .put(Measure::RecordsPerSecond, rate)
+            .put(Measure::CpuSecondsPerGibibyte, cpu / gibibytes(records));
+        Ok(())
+    }
+
+    /// Runs somebody else's generator against a new topic; what it says, and the server's CPU-seconds.
+    fn tool<T>(
+        &self,
+        row: &str,
+        system: System,
+        run: impl Fn(std::net::SocketAddr, &str) -> anyhow::Result<T>,
+    ) -> anyhow::Result<(T, f64)> {
+        let topic = self.topic(system, row, MANY)?;
+        let server = self.server(system)?;
+        let process = server.process();
+        let before = Cpu::now(process)?;
+        let said = run(server.address, &topic)?;
+        watch::rest(process, REST_MAX)?;
+        let used = before.since(process)?;
+        self.delete(system, &topic)?;
+        Ok((said, used.server))
+    }
+
+    const fn tool_records(&self, system: System) -> u64 {
+        match system {
+            System::KafkaFlushed => self.size.tool_records_flushed,
+            System::Millstream | System::Kafka | System::Null => self.size.tool_records,
+        }
     }
 
     fn server(&self, system: System) -> anyhow::Result<&Server> {
         let mut servers = self.servers.iter();
         let found = servers.find(|(program, _)| program.systems().contains(&system));
         Ok(&found.context("the server is not running")?.1)
+    }
+
+    /// Deletes the topic of a row that is done with, so that its files make no work for the next.
+    fn delete(&self, system: System, topic: &str) -> anyhow::Result<()> {
+        if !system.keeps() {
+            return Ok(());
+        }
+        let address = self.server(system)?.address;
+        self.runtime.block_on(async { Peer::connect(address).await?.delete_topic(topic).await })
     }
 
     /// Makes the topic of a row.
@@ -393,16 +534,28 @@ pub(crate) fn load_once(load: &LoadOnce) -> anyhow::Result<()> {
     })?;
     let process = load.pid.unwrap_or_else(std::process::id);
     let before = Cpu::now(process)?;
-    let batch_bytes = if load.rate.is_some() { 0 } else { load.batch };
-    let shape = Shape { batch_bytes, record_bytes: load.record, partitions: load.partitions };
-    let encoded = shape.encode(&topic, now())?;
     if let Some(rate) = load.rate {
-        let how = Paced { rate, connections: RATE_CONNECTIONS, warm_up: Duration::ZERO, duration };
-        let waits = load::paced(load.at, &encoded, how)?;
-        let (p50, p99) = (waits.percentile_us(0.5), waits.percentile_us(0.99));
-        println!("p50 {p50:.0} us, p99 {p99:.0} us, {:.0} answers/s", waits.answered_rate);
+        let how = Paced {
+            rate,
+            partitions: load.partitions,
+            connections: load.connections,
+            in_flight: load.in_flight,
+            warm_up: Duration::ZERO,
+            duration,
+        };
+        let batches = Batches::new(&topic, load.record, now())?;
+        let waits = load::paced(load.at, &batches, how, &Due::new(load.partitions))?;
+        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| waits.percentile_us(share));
+        println!(
+            "p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} us, {:.0} records/s",
+            waits.rate
+        );
+        println!("{:?}", before.since(process)?);
     } else {
-        let moved = runtime.block_on(load::flood(load.at, &encoded, flood(duration)))?;
+        let shape = shape(load.record, load.batch, load.partitions, load.connections);
+        let encoded = shape.encode(&topic, now())?;
+        let how = flood(shape, u64::MAX, duration);
+        let moved = runtime.block_on(load::flood(load.at, &encoded, how))?;
         told("produced", &moved);
         watch::rest(process, REST_MAX)?;
         let used = before.since(process)?;
@@ -410,7 +563,7 @@ pub(crate) fn load_once(load: &LoadOnce) -> anyhow::Result<()> {
     }
     if load.consume {
         let before = Cpu::now(process)?;
-        let reading = load::consume(load.at, &topic, load.partitions, CONNECTIONS, duration);
+        let reading = load::consume(load.at, &topic, load.partitions, READERS, duration);
         let moved = runtime.block_on(reading)?;
         told("consumed", &moved);
         let used = before.since(process)?;
@@ -428,8 +581,12 @@ fn told(what: &str, moved: &load::Moved) {
     );
 }
 
-const fn flood(duration: Duration) -> Flood {
-    Flood { connections: CONNECTIONS, in_flight: IN_FLIGHT, duration }
+const fn flood(shape: Shape, bytes: u64, limit: Duration) -> Flood {
+    Flood { connections: shape.producers, in_flight: IN_FLIGHT, bytes, limit }
+}
+
+fn gibibytes(records: u64) -> f64 {
+    records as f64 * KIB as f64 / f64::from(1 << 30)
 }
 
 /// A name that is legal and says what for.
@@ -438,7 +595,12 @@ fn topic_name(system: System, row: &str) -> String {
     format!("{system:?} {row}").to_lowercase().chars().map(legal).collect()
 }
 
-fn runtime() -> anyhow::Result<Runtime> {
+/// A runtime for generators.
+///
+/// # Errors
+///
+/// When the system gives no threads.
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 

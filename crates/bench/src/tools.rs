@@ -1,8 +1,11 @@
-//! Apache Kafka's own load generator: a cross-check of ours by a client that people use.
+//! Other people's load generators: a cross-check of ours by clients that people use.
 
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
@@ -42,6 +45,54 @@ pub(crate) fn producer_perf_test(
     ensure!(output.status.success(), "kafka-producer-perf-test has failed: {text}{errors}");
     let last = text.lines().rfind(|line| line.contains("99.9th")).unwrap_or_default();
     verdict(last).with_context(|| format!("kafka-producer-perf-test says: {text}{errors}"))
+}
+
+/// Whether kcat is on this machine.
+pub(crate) fn has_kcat() -> bool {
+    Command::new("kcat").arg("-V").output().is_ok_and(|output| output.status.success())
+}
+
+/// A file with so many lines of so many bytes, written once.
+///
+/// # Errors
+///
+/// When it can't be written.
+pub(crate) fn lines(folder: &Path, count: u64, bytes: usize) -> anyhow::Result<PathBuf> {
+    let path = folder.join(format!("lines-{count}-{bytes}"));
+    if path.exists() {
+        return Ok(path);
+    }
+    let mut file = BufWriter::new(File::create(&path)?);
+    let mut state = 1_u64;
+    for _ in 0..count {
+        for _ in 0..bytes {
+            // A linear congruential generator (Knuth's MMIX): text that does not compress well.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            file.write_all(&[b'!' + (state >> 33) as u8 % 90])?;
+        }
+        file.write_all(b"\n")?;
+    }
+    file.flush()?;
+    Ok(path)
+}
+
+/// Produces each line of a file with librdkafka's defaults and acks=all; how long it took.
+///
+/// # Errors
+///
+/// When kcat fails.
+pub(crate) fn kcat(address: SocketAddr, topic: &str, lines: &Path) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    let output = Command::new("kcat")
+        .args(["-P", "-b", &address.to_string(), "-t", topic, "-X", "acks=all", "-l"])
+        .arg(lines)
+        .stdin(Stdio::null())
+        .output()
+        .context("starting kcat")?;
+    let took = begun.elapsed();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "kcat has failed: {errors}");
+    Ok(took)
 }
 
 /// Reads `N records sent, R records/sec (M MB/sec), A ms avg latency, X ms max latency, P ms 50th,

@@ -112,6 +112,12 @@ fn status_mebibytes(process: u32, name: &'static str) -> anyhow::Result<f64> {
     Ok(kibibytes / 1024.0)
 }
 
+/// Empties the system's page cache; what was written must have been flushed before. Whether it could:
+/// that takes root.
+pub(crate) fn drop_caches() -> bool {
+    fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
+}
+
 /// What was asked of a process when it was started.
 pub(crate) fn command_line(process: u32) -> String {
     let bytes = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();

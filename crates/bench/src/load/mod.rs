@@ -2,14 +2,16 @@
 //! server is read from outside.
 
 mod consume;
-mod latency;
+mod paced;
 mod produce;
+mod tail;
 
 use std::time::Duration;
 
 pub(crate) use consume::consume;
-pub(crate) use latency::{Paced, paced};
+pub(crate) use paced::{Due, Paced, Waits, paced};
 pub(crate) use produce::{Flood, flood};
+pub(crate) use tail::Tailing;
 
 /// What a throughput load moved.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,10 +3,11 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use millstream_wire::{ErrorCode, ProduceRequest};
 use tokio::io::{AsyncWriteExt as _, BufReader};
@@ -25,12 +26,14 @@ const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 /// How a produce load is driven.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flood {
-    /// Connections, each of which serves its share of the partitions (or all share the one).
+    /// Connections, each of which writes to all partitions.
     pub(crate) connections: usize,
     /// Requests in flight on each: clients default to 5.
     pub(crate) in_flight: u32,
-    /// For how long requests are begun.
-    pub(crate) duration: Duration,
+    /// How many bytes of batches are sent, on all together.
+    pub(crate) bytes: u64,
+    /// No request is begun later than so.
+    pub(crate) limit: Duration,
 }
 
 /// Produces as fast as the server answers.
@@ -49,37 +52,59 @@ pub(crate) async fn flood(
     }
     let mut tasks = JoinSet::new();
     let begun = Instant::now();
+    let left = Arc::new(AtomicI64::new(
+        i64::try_from(how.bytes / encoded.batch_bytes).unwrap_or(i64::MAX),
+    ));
     for (number, stream) in streams.into_iter().enumerate() {
-        let frames = share(&encoded.frames, number, how.connections);
-        tasks.spawn(drive(stream, frames, how.in_flight, begun + how.duration));
+        let frames = share(&encoded.frames, number);
+        let goal = Goal { left: Arc::clone(&left), deadline: begun + how.limit };
+        tasks.spawn(drive(stream, frames, how.in_flight, goal));
     }
     let mut answers = Answers::default();
     while let Some(done) = tasks.join_next().await {
         let more = done.context("a generator task")??;
         answers.good += more.good;
+        answers.requests += more.requests;
         answers.refused += more.refused;
     }
     Ok(Moved {
         bytes: answers.good * encoded.batch_bytes,
         records: answers.good * encoded.records,
-        refused: answers.refused as f64 / (answers.good + answers.refused) as f64,
+        refused: answers.refused as f64 / answers.requests as f64,
         elapsed: begun.elapsed(),
     })
 }
 
-/// The requests of one connection: every n-th partition, or all when there are fewer.
-fn share(frames: &[Bytes], number: usize, connections: usize) -> Vec<Bytes> {
-    if frames.len() <= connections {
-        return vec![frames[number % frames.len()].clone()];
+/// The requests of one connection: all of them, each connection beginning with another.
+fn share(frames: &[Bytes], number: usize) -> Vec<Bytes> {
+    let mut frames = frames.to_vec();
+    let first = number % frames.len().max(1);
+    frames.rotate_left(first);
+    frames
+}
+
+/// When all connections together have sent enough.
+#[derive(Debug)]
+struct Goal {
+    /// Batches that are still to be sent.
+    left: Arc<AtomicI64>,
+    deadline: Instant,
+}
+
+impl Goal {
+    /// Whether another request is to be sent.
+    fn wants(&self) -> bool {
+        self.left.load(Ordering::Relaxed) > 0 && Instant::now() < self.deadline
     }
-    frames.iter().skip(number).step_by(connections).cloned().collect()
 }
 
 /// What the requests of one connection came to.
 #[derive(Clone, Copy, Debug, Default)]
 struct Answers {
+    /// Batches that were taken.
     good: u64,
-    /// With an error that clients retry.
+    requests: u64,
+    /// Requests with an error that clients retry.
     refused: u64,
 }
 
@@ -88,7 +113,9 @@ struct Answers {
 struct Lane {
     in_flight: u32,
     room: Semaphore,
+    goal: Goal,
     good: AtomicU64,
+    requests: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -96,27 +123,31 @@ async fn drive(
     stream: TcpStream,
     frames: Vec<Bytes>,
     in_flight: u32,
-    deadline: Instant,
+    goal: Goal,
 ) -> anyhow::Result<Answers> {
     let (reader, writer) = stream.into_split();
-    let room = Semaphore::new(usize::try_from(in_flight)?);
-    let lane = Lane { in_flight, room, good: AtomicU64::new(0), refused: AtomicU64::new(0) };
+    let lane = Lane {
+        in_flight,
+        room: Semaphore::new(usize::try_from(in_flight)?),
+        goal,
+        good: AtomicU64::new(0),
+        requests: AtomicU64::new(0),
+        refused: AtomicU64::new(0),
+    };
     tokio::select! {
-        sent = lane.send(writer, &frames, deadline) => sent?,
+        sent = lane.send(writer, &frames) => sent?,
         failed = lane.receive(reader) => failed.map(|never| match never {})?,
     }
-    let (good, refused) = (lane.good.into_inner(), lane.refused.into_inner());
-    Ok(Answers { good, refused })
+    Ok(Answers {
+        good: lane.good.into_inner(),
+        requests: lane.requests.into_inner(),
+        refused: lane.refused.into_inner(),
+    })
 }
 
 impl Lane {
-    /// Sends until the deadline, then waits until everything has been answered.
-    async fn send(
-        &self,
-        mut writer: OwnedWriteHalf,
-        frames: &[Bytes],
-        deadline: Instant,
-    ) -> anyhow::Result<()> {
+    /// Sends until there is enough, then waits until everything has been answered.
+    async fn send(&self, mut writer: OwnedWriteHalf, frames: &[Bytes]) -> anyhow::Result<()> {
         let mut refused = 0;
         for frame in frames.iter().cycle() {
             self.room.acquire().await?.forget();
@@ -125,7 +156,7 @@ impl Lane {
                 refused = refused_now;
                 tokio::time::sleep(RETRY_BACKOFF).await;
             }
-            if Instant::now() >= deadline {
+            if !self.goal.wants() {
                 self.room.add_permits(1);
                 break;
             }
@@ -139,24 +170,42 @@ impl Lane {
     async fn receive(&self, reader: OwnedReadHalf) -> anyhow::Result<Infallible> {
         let mut reader = BufReader::new(reader);
         loop {
-            let frame = peer::read_frame(&mut reader).await?;
-            let counter = if is_good(&frame)? { &self.good } else { &self.refused };
-            counter.fetch_add(1, Ordering::Relaxed);
+            let answer = outcome(&peer::read_frame(&mut reader).await?)?;
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            self.good.fetch_add(answer.good, Ordering::Relaxed);
+            self.goal.left.fetch_sub(i64::try_from(answer.good)?, Ordering::Relaxed);
+            if answer.refused > 0 {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            }
             self.room.add_permits(1);
         }
     }
 }
 
-/// Whether records were taken; not when a client would try again.
+/// What a produce request came to, in batches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outcome {
+    /// Those that were taken.
+    pub(super) good: u64,
+    /// Those that a client would send again.
+    pub(super) refused: u64,
+}
+
+/// Reads the answer to a produce request.
 ///
 /// # Errors
 ///
-/// On any other error.
-pub(super) fn is_good(frame: &Bytes) -> anyhow::Result<bool> {
+/// On an error that clients don't retry.
+pub(super) fn outcome(frame: &Bytes) -> anyhow::Result<Outcome> {
     let response = peer::decode_response::<ProduceRequest>(frame, PRODUCE_VERSION, 1)?;
-    let mut partitions = response.responses.iter().flat_map(|each| &each.partition_responses);
-    let error = partitions.find(|each| each.error_code != 0).map(|each| each.error_code);
-    let error = error.map_or(ErrorCode::None, ErrorCode::or_unknown);
-    ensure!(error == ErrorCode::None || error.retriable(), "produce: {}", error.name());
-    Ok(error == ErrorCode::None)
+    let mut outcome = Outcome { good: 0, refused: 0 };
+    for partition in response.responses.iter().flat_map(|each| &each.partition_responses) {
+        let error = ErrorCode::or_unknown(partition.error_code);
+        match error {
+            ErrorCode::None => outcome.good += 1,
+            error if error.retriable() => outcome.refused += 1,
+            error => bail!("produce: {}", error.name()),
+        }
+    }
+    Ok(outcome)
 }
