@@ -16,7 +16,7 @@ use millstream_wire::produce_request::{PartitionProduceData, TopicProduceData};
 use millstream_wire::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
-use millstream_wire::{ErrorCode, ProduceRequest, ProduceResponse};
+use millstream_wire::{ErrorCode, ProduceRequest, ProduceResponse, Records};
 
 use crate::connection::Close;
 use crate::dispatch::{Call, Outcome};
@@ -29,15 +29,39 @@ const TOPIC_IDS_SINCE: i16 = 13;
 /// Long enough for a flush or a new file of the journal.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
+/// What the partitions of one request have in common.
+#[derive(Clone, Copy)]
+struct How {
+    acks: i16,
+    /// Until when they may wait for room in the journal.
+    patience: Monotonic,
+    /// The size of all their batches, in bytes.
+    records_bytes: usize,
+}
+
+impl How {
+    /// What keeping a batch of `bytes` pins, in bytes: its share of the buffer that holds the request,
+    /// because the other batches of it are kept for as long.
+    fn pinned(self, call: &Call, bytes: usize) -> usize {
+        let all = self.records_bytes.max(1) as u128;
+        let share = (call.pinned_bytes as u128 * bytes as u128).div_ceil(all);
+        usize::try_from(share).unwrap_or(usize::MAX)
+    }
+}
+
 pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Outcome<ProduceResponse> {
     let acks = request.acks;
     let mut newest = Newest::default();
     let mut response = ProduceResponse::default();
     {
         let _turn = call.take_turn();
-        let patience = patience(&call, request.timeout_ms);
+        let how = How {
+            acks,
+            patience: patience(&call, request.timeout_ms),
+            records_bytes: records_bytes(&request),
+        };
         for topic in request.topic_data {
-            let appended = append_topic(&call, (acks, patience), topic, &mut newest).await;
+            let appended = append_topic(&call, how, topic, &mut newest).await;
             response.responses.push(appended);
         }
     }
@@ -48,6 +72,11 @@ pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Outcome<Produ
         undo(&mut response);
     }
     Outcome::Answer(response)
+}
+
+fn records_bytes(request: &ProduceRequest) -> usize {
+    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    partitions.filter_map(|partition| partition.records.as_ref()).map(Records::len).sum()
 }
 
 /// How long the request may wait for room: half of its time, so that the client still hears the
@@ -83,14 +112,14 @@ fn undo(response: &mut ProduceResponse) {
 
 async fn append_topic(
     call: &Call,
-    (acks, patience): (i16, Monotonic),
+    how: How,
     request: TopicProduceData,
     newest: &mut Newest,
 ) -> TopicProduceResponse {
     let by_id = call.version >= TOPIC_IDS_SINCE;
     let wanted = if by_id { TopicRef::Id(request.topic_id) } else { TopicRef::Name(&request.name) };
     let topic = match call.broker().topic(wanted) {
-        _ if !(-1..=1).contains(&acks) => Err(ErrorCode::InvalidRequiredAcks),
+        _ if !(-1..=1).contains(&how.acks) => Err(ErrorCode::InvalidRequiredAcks),
         Some(topic) => Ok(topic),
         None if by_id => Err(ErrorCode::UnknownTopicId),
         None => Err(ErrorCode::UnknownTopicOrPartition),
@@ -98,7 +127,7 @@ async fn append_topic(
     let mut partition_responses = Vec::with_capacity(request.partition_data.len());
     for partition in request.partition_data {
         partition_responses.push(match &topic {
-            Ok(topic) => append_partition(call, topic, partition, patience, newest).await,
+            Ok(topic) => append_partition(call, topic, partition, how, newest).await,
             Err(error) => failed(partition.index, *error),
         });
     }
@@ -109,7 +138,7 @@ async fn append_partition(
     call: &Call,
     topic: &Topic,
     request: PartitionProduceData,
-    patience: Monotonic,
+    how: How,
     newest: &mut Newest,
 ) -> PartitionProduceResponse {
     let index = request.index;
@@ -117,14 +146,14 @@ async fn append_partition(
     if call.version < ZSTD_SINCE && is_zstd(&records) {
         return failed(index, ErrorCode::UnsupportedCompressionType);
     }
-    let how = Sent {
+    let sent = Sent {
         now: call.broker().env().clock.wall(),
         full_validation: call.broker().config().full_validation,
-        buffer_bytes: call.pinned_bytes,
+        buffer_bytes: how.pinned(call, records.len()),
         heavy: call.writes(records.len()),
-        patience,
+        patience: how.patience,
     };
-    match call.broker().append(topic, index, &records, how).await {
+    match call.broker().append(topic, index, &records, sent).await {
         Ok(appended) => {
             newest.add(appended.session, appended.end);
             succeeded(index, &appended)
