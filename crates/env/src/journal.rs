@@ -81,6 +81,9 @@ pub enum JournalError {
     Storage(String),
 }
 
+/// Hears how far a journal is durable.
+pub type Listener = Box<dyn Fn(Lsn) + Send + Sync>;
+
 /// The journal of one session, open for appending.
 pub trait Journal: Debug + Send + Sync {
     /// The session it belongs to.
@@ -98,8 +101,18 @@ pub trait Journal: Debug + Send + Sync {
     /// The position that the next frame will get, at least.
     fn end(&self) -> Lsn;
 
-    /// Follows what is durable.
+    /// Follows what is durable, and whether the session goes on.
     fn status(&self) -> watch::Receiver<JournalStatus>;
+
+    /// Has `listener` called each time that more is durable, by who has made it so: that saves handing
+    /// the news on to another thread, which costs as much as a flush. Returns whether it will be
+    /// called; `false` means that [`Journal::status`] alone tells. For one listener, set before
+    /// anything is appended; with it, changes of the status are only announced when the session ends, or
+    /// when somebody was refused for lack of room.
+    fn listen(&self, listener: Listener) -> bool {
+        drop(listener);
+        false
+    }
 
     /// Bytes appended and not yet trimmed, of all sessions in the same store, and the most that
     /// there may be.

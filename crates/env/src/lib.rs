@@ -35,7 +35,9 @@ pub use data_dir::{DataDir, DataDirError, Manifest, RestoreError};
 pub use file_journal::{
     Damage, Durability, FileJournalStore, JournalCopy, JournalSettings, JournalStats, Surveyed,
 };
-pub use journal::{FrameAt, Journal, JournalError, JournalState, JournalStatus, JournalStore};
+pub use journal::{
+    FrameAt, Journal, JournalError, JournalState, JournalStatus, JournalStore, Listener,
+};
 pub use meta::{LocalMetaLog, MetaContents, MetaError, MetaLog, MetaSnapshot};
 pub use reserve::Reserve;
 pub use world::{Clock, Env, HandClock, Random, Spawn};

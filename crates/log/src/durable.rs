@@ -1,8 +1,8 @@
 //! What becomes of an append when it is durable: watermarks move, readers wake, replies go out.
 //!
-//! Appends of all partitions queue here in the order of their positions. One task follows the
-//! journal and takes from the queue's front what has become durable, so that its work is in
-//! proportion to what changed. Watermarks move before waiters complete: who has its reply can read
+//! Appends of all partitions queue here in the order of their positions. Whoever makes the journal
+//! durable takes from the queue's front what that is about, so that its work is in proportion to what
+//! changed. Watermarks move before waiters complete: who has its reply can read
 //! its record. An append that comes here after the news of its own durability moves its watermark
 //! itself, before anybody can wait for it.
 
@@ -108,11 +108,19 @@ impl Durable {
         }
     }
 
-    /// Follows the journal until its session is over or its log is gone.
-    pub(crate) async fn follow(self: Arc<Self>, mut status: watch::Receiver<JournalStatus>) {
+    /// Follows the journal until its session is over or its log is gone. `listens`: the journal itself
+    /// calls [`Durable::advance`] until then.
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        mut status: watch::Receiver<JournalStatus>,
+        listens: bool,
+    ) {
         loop {
             let now = status.borrow_and_update().clone();
-            self.advance(now.durable);
+            // Two at a time would answer for each other's appends before those are visible.
+            if !listens || now.state != JournalState::Open {
+                self.advance(now.durable);
+            }
             if now.state != JournalState::Open {
                 self.end(&now.state);
                 return;
@@ -124,7 +132,7 @@ impl Durable {
         }
     }
 
-    /// Makes everything below `durable` visible, then answers for it.
+    /// Makes everything below `durable` visible, then answers for it. Called by one at a time.
     pub(crate) fn advance(&self, durable: Lsn) {
         let ripe = {
             let mut queue = locked(&self.queue);

@@ -91,8 +91,10 @@ impl Log {
             partitions,
             progress,
         }));
-        let (follow, guard) =
-            (Arc::clone(&inner.durable).follow(status), Follower(Arc::downgrade(&inner)));
+        let durable = Arc::clone(&inner.durable);
+        let listens = inner.journal.listen(Box::new(move |lsn| durable.advance(lsn)));
+        let follow = Arc::clone(&inner.durable).follow(status, listens);
+        let guard = Follower(Arc::downgrade(&inner));
         inner.env.spawn("log-durable", async move {
             let _guard = guard;
             follow.await;

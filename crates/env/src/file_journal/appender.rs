@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use super::files::Files;
 use super::group::{GROUP_BYTES, Group, Pool};
 use super::{JournalSettings, JournalStats};
-use crate::journal::{FrameAt, Journal, JournalError, JournalState, JournalStatus};
+use crate::journal::{FrameAt, Journal, JournalError, JournalState, JournalStatus, Listener};
 use crate::util::lock;
 use crate::world::Env;
 
@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) wake: Wake,
     /// Survives the writer, so that its last word is heard after it has let go of everything.
     pub(super) status: Arc<watch::Sender<JournalStatus>>,
+    /// Who hears first what is durable.
+    pub(super) listener: OnceLock<Listener>,
 }
 
 /// What is appended and not yet taken by the writer.
@@ -66,6 +68,8 @@ pub(super) struct Open {
     pub(super) urgent: bool,
     /// Before then a disk that was full is not asked for another file by appends.
     pub(super) retry_at: Monotonic,
+    /// Whether a frame was refused for lack of room since the last flush.
+    pub(super) refused: bool,
     /// Whether the writer waits to be woken.
     pub(super) sleeping: bool,
 }
@@ -108,7 +112,8 @@ impl Shared {
         };
         let open = Mutex::new(Open::new(files.area()));
         let status = Arc::new(watch::Sender::new(status));
-        Arc::new(Self { stream, files, env, settings, stats, open, wake, status })
+        let listener = OnceLock::new();
+        Arc::new(Self { stream, files, env, settings, stats, open, wake, status, listener })
     }
 
     /// Everything below is durable.
@@ -165,8 +170,9 @@ impl Shared {
             .encode(self.stream.session, place.lsn)
             .map_err(|error| JournalError::Corrupt(error.to_string()))?;
         let room = self.check_room(&mut open, size, frame.urgency(), place.next);
-        if room.is_ok() {
-            open.put(&encoded, &place);
+        match room {
+            Ok(()) => open.put(&encoded, &place),
+            Err(_) => open.refused = true,
         }
         let wakes = (room.is_ok() || open.wants_file()) && std::mem::take(&mut open.sleeping);
         drop(open);
@@ -228,6 +234,7 @@ impl Open {
             starved: false,
             urgent: false,
             retry_at: Monotonic(0),
+            refused: false,
             sleeping: false,
         }
     }
@@ -330,6 +337,10 @@ impl Journal for FileJournal {
 
     fn status(&self) -> watch::Receiver<JournalStatus> {
         self.shared.status.subscribe()
+    }
+
+    fn listen(&self, listener: Listener) -> bool {
+        self.shared.listener.set(listener).is_ok()
     }
 
     fn usage(&self) -> (u64, u64) {

@@ -248,13 +248,20 @@ impl Writer {
             open.pending -= group.frames_size();
             open.pool.give_back(group);
         }
+        let refused = std::mem::take(&mut open.refused);
         drop(open);
         if goes_on {
             self.durable = Lsn(written.end);
-            self.shared.status.send_modify(|status| {
+            let listener = self.shared.listener.get();
+            self.shared.status.send_if_modified(|status| {
                 status.durable = Lsn(written.end);
                 status.room += 1;
+                refused || listener.is_none()
             });
+            // Last: who hears of it may read it back at once, which goes by the status.
+            if let Some(listener) = listener {
+                listener(self.durable);
+            }
         }
         Ok(())
     }

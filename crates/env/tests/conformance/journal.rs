@@ -253,6 +253,38 @@ fn trimmed_files_are_used_again_and_never_replay() {
 }
 
 #[test]
+fn a_listener_hears_of_durability_from_who_made_it() {
+    everywhere(|place| async move {
+        let store = open(&place).await;
+        let journal = store.create(SessionId(1)).await.unwrap();
+        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (tell, mut told) = tokio::sync::watch::channel(Lsn(0));
+        let listener = {
+            let heard = Arc::clone(&heard);
+            move |lsn| {
+                heard.lock().unwrap().push(lsn);
+                tell.send_replace(lsn);
+            }
+        };
+        assert!(journal.listen(Box::new(listener)));
+        assert!(!journal.listen(Box::new(|_| panic!("there is one already"))));
+        let mut status = journal.status();
+        status.borrow_and_update();
+        for number in 0..20 {
+            let at = append(&*journal, frame(number, 500)).await;
+            told.wait_for(|lsn| *lsn >= at.end()).await.unwrap();
+        }
+        assert!(heard.lock().unwrap().is_sorted());
+        let last = heard.lock().unwrap().last().copied().unwrap();
+        journal.close().await;
+        // The status has what the listener heard, and the end of the session is announced.
+        assert!(status.has_changed().unwrap());
+        let status = status.borrow_and_update().clone();
+        assert_eq!((status.durable, status.state), (last, JournalState::Closed));
+    });
+}
+
+#[test]
 fn a_full_journal_keeps_room_for_what_is_urgent() {
     everywhere(|place| async move {
         let few = JournalSettings { files_max: 6, ..settings() };
