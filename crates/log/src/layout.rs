@@ -23,7 +23,7 @@ use crate::error::{AppendError, MaintenanceError, ReadError, SessionOver};
 use crate::log::Inner;
 use crate::maintenance::Progress;
 use crate::partition::{Partition, Shared};
-use crate::plan::{Backlog, Job, plan};
+use crate::plan::{Backlog, Job, Pressure, plan};
 use crate::settings::LogSettings;
 use crate::state::PartitionState;
 use crate::upload::{Source, Taken, TakenBatch, Unread};
@@ -66,7 +66,7 @@ impl Unreadable {
 }
 
 impl Inner {
-    /// Lays out what is due, or all there is. `is_asked`: somebody wants it now, so that nothing is
+    /// Lays out what is due under this pressure. `is_asked`: somebody wants it now, so that nothing is
     /// put off because it failed before.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Inner {
     /// The first failure; what could be done is done.
     pub(crate) async fn lay_out(
         self: &Arc<Self>,
-        all: bool,
+        pressure: Pressure,
         is_asked: bool,
         progress: &mut Progress,
     ) -> Result<(), MaintenanceError> {
@@ -86,7 +86,7 @@ impl Inner {
         let mut stuck: BTreeSet<PartitionId> = BTreeSet::new();
         let mut backlogs = self.backlogs();
         backlogs.retain(|backlog| is_asked || !progress.unread.holds(backlog.partition, now));
-        for job in plan(&backlogs, all, &self.settings) {
+        for job in plan(&backlogs, pressure, &self.settings) {
             if self.durable.is_over() {
                 return Err(SessionOver.into());
             }

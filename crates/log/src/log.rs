@@ -63,6 +63,8 @@ pub(crate) struct Inner {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) appended_bytes: AtomicU64,
+    /// Bytes that were appended since a round of layout took what the tail had.
+    pub(crate) fresh_bytes: AtomicU64,
     pub(crate) laid_bytes: AtomicU64,
     pub(crate) layouts: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
@@ -360,18 +362,25 @@ impl Inner {
         self.watcher_next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Counts an append, and wakes maintenance when the partition has enough for a segment. Under
-    /// the partition's lock.
+    /// Counts an append, and wakes maintenance when the tail has enough for it. Under the partition's
+    /// lock.
     pub(crate) fn note_appended(&self, state: &PartitionState, size: usize) {
         let size = size as u64;
         self.counters.appended_bytes.fetch_add(size, Ordering::Relaxed);
-        let (now, enough) = (state.backlog_bytes, self.settings.segment_bytes_min);
-        if now == size {
+        if state.backlog_bytes == size {
             locked(&self.backlog).insert(state.id);
         }
-        if now >= enough && now - size < enough {
+        let before = self.counters.fresh_bytes.fetch_add(size, Ordering::Relaxed);
+        let enough = self.fresh_bytes_max();
+        if before < enough && before + size >= enough {
             self.due.notify_one();
         }
+    }
+
+    /// When so many bytes have been appended, it is time to lay out what is still in memory: half of the
+    /// tail, so that the other half takes what comes meanwhile.
+    pub(crate) const fn fresh_bytes_max(&self) -> u64 {
+        self.settings.tail_bytes / 2
     }
 
     /// What the journal's refusal means to the caller.

@@ -11,6 +11,7 @@ use crate::backoff::Backoff;
 use crate::error::{AppendError, MaintenanceError};
 use crate::layout::Unreadable;
 use crate::log::{Inner, Log};
+use crate::plan::Pressure;
 
 /// A checkpoint because the journal fills up is worth its while when at least this part of the
 /// journal was appended since the last.
@@ -76,12 +77,13 @@ impl Log {
         // matters when what must go on finds none: clients are refused before they come to it.
         let is_low = self.inner.settings.reserve.is_low();
         let helps = is_low && self.inner.layout_helps();
-        let pressed = self.inner.is_pressed() || helps;
+        let pressure = if helps { Pressure::Journal } else { self.inner.pressure() };
+        let pressed = pressure == Pressure::Journal;
         // One step's failure must not keep another from giving back space.
         let swept = self.inner.sweep(&mut progress).await;
         let laid = match is_low && !helps {
             true => Ok(()),
-            false => self.inner.lay_out_round(pressed, false, &mut progress).await,
+            false => self.inner.lay_out_round(pressure, false, &mut progress).await,
         };
         let merged = if is_low { Ok(()) } else { self.inner.merge(&mut progress).await };
         // Closing takes its own.
@@ -104,7 +106,7 @@ impl Log {
     /// [`MaintenanceError`].
     pub async fn lay_out(&self) -> Result<(), MaintenanceError> {
         let mut progress = self.inner.maintenance.lock().await;
-        self.inner.lay_out_round(true, true, &mut progress).await
+        self.inner.lay_out_round(Pressure::Journal, true, &mut progress).await
     }
 
     /// Takes a checkpoint now and trims the journal.
@@ -119,23 +121,34 @@ impl Log {
 }
 
 impl Inner {
-    /// Whether the journal needs space.
-    fn is_pressed(&self) -> bool {
+    /// What needs space.
+    fn pressure(&self) -> Pressure {
         let (used, max) = self.journal.usage();
-        used.saturating_mul(100) > max.saturating_mul(self.settings.journal_used_percent)
+        let fresh = self.counters.fresh_bytes.load(Ordering::Relaxed);
+        if used.saturating_mul(100) > max.saturating_mul(self.settings.journal_used_percent) {
+            Pressure::Journal
+        } else if fresh >= self.fresh_bytes_max() {
+            Pressure::Tail
+        } else {
+            Pressure::None
+        }
     }
 
     /// Lays out what is due. When the journal has no room even for the frames of that, a checkpoint
     /// in between gives back what is laid out already.
     async fn lay_out_round(
         self: &Arc<Self>,
-        all: bool,
+        pressure: Pressure,
         is_asked: bool,
         progress: &mut Progress,
     ) -> Result<(), MaintenanceError> {
+        let all = pressure == Pressure::Journal;
+        if pressure != Pressure::None {
+            self.counters.fresh_bytes.store(0, Ordering::Relaxed);
+        }
         for _ in 0..LAYOUT_ROUNDS_MAX {
             let before = self.laid();
-            match self.lay_out(all, is_asked, progress).await {
+            match self.lay_out(pressure, is_asked, progress).await {
                 Err(MaintenanceError::Append(AppendError::Full)) if !self.is_closing() => {
                     self.checkpoint(progress).await?;
                     continue;

@@ -27,7 +27,8 @@ use crate::util::{locked, reading};
 /// Which of a partition's runs, given by size, oldest first, to merge.
 ///
 /// Only the newest can be small; those from the first small one after the last large one on are
-/// candidates. When they are merely too many, old ones that outweigh all younger are left alone, so
+/// candidates. They are left alone while they are of a fair size on average. When they are merely too
+/// many, old ones that outweigh all younger are left alone, so
 /// that a byte is written again only a logarithmic number of times. None becomes larger than a
 /// run may be.
 pub(crate) fn plan(
@@ -41,7 +42,8 @@ pub(crate) fn plan(
     let first = sizes.len() - count;
     let candidates = sizes.get(first..).unwrap_or_default();
     let mut younger: u64 = candidates.iter().sum();
-    if count < 2 {
+    let is_fair = younger / (count as u64).max(1) >= settings.fair_run_bytes;
+    if count < 2 || is_fair && count <= settings.fair_runs_max {
         return None;
     }
     if younger >= enough {
@@ -230,6 +232,26 @@ mod tests {
         let settings =
             LogSettings { segment_bytes_min: 100, small_runs_max: 4, ..LogSettings::default() };
         assert_eq!(plan(sizes, 1_000, &settings), merged, "{sizes:?}");
+    }
+
+    #[test]
+    fn fair_runs_are_left_alone_until_there_are_very_many() {
+        let settings = LogSettings {
+            segment_bytes_min: 100,
+            small_runs_max: 4,
+            fair_run_bytes: 20,
+            fair_runs_max: 6,
+            ..LogSettings::default()
+        };
+        for (sizes, merged) in [
+            (vec![30; 6], None),
+            (vec![30; 7], Some(0..7)),
+            (vec![99, 99], None),
+            (vec![30, 30, 30, 10, 10, 10], None),
+            (vec![30, 30, 30, 2, 2, 2], Some(0..6)),
+        ] {
+            assert_eq!(plan(&sizes, 1_000, &settings), merged, "{sizes:?}");
+        }
     }
 
     #[test]

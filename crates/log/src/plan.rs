@@ -28,8 +28,21 @@ pub(crate) enum Job {
     Pack(Vec<PartitionId>),
 }
 
-/// What to write, in order. `all` is for when the journal needs its space back: everything is due.
-pub(crate) fn plan(backlogs: &[Backlog], all: bool, settings: &LogSettings) -> Vec<Job> {
+/// Why things are laid out now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    /// It is time to look: what is large enough or old enough is due.
+    None,
+    /// The tail fills up: what makes a run of a fair size is due as long as it need not be read back
+    /// from the journal.
+    Tail,
+    /// The journal needs its space back, or somebody asks: everything is due.
+    Journal,
+}
+
+/// What to write, in order.
+pub(crate) fn plan(backlogs: &[Backlog], pressure: Pressure, settings: &LogSettings) -> Vec<Job> {
+    let all = pressure == Pressure::Journal;
     let mut jobs = Vec::new();
     let mut small: Vec<&Backlog> = Vec::new();
     for backlog in backlogs.iter().filter(|backlog| backlog.bytes > 0) {
@@ -39,8 +52,9 @@ pub(crate) fn plan(backlogs: &[Backlog], all: bool, settings: &LogSettings) -> V
             jobs.push(Job::Segment(backlog.partition));
             left = left.saturating_sub(backlog.run_bytes_max.max(1));
         }
+        let is_fair = pressure == Pressure::Tail && backlog.bytes >= settings.fair_run_bytes;
         // A rest of a large run goes on its own when its time comes.
-        if left == backlog.bytes && (all || backlog.age >= backlog.due) {
+        if left == backlog.bytes && (all || is_fair || backlog.age >= backlog.due) {
             small.push(backlog);
         } else if left > 0 && left < backlog.bytes && all {
             jobs.push(Job::Segment(backlog.partition));
@@ -72,9 +86,13 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(all: bool, backlogs: &[(u64, u64)], jobs: &[Result<i32, &[i32]>]) {
-        let settings =
-            LogSettings { segment_bytes_min: 100, pack_bytes_max: 50, ..LogSettings::default() };
+    fn check(pressure: Pressure, backlogs: &[(u64, u64)], jobs: &[Result<i32, &[i32]>]) {
+        let settings = LogSettings {
+            segment_bytes_min: 100,
+            pack_bytes_max: 50,
+            fair_run_bytes: 20,
+            ..LogSettings::default()
+        };
         let backlogs: Vec<_> = (0..)
             .zip(backlogs)
             .map(|(index, &(bytes, age))| Backlog {
@@ -92,16 +110,22 @@ mod tests {
                 Err(pack) => Job::Pack(pack.iter().map(|index| id(*index)).collect()),
             })
             .collect();
-        assert_eq!(plan(&backlogs, all, &settings), expected, "{backlogs:?}");
+        assert_eq!(plan(&backlogs, pressure, &settings), expected, "{backlogs:?}");
     }
 
     #[test]
     fn large_runs_go_alone_small_ones_together_when_due() {
-        check(false, &[(0, 99), (99, 9), (100, 0)], &[Ok(2)]);
-        check(false, &[(30, 10), (30, 9), (20, 11), (1, 10)], &[Err(&[0, 2]), Err(&[3])]);
-        check(true, &[(30, 0), (0, 0), (60, 0), (10, 0)], &[Err(&[0]), Err(&[2]), Err(&[3])]);
+        check(Pressure::None, &[(0, 99), (99, 9), (100, 0)], &[Ok(2)]);
+        check(Pressure::None, &[(30, 10), (30, 9), (20, 11), (1, 10)], &[Err(&[0, 2]), Err(&[3])]);
+        check(
+            Pressure::Journal,
+            &[(30, 0), (0, 0), (60, 0), (10, 0)],
+            &[Err(&[0]), Err(&[2]), Err(&[3])],
+        );
+        // What is still in memory and worth a run.
+        check(Pressure::Tail, &[(30, 0), (19, 0), (20, 0), (100, 0)], &[Ok(3), Err(&[0, 2])]);
         // Runs have a largest size; what is left of the last waits unless space is needed.
-        check(false, &[(450, 0)], &[Ok(0), Ok(0)]);
-        check(true, &[(450, 0)], &[Ok(0), Ok(0), Ok(0)]);
+        check(Pressure::None, &[(450, 0)], &[Ok(0), Ok(0)]);
+        check(Pressure::Journal, &[(450, 0)], &[Ok(0), Ok(0), Ok(0)]);
     }
 }

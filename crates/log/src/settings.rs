@@ -30,6 +30,12 @@ pub struct LogSettings {
     /// A partition with more small runs than this has them merged, however little they hold: each
     /// costs memory. Default: 32.
     pub small_runs_max: usize,
+    /// Runs of so many bytes on average are worth a look-up each: they are not merged before there are
+    /// [`LogSettings::fair_runs_max`] of them, because that would write every byte once more. Default:
+    /// 256 KiB.
+    pub fair_run_bytes: u64,
+    /// How many such runs a partition may have. Default: 256.
+    pub fair_runs_max: usize,
     /// Batches are laid out when the oldest of their partition has waited so long, even where
     /// there is little. Default: 10 minutes.
     pub layout_age: Duration,
@@ -130,6 +136,8 @@ impl Default for LogSettings {
             run_bytes_max: 64 * MIB,
             pack_bytes_max: 32 * MIB,
             small_runs_max: 32,
+            fair_run_bytes: MIB / 4,
+            fair_runs_max: 256,
             layout_age: Duration::from_mins(10),
             journal_used_percent: 50,
             checkpoint_bytes: 256 * MIB,

@@ -155,6 +155,7 @@ fn merged_runs_are_no_larger_than_the_topics_segments() {
         world.settings.segment_bytes_min = 8 << 20;
         world.settings.run_bytes_max = 64 << 20;
         world.settings.pack_bytes_max = 32 << 20;
+        world.settings.fair_run_bytes = 8 << 20;
         world.journal.file_bytes = 4 << 20;
         let log = world.open().await.unwrap();
         for _ in 0..12 {
@@ -169,6 +170,31 @@ fn merged_runs_are_no_larger_than_the_topics_segments() {
             let sizes: Vec<_> = runs(&world, &name).await.iter().map(|run| run.len).collect();
             assert!(sizes.iter().all(|len| *len <= 1 << 20), "{sizes:?}");
         }
+    });
+}
+
+#[test]
+fn what_the_tail_still_has_is_laid_out_before_it_must_be_read_back() {
+    run(async {
+        let mut world = World::new(1, 4);
+        world.settings.tail_bytes = 400_000;
+        world.settings.fair_run_bytes = 50_000;
+        world.settings.segment_bytes_min = 1 << 20;
+        world.settings.run_bytes_max = 1 << 20;
+        world.settings.pack_bytes_max = 1 << 20;
+        world.journal.file_bytes = 1 << 20;
+        let log = world.open().await.unwrap();
+        for index in 0..3 {
+            append(&log, index, 65_000).await;
+        }
+        log.maintain().await.unwrap();
+        assert_eq!(log.stats().layouts, 0, "less than half of the tail");
+        append(&log, 3, 6_000).await;
+        log.maintain().await.unwrap();
+        let stats = log.stats();
+        assert_eq!((stats.layouts, stats.segments), (1, 3), "one pack, and no crumb in it");
+        log.maintain().await.unwrap();
+        assert_eq!(log.stats().layouts, 1, "what came since is little");
     });
 }
 
