@@ -25,6 +25,9 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
         hostile.arg("--scratch").arg(&scratch).args(rest);
         return succeed(hostile.current_dir(root));
     }
+    if words.contains(&"--scale") {
+        return scale(root, &scratch, words);
+    }
     let kafka = root.join("tests/clients/peer/apache-kafka.sh");
     let jars = if words.contains(&"--without-kafka") { PathBuf::new() } else { jars(root)? };
     // A short run says something about a change, not about the product.
@@ -37,6 +40,16 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
     suite.arg("--scratch").arg(&scratch).arg("--samples").arg(scratch.join("samples.json"));
     suite.arg("--report").arg(report);
     succeed(suite.current_dir(root))
+}
+
+/// What thousands of partitions cost: a run of its own, of Millstream alone.
+fn scale(root: &Path, scratch: &Path, words: &[&str]) -> anyhow::Result<()> {
+    std::fs::create_dir_all(scratch)?;
+    let release = root.join("target/release");
+    let mut run = Command::new(release.join("millstream-bench"));
+    run.arg("scale").args(words.iter().filter(|word| **word != "--scale"));
+    run.arg("--server").arg(release.join("millstream")).arg("--scratch").arg(scratch);
+    succeed(run.arg("--report").arg(scratch.join("scale.md")).current_dir(root))
 }
 
 /// The jars of Apache Kafka: those in `KAFKA_LIB`, those that the client tests have gathered, or

@@ -7,6 +7,7 @@
 //! * `load/` the generators: throughput, latency at a fixed rate, reading, tailing;
 //! * `null.rs` a broker that only checks and answers: the ceiling;
 //! * `server.rs` the servers as child processes; `watch.rs` their cost, read from `/proc`;
+//! * `scale.rs` what thousands of partitions cost, in a run of its own;
 //! * `tools.rs` other people's load generators, the cross-check;
 //! * `hostile.rs` a well-behaved client beside hostile ones;
 //! * `samples.rs` what was measured; `report.rs` what is said about it; `chart.rs` what is shown.
@@ -21,6 +22,7 @@ mod options;
 mod peer;
 mod report;
 mod samples;
+mod scale;
 mod server;
 mod shape;
 mod suite;
@@ -37,5 +39,6 @@ fn main() -> anyhow::Result<()> {
         Command::Load(load) => suite::load_once(&load),
         Command::Hostile(plan) => hostile::run(&plan),
         Command::Null { at } => suite::runtime()?.block_on(null::serve(at)),
+        Command::Scale(plan) => scale::run(&plan),
     }
 }

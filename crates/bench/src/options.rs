@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::hostile::Hostile;
+use crate::scale::ScalePlan;
 
 /// Benchmarks of Millstream beside Apache Kafka.
 #[derive(Debug, clap::Parser)]
@@ -26,6 +27,8 @@ pub(crate) enum Command {
         #[arg(long, default_value = "127.0.0.1:9092")]
         at: SocketAddr,
     },
+    /// What thousands of partitions cost, and what a restart with them.
+    Scale(ScalePlan),
 }
 
 /// What the suite is to do.
