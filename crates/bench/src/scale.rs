@@ -195,7 +195,7 @@ impl Run<'_> {
     fn idle(&mut self, node: &Node) -> anyhow::Result<()> {
         let before = node.used()?;
         thread::sleep(IDLE);
-        let (cpu, wakes) = node.used()?.per_second(before);
+        let (cpu, wakes) = node.used()?.per_second(&before);
         let text = format!("{cpu:.2} ms of CPU and {wakes:.1} wake-ups per second");
         self.row("at rest with them", &text, "");
         let (_, took) = node.metrics()?;
@@ -303,7 +303,7 @@ fn rest(node: &Node) -> anyhow::Result<()> {
     while Instant::now() < deadline {
         let before = node.used()?;
         thread::sleep(Duration::from_millis(500));
-        if node.used()?.per_second(before).0 < 30.0 {
+        if node.used()?.per_second(&before).0 < 30.0 {
             break;
         }
     }

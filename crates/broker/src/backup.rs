@@ -20,7 +20,7 @@ use millstream_env::{
     BlobError, BlobName, BlobStore, DataDir, JournalCopy, JournalError, JournalSettings,
     LocalBlobStore,
 };
-use millstream_log::offline::{Finding, Offline, OfflineStores};
+use millstream_log::offline::{Finding, Offline, OfflineStores, added_to};
 use millstream_types::Offset;
 
 use crate::offline::StoredMetadata;
@@ -232,7 +232,12 @@ impl Copier<'_> {
         let metadata = StoredMetadata::read(&*self.target.meta()).await;
         let metadata = metadata.map_err(|error| again(&error))?;
         if let Some(trim) = metadata.former.as_ref().and_then(|former| former.trim.as_ref()) {
-            self.needed(trim.checkpoint.clone()).await?;
+            let (newest, cluster) = (trim.checkpoint.clone(), self.target.cluster());
+            self.needed(newest.clone()).await?;
+            let former = added_to(self.to.as_ref(), cluster, newest).await;
+            for name in former.map_err(|error| again(&error))? {
+                self.needed(name).await?;
+            }
         }
         let (metadata, offline) = load(self.target).await.map_err(Stop::Again)?;
         for (session, lsn) in offline.reach() {

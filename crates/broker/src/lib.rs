@@ -17,7 +17,8 @@ use millstream_coordinator::group::{
     Reply,
 };
 use millstream_env::{BlobError, BlobName, BlobStore, Env, JournalStore, MetaLog, Reserve, Space};
-use millstream_log::{Former, LogStats, OpenError, SessionOver, Trim};
+pub use millstream_log::LogStats;
+use millstream_log::{Former, OpenError, SessionOver, Trim};
 use millstream_types::{BrokerId, ClusterId, Lsn, ProducerId, SessionId};
 use tokio::sync::watch;
 use tracing::info;
@@ -395,6 +396,12 @@ impl Broker {
     #[must_use]
     pub fn log_stats(&self) -> LogStats {
         self.0.life().log.stats()
+    }
+
+    /// Bytes that were written for metadata since the start.
+    #[must_use]
+    pub fn metadata_written(&self) -> u64 {
+        self.0.stores.metadata.written()
     }
 
     /// Stops cleanly: everything appended becomes durable and a checkpoint is written. Requests

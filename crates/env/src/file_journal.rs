@@ -8,39 +8,39 @@
 //! * `files`: names, headers, preparing files ahead and recycling them;
 //! * `copy`: copies them while somebody writes;
 //! * `walk`: reads groups and frames back, finds the end; its `survey` goes on behind damage;
+//! * `replay`: the frames of a session from a position on, and taking over one that was not closed;
 //! * this file: the store.
 
 mod appender;
 mod copy;
 mod files;
 mod group;
+mod replay;
 mod stats;
 mod walk;
 mod writer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use millstream_record::frame::Frame;
 use millstream_record::journal::{BLOCK, Stream};
 use millstream_types::{ClusterId, Lsn, SessionId};
 
 use crate::disk::Disk;
-use crate::journal::{FrameAt, Journal, JournalError, JournalState, JournalStore};
+use crate::journal::{FrameAt, Journal, JournalError, JournalState, JournalStore, Recovered};
 use crate::reserve::{Reserve, Use};
-use crate::util::{blocking, lock};
+use crate::util::{blocking, lock, pumped};
 use crate::world::Env;
 use appender::{FileJournal, Shared};
 pub use copy::JournalCopy;
 use files::{Files, View};
+use replay::{Replay, TakeOver};
 pub use stats::JournalStats;
 pub use walk::survey::{Damage, Surveyed};
-use walk::{Step, Walk};
-
-/// How much a replay reads and decodes at a time, in bytes.
-const REPLAY_BYTES: usize = 1024 * 1024;
 
 /// The largest file, in blocks: 1 GiB.
 const FILE_BLOCKS_MAX: u64 = 1 << 18;
@@ -159,12 +159,13 @@ impl FileJournalStore {
         let (area, files_max) = (settings.area(), settings.files_max);
         let disk = reserve.disk(Use::Journal);
         let disks = (Arc::clone(&disk), reserve.disk(Use::Ahead), Arc::clone(reserve));
-        let files = blocking(&disk, move || Files::open(disks, cluster, area, files_max)).await?;
-        let files = Arc::new(files);
+        let stats = Arc::new(JournalStats::default());
+        let counts = Arc::clone(&stats);
+        let open = move || Files::open(disks, cluster, area, files_max, counts);
+        let files = Arc::new(blocking(&disk, open).await?);
         let hoarder = Arc::downgrade(&files);
         reserve.ask_first(hoarder);
         let live = Mutex::new(BTreeMap::new());
-        let stats = Arc::new(JournalStats::default());
         Ok(Arc::new(Self { disk, env, settings, files, live, stats }))
     }
 
@@ -228,28 +229,37 @@ impl JournalStore for FileJournalStore {
         Box::pin(self.seal_session(session))
     }
 
+    fn recover(
+        &self,
+        session: SessionId,
+        from: Lsn,
+    ) -> BoxStream<'static, Result<Recovered, JournalError>> {
+        let files = Arc::clone(&self.files);
+        let disk = Arc::clone(&self.disk);
+        let live = self.live(session);
+        let begun = async move {
+            if let Some(live) = live {
+                live.stop(JournalState::Fenced);
+                live.finished().await;
+            }
+            let mut takeover = TakeOver::new(files, session, from);
+            Ok(pumped(&disk, move || takeover.read()))
+        };
+        Box::pin(stream::once(begun).try_flatten())
+    }
+
     fn replay(
         &self,
         session: SessionId,
         from: Lsn,
     ) -> BoxStream<'static, Result<(FrameAt, Frame), JournalError>> {
-        let replay = Replay { files: Arc::clone(&self.files), session, from, walk: None };
-        let start = (Arc::clone(&self.disk), Some(replay), VecDeque::new());
-        Box::pin(stream::try_unfold(start, |(disk, mut replay, mut ready)| async move {
-            loop {
-                if let Some(frame) = ready.pop_front() {
-                    return Ok(Some((frame, (disk, replay, ready))));
-                }
-                let Some(mut reader) = replay.take() else { return Ok(None) };
-                let (reader, more) = blocking(&disk, move || {
-                    let more = reader.read();
-                    (reader, more)
-                })
-                .await;
-                ready = more?;
-                replay = (!ready.is_empty()).then_some(reader);
-            }
-        }))
+        let mut replay = Replay::new(Arc::clone(&self.files), session, from);
+        let next = move || {
+            let found = replay.read()?;
+            Ok((!found.is_empty()).then_some(found))
+        };
+        let found = pumped(&self.disk, next);
+        Box::pin(found.map_ok(|found| stream::iter(found).map(Ok)).try_flatten())
     }
 
     fn read_at(&self, at: FrameAt) -> BoxFuture<'static, Result<Frame, JournalError>> {
@@ -296,50 +306,4 @@ fn seal(files: &Files, session: SessionId) -> Result<Lsn, JournalError> {
         Err(_) => Lsn(0),
     };
     files.seal(session, end)
-}
-
-/// A replay between two reads.
-struct Replay {
-    files: Arc<Files>,
-    session: SessionId,
-    from: Lsn,
-    walk: Option<(Walk, Lsn)>,
-}
-
-impl Replay {
-    /// The next frames; none at the end.
-    fn read(&mut self) -> Result<VecDeque<(FrameAt, Frame)>, JournalError> {
-        let mut found = VecDeque::new();
-        if self.walk.is_none() {
-            self.walk = self.start()?;
-        }
-        let Some((walk, end)) = &mut self.walk else { return Ok(found) };
-        let mut bytes = 0;
-        while bytes < REPLAY_BYTES && walk.at() < *end {
-            match walk.step()? {
-                // The step went on into a group that the seal has cut off.
-                Step::Frame(at, _) if at.lsn >= *end => break,
-                Step::Frame(at, frame) if at.lsn >= self.from => {
-                    bytes += at.len as usize;
-                    found.push_back((at, frame));
-                }
-                Step::Frame(..) => {}
-                Step::Stop(stop) if stop.at >= *end => break,
-                Step::Stop(stop) => return Err(stop.corrupt(self.session, *end)),
-            }
-        }
-        Ok(found)
-    }
-
-    fn start(&self) -> Result<Option<(Walk, Lsn)>, JournalError> {
-        let session = self.session;
-        let Some(end) = self.files.sealed(session) else {
-            let why = format!("session {session} can't be replayed before it is sealed");
-            return Err(JournalError::Storage(why));
-        };
-        if self.from >= end {
-            return Ok(None);
-        }
-        Ok(Some((Walk::containing(self.files.view(session)?, self.from)?, end)))
-    }
 }

@@ -1,5 +1,6 @@
 //! One node-wide, totally ordered, single-writer stream of frames.
 
+use std::collections::VecDeque;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
@@ -84,6 +85,15 @@ pub enum JournalError {
 /// Hears how far a journal is durable.
 pub type Listener = Box<dyn Fn(Lsn) + Send + Sync>;
 
+/// What is found of a session when it is taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// The next frames.
+    Frames(VecDeque<(FrameAt, Frame)>),
+    /// Where it ended; it is sealed there.
+    End(Lsn),
+}
+
 /// The journal of one session, open for appending.
 pub trait Journal: Debug + Send + Sync {
     /// The session it belongs to.
@@ -135,6 +145,20 @@ pub trait JournalStore: Debug + Send + Sync {
     /// [`JournalError::Corrupt`] when a frame below a position that a later valid write names as
     /// durable can't be read.
     fn seal(&self, session: SessionId) -> BoxFuture<'_, Result<Lsn, JournalError>>;
+
+    /// Takes `session` over: its frames from `from` on, in order, then where it ended, after which it
+    /// is sealed as [`JournalStore::seal`] does. One pass, which reads nothing below `from`: that must
+    /// be 0 or the position of a frame that is known to have been durable. A stream that ends without
+    /// [`Recovered::End`] was interrupted.
+    ///
+    /// # Errors
+    ///
+    /// As [`JournalStore::seal`]; then nothing of what came before counts.
+    fn recover(
+        &self,
+        session: SessionId,
+        from: Lsn,
+    ) -> BoxStream<'static, Result<Recovered, JournalError>>;
 
     /// The frames of a sealed session from `from` on, in order.
     fn replay(

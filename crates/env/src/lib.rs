@@ -36,7 +36,7 @@ pub use file_journal::{
     Damage, Durability, FileJournalStore, JournalCopy, JournalSettings, JournalStats, Surveyed,
 };
 pub use journal::{
-    FrameAt, Journal, JournalError, JournalState, JournalStatus, JournalStore, Listener,
+    FrameAt, Journal, JournalError, JournalState, JournalStatus, JournalStore, Listener, Recovered,
 };
 pub use meta::{LocalMetaLog, MetaContents, MetaError, MetaLog, MetaSnapshot};
 pub use reserve::Reserve;

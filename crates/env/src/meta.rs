@@ -48,6 +48,10 @@ pub trait MetaLog: Debug + Send + Sync {
     /// The newest snapshot, if any, and all entries after it, oldest first.
     fn load(&self) -> BoxFuture<'_, Result<MetaContents, MetaError>>;
 
+    /// Bytes that were written to the storage since this was opened, in whole blocks where the storage
+    /// has such.
+    fn written(&self) -> u64;
+
     /// Stores a snapshot; entries that it covers may be dropped afterwards.
     fn snapshot(&self, snapshot: MetaSnapshot) -> BoxFuture<'_, Result<(), MetaError>>;
 }

@@ -2,7 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::stream::{self, BoxStream};
+use tokio::sync::mpsc;
+
 use crate::disk::Disk;
+
+/// So many items may wait for who takes them.
+const PUMPED_AHEAD: usize = 4;
 
 /// Locks. Who panicked while holding the lock has left nothing half done: every holder changes
 /// the state in one step, after everything that can fail.
@@ -29,6 +35,35 @@ pub(crate) async fn blocking<T: Send + 'static>(
             Err(_) => std::future::pending().await,
         },
     }
+}
+
+/// Runs `next` as long as it returns something, ahead of who takes it where the disk is a real one.
+pub(crate) fn pumped<T: Send + 'static, E: Send + 'static>(
+    disk: &Arc<dyn Disk>,
+    mut next: impl FnMut() -> Result<Option<T>, E> + Send + 'static,
+) -> BoxStream<'static, Result<T, E>> {
+    if disk.in_memory() {
+        return Box::pin(stream::try_unfold(next, |mut next| async move {
+            tokio::task::yield_now().await;
+            Ok(next()?.map(|item| (item, next)))
+        }));
+    }
+    let (sender, receiver) = mpsc::channel(PUMPED_AHEAD);
+    let work = move || {
+        while let Some(item) = next().transpose() {
+            let goes_on = item.is_ok();
+            // Nobody may listen any more.
+            if sender.blocking_send(item).is_err() || !goes_on {
+                break;
+            }
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "this is where blocking work is moved off")]
+    let task = tokio::task::spawn_blocking(work);
+    Box::pin(stream::unfold((receiver, task), |(mut receiver, task)| async move {
+        let item = receiver.recv().await?;
+        Some((item, (receiver, task)))
+    }))
 }
 
 /// Deterministic randomness: the same seed, the same numbers (splitmix64).

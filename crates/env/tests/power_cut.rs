@@ -10,11 +10,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use millstream_env::disk::{Fault, FaultAt, Operation, SimDisk};
 use millstream_env::{
     DataDir, Env, FileJournalStore, FrameAt, Journal, JournalError, JournalSettings, JournalState,
-    JournalStore,
+    JournalStore, Recovered,
 };
 use millstream_record::frame::{Frame, FrameBody};
 use millstream_record::{StoredBatch, crc32c};
@@ -167,12 +167,46 @@ impl Run {
         Ok(())
     }
 
+    /// In some cases takes a session over from a frame that is known to be durable: from where, the end,
+    /// and the frames.
+    async fn take_over(
+        &mut self,
+        store: &FileJournalStore,
+        number: usize,
+    ) -> Result<Option<(Lsn, Lsn, Vec<(FrameAt, Frame)>)>, End> {
+        let Expected { id, ref frames, durable, trimmed, .. } = self.sessions[number];
+        let known = frames.iter().map(|(at, _)| at);
+        let known = known.filter(|at| at.lsn >= trimmed && at.end() <= durable);
+        let mut places: Vec<_> = known.map(|at| at.lsn).collect();
+        places.extend((trimmed == Lsn(0)).then_some(Lsn(0)));
+        if self.mode != Mode::Honest || places.is_empty() || self.below(2) == 0 {
+            return Ok(None);
+        }
+        let from = places[self.below(places.len() as u64) as usize];
+        let mut found = store.recover(id, from);
+        let mut taken = Vec::new();
+        while let Some(next) = found.next().await {
+            match next.map_err(|error| self.failed("recover", &error))? {
+                Recovered::Frames(frames) => taken.extend(frames),
+                Recovered::End(end) => return Ok(Some((from, end, taken))),
+            }
+        }
+        Err(End::Violation(format!("session {id}: taking over never ends")))
+    }
+
     /// Seals and replays a session, and compares with what must be there.
     async fn recover(&mut self, store: &FileJournalStore, number: usize) -> Result<(), End> {
         let (id, trimmed) = (self.sessions[number].id, self.sessions[number].trimmed);
+        let taken = self.take_over(store, number).await?;
         let end = store.seal(id).await.map_err(|error| self.failed("seal", &error))?;
         let replayed: Result<Vec<_>, _> = store.replay(id, trimmed).try_collect().await;
         let replayed = replayed.map_err(|error| self.failed("replay", &error))?;
+        if let Some((from, taken_end, taken)) = taken {
+            let same = replayed.iter().filter(|(at, _)| at.lsn >= from).eq(&taken);
+            if taken_end != end || !same {
+                return Err(End::Violation(format!("session {id}: taken over otherwise")));
+            }
+        }
         let (first, last) = (replayed.first(), replayed.last());
         let (from, to) = (first.map(|(at, _)| at.lsn), last.map(|(at, _)| at.end()));
         let _ = writeln!(self.trace, "session {id} ends at {end}: {from:?} to {to:?}");

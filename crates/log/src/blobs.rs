@@ -13,6 +13,7 @@ use millstream_record::layout::SegmentRef;
 use millstream_record::run::Run;
 use millstream_types::{DecodeError, Lsn, SessionId, Timestamp, Uuid};
 
+use crate::chain::Chain;
 use crate::util::locked;
 
 /// Where segments and packs are.
@@ -148,11 +149,11 @@ impl Blobs {
     }
 
     /// The blobs of sessions before `session` that nobody knows: uploads whose frame was not
-    /// written before a crash, and checkpoints other than `checkpoint`.
+    /// written before a crash, and checkpoints that are not in `chain`.
     pub(crate) async fn orphans(
         &self,
         session: SessionId,
-        checkpoint: Option<&BlobName>,
+        chain: &Chain,
     ) -> Result<Vec<BlobName>, BlobError> {
         let mut orphans = Vec::new();
         for (name, _) in self.store.list(&format!("{SEGMENTS}/")).await? {
@@ -161,12 +162,18 @@ impl Blobs {
             }
         }
         for (name, _) in self.store.list(&format!("{CHECKPOINTS}/")).await? {
-            if writer(&name).is_some_and(|by| by < session) && checkpoint != Some(&name) {
+            let is_needed = chain.names().any(|needed| *needed == name);
+            if writer(&name).is_some_and(|by| by < session) && !is_needed {
                 orphans.push(name);
             }
         }
         Ok(orphans)
     }
+}
+
+/// Whether it is the name of a checkpoint.
+pub(crate) fn is_checkpoint(name: &BlobName) -> bool {
+    name.as_str().split('/').next() == Some(CHECKPOINTS)
 }
 
 /// The session that wrote a blob, by its name.

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use millstream_env::{BlobError, BlobName};
 use millstream_record::frame::FrameBody;
@@ -82,6 +83,10 @@ impl Inner {
         if progress.full.holds(now) && !is_asked {
             return Ok(());
         }
+        // In proportion to what is due: most rounds have nothing to look at.
+        if pressure == Pressure::None && !is_asked && now.0 < self.look_at.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         let mut result = Ok(());
         let mut stuck: BTreeSet<PartitionId> = BTreeSet::new();
         let mut backlogs = self.backlogs();
@@ -114,6 +119,10 @@ impl Inner {
                     result = Err(error);
                 }
             }
+            if let Err(error) = self.bound_replay(progress).await {
+                result = Err(error);
+                break;
+            }
             // Without room for blobs or frames the next ones would be written for nothing.
             if matches!(&result, Err(error) if error.is_full()) {
                 break;
@@ -127,6 +136,8 @@ impl Inner {
 
     /// What waits, by partition. Partitions with nothing leave the list of those that may have.
     fn backlogs(&self) -> Vec<Backlog> {
+        // What comes from here on says itself when it is due.
+        self.look_at.store(u64::MAX, Ordering::SeqCst);
         let ids: Vec<_> = locked(&self.backlog).iter().copied().collect();
         let now = self.env.clock.monotonic();
         let mut backlogs = Vec::new();
@@ -141,11 +152,13 @@ impl Inner {
                 locked(&self.backlog).remove(&id);
                 continue;
             }
+            // What is due and stays, for whatever reason, is looked at again.
+            self.look_by(state.due(&self.settings));
             backlogs.push(Backlog {
                 partition: id,
                 bytes: state.backlog_bytes,
                 age: state.backlog_since.map_or_else(Default::default, |since| now.since(since)),
-                due: self.settings.layout_age.min(state.config.segment_age),
+                due: state.layout_age(&self.settings),
                 run_bytes_max: state.run_bytes_max(&self.settings),
             });
         }
@@ -196,7 +209,10 @@ impl Inner {
         let blob = self.blobs.hold(name.clone());
         let partitions: BTreeMap<_, _> =
             runs.iter().map(|run| (run.shared.id, Arc::clone(&run.shared))).collect();
-        let written = match self.upload(&name, runs).await {
+        let counters = &self.counters;
+        let counter =
+            if runs.len() > 1 { &counters.pack_written } else { &counters.segment_written };
+        let written = match self.upload(&name, runs, counter).await {
             Ok(uploaded) => {
                 progress.full = Backoff::default();
                 for run in &uploaded.runs {
@@ -274,6 +290,25 @@ impl Inner {
 }
 
 impl PartitionState {
+    /// So long a batch stays in the journal only, at most.
+    fn layout_age(&self, settings: &LogSettings) -> Duration {
+        settings.layout_age.min(self.config.segment_age)
+    }
+
+    /// With so many bytes in the journal only, the partition gets a segment of its own.
+    pub(crate) fn layout_bytes(&self, settings: &LogSettings) -> u64 {
+        settings.segment_bytes_min.min(self.run_bytes_max(settings)).max(1)
+    }
+
+    /// When there will be something to lay out, as things are.
+    pub(crate) fn due(&self, settings: &LogSettings) -> Monotonic {
+        match self.backlog_since {
+            Some(_) if self.backlog_bytes >= self.layout_bytes(settings) => Monotonic(0),
+            Some(since) => since.plus(self.layout_age(settings)),
+            None => Monotonic(u64::MAX),
+        }
+    }
+
     /// No run of the partition is larger, in bytes (but for one batch).
     pub(crate) fn run_bytes_max(&self, settings: &LogSettings) -> u64 {
         settings.run_bytes_max.min(self.config.segment_bytes.max(SEGMENT_BYTES_FLOOR))

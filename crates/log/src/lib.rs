@@ -3,7 +3,8 @@
 //! The life of a batch, by file name: `partition` checks its producer, gives it offsets, puts it into
 //! the journal and the `tail`; `state` is what that changes, by the same code in recovery;
 //! `durable` makes it visible once the journal says so; `read` serves it; `layout` writes it to a
-//! segment or a pack (`plan` says when); `checkpoint` lets the journal forget it; `retention` deletes
+//! segment or a pack (`plan` says when); `checkpoint` lets the journal forget it (`chain`: by what has
+//! changed since the last); `retention` deletes
 //! it; `open` finds it again after a crash.
 //!
 //! Rules that hold everywhere:
@@ -11,7 +12,7 @@
 //! * An append is not durable. State moves at append; nobody outside learns of it before
 //!   [`Log::wait_durable`] says so, and readers see nothing above the high watermark.
 //! * State changes only by applying a frame that is in the journal. There is no truncate.
-//! * Lock order: partition, then queues (tail, durable, backlog, blobs, pins). No lock is held over an
+//! * Lock order: partition, then queues (tail, durable, backlog, changed, blobs, pins). No lock is held over an
 //!   await but that of maintenance. No two partitions are locked at once.
 //! * A blob is deleted only when frames that let go of it are durable and no reader holds it; a part of
 //!   a journal only when a published checkpoint covers it and no reader is in it.
@@ -21,6 +22,7 @@
 
 mod backoff;
 mod blobs;
+mod chain;
 mod checkpoint;
 mod durable;
 mod epochs;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use millstream_env::{Env, Journal, JournalError, JournalState, JournalStore};
-use millstream_types::{Lsn, PartitionId, SessionId, Timestamp, TopicId};
+use millstream_record::journal::BLOCK;
+use millstream_types::{Lsn, Monotonic, PartitionId, SessionId, Timestamp, TopicId};
 use tokio::sync::Notify;
 
 use crate::blobs::Blobs;
@@ -41,8 +42,13 @@ pub(crate) struct Inner {
     pub(crate) partitions: RwLock<BTreeMap<PartitionId, Arc<Shared>>>,
     /// Partitions that may have something to lay out. Locked under a partition's lock.
     pub(crate) backlog: Mutex<BTreeSet<PartitionId>>,
+    /// When one of them may be due, on the monotonic clock in nanoseconds: until then nobody need look
+    /// at all of them.
+    pub(crate) look_at: AtomicU64,
     /// Partitions that may have runs to merge. Locked under a partition's lock.
     pub(crate) mergeable: Mutex<BTreeSet<PartitionId>>,
+    /// Partitions that have changed since the last checkpoint. Locked under a partition's lock.
+    pub(crate) changed: Mutex<Vec<Arc<Shared>>>,
     pub(crate) durable: Arc<Durable>,
     pub(crate) tail: Tail,
     pub(crate) indexes: Indexes,
@@ -68,6 +74,12 @@ pub(crate) struct Counters {
     pub(crate) laid_bytes: AtomicU64,
     pub(crate) layouts: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
+    pub(crate) deltas: AtomicU64,
+    /// Bytes written to the store, in whole blocks: of segments, packs, merged runs, checkpoints.
+    pub(crate) segment_written: AtomicU64,
+    pub(crate) pack_written: AtomicU64,
+    pub(crate) merge_written: AtomicU64,
+    pub(crate) checkpoint_written: AtomicU64,
     pub(crate) merges: AtomicU64,
     pub(crate) losses: AtomicU64,
     pub(crate) cold_reads: AtomicU64,
@@ -76,6 +88,13 @@ pub(crate) struct Counters {
     pub(crate) refused: AtomicBool,
     /// Whether anything was deleted since the last checkpoint that was taken for that.
     pub(crate) deletions: AtomicBool,
+}
+
+impl Counters {
+    /// A checkpoint of so many bytes was stored.
+    pub(crate) fn wrote_checkpoint(&self, bytes: u64) {
+        self.checkpoint_written.fetch_add(bytes.next_multiple_of(BLOCK), Ordering::Relaxed);
+    }
 }
 
 /// Figures for people and metrics. Bytes count since the log was opened, the rest is as it is now.
@@ -111,6 +130,17 @@ pub struct LogStats {
     pub lost: u64,
     /// Checkpoints that were taken.
     pub checkpoints: u64,
+    /// Those among them that hold only what had changed.
+    pub deltas: u64,
+    /// Bytes written to the store for segments that came from the journal, in whole blocks of 4 KiB
+    /// as a disk takes them.
+    pub segment_written: u64,
+    /// The same for packs.
+    pub pack_written: u64,
+    /// The same for runs that were written again, merged.
+    pub merge_written: u64,
+    /// The same for checkpoints.
+    pub checkpoint_written: u64,
     /// Reads that went to a segment.
     pub cold_reads: u64,
     /// Reads that went to the journal.
@@ -151,6 +181,7 @@ impl Log {
         for shared in gone {
             let mut state = locked(&shared.state);
             state.deleted = true;
+            self.inner.note_changed(&mut state, &shared);
             state.recent.clear();
             state.backlog_bytes = 0;
             state.segment_bytes = 0;
@@ -170,6 +201,7 @@ impl Log {
         {
             locked(&shared.state).config = Arc::clone(&config);
         }
+        self.inner.look_by(Monotonic(0));
     }
 
     /// A handle to a partition, if this node leads it.
@@ -282,6 +314,11 @@ impl Log {
             layouts: count(&log.counters.layouts),
             merges: count(&log.counters.merges),
             checkpoints: count(&log.counters.checkpoints),
+            deltas: count(&log.counters.deltas),
+            segment_written: count(&log.counters.segment_written),
+            pack_written: count(&log.counters.pack_written),
+            merge_written: count(&log.counters.merge_written),
+            checkpoint_written: count(&log.counters.checkpoint_written),
             cold_reads: count(&log.counters.cold_reads),
             journal_reads: count(&log.counters.journal_reads),
             ..LogStats::default()
@@ -318,6 +355,8 @@ impl Inner {
         };
         let backlog = parts.partitions.iter().filter_map(with_backlog).collect();
         let mergeable = parts.partitions.keys().copied().collect();
+        let changed = parts.partitions.values().filter(|shared| locked(&shared.state).is_changed);
+        let changed = changed.cloned().collect();
         Self {
             tail: Tail::new(parts.settings.tail_bytes),
             indexes: Indexes::new(parts.settings.index_cache_bytes),
@@ -330,7 +369,9 @@ impl Inner {
             settings: parts.settings,
             partitions: RwLock::new(parts.partitions),
             backlog: Mutex::new(backlog),
+            look_at: AtomicU64::new(0),
             mergeable: Mutex::new(mergeable),
+            changed: Mutex::new(changed),
             durable: Arc::default(),
             pins: Arc::default(),
             maintenance: tokio::sync::Mutex::new(parts.progress),
@@ -362,13 +403,25 @@ impl Inner {
         self.watcher_next.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Notes that the partition is not what the last checkpoint says. Under its lock.
+    pub(crate) fn note_changed(&self, state: &mut PartitionState, shared: &Arc<Shared>) {
+        if !std::mem::replace(&mut state.is_changed, true) {
+            locked(&self.changed).push(Arc::clone(shared));
+        }
+    }
+
     /// Counts an append, and wakes maintenance when the tail has enough for it. Under the partition's
     /// lock.
     pub(crate) fn note_appended(&self, state: &PartitionState, size: usize) {
         let size = size as u64;
         self.counters.appended_bytes.fetch_add(size, Ordering::Relaxed);
-        if state.backlog_bytes == size {
+        let (now, segment) = (state.backlog_bytes, state.layout_bytes(&self.settings));
+        if now >= segment && now - size < segment {
+            self.look_by(Monotonic(0));
+        }
+        if now == size {
             locked(&self.backlog).insert(state.id);
+            self.look_by(state.due(&self.settings));
         }
         let before = self.counters.fresh_bytes.fetch_add(size, Ordering::Relaxed);
         let enough = self.fresh_bytes_max();
@@ -381,6 +434,11 @@ impl Inner {
     /// tail, so that the other half takes what comes meanwhile.
     pub(crate) const fn fresh_bytes_max(&self) -> u64 {
         self.settings.tail_bytes / 2
+    }
+
+    /// Something may be due by then.
+    pub(crate) fn look_by(&self, at: Monotonic) {
+        self.look_at.fetch_min(at.0, Ordering::SeqCst);
     }
 
     /// What the journal's refusal means to the caller.

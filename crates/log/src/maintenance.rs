@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use millstream_env::BlobName;
 use millstream_types::Lsn;
 use tokio::sync::Notify;
 
 use crate::backoff::Backoff;
+use crate::chain::Chain;
+use crate::checkpoint::Held;
 use crate::error::{AppendError, MaintenanceError};
 use crate::layout::Unreadable;
 use crate::log::{Inner, Log};
@@ -25,8 +26,10 @@ const LAYOUT_ROUNDS_MAX: usize = 4;
 /// How far maintenance is.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// The checkpoint that recovery would start from.
-    pub(crate) checkpoint: Option<BlobName>,
+    /// The checkpoints that recovery would start from.
+    pub(crate) chain: Chain,
+    /// What they refer to in journals.
+    pub(crate) held: Held,
     /// Where this session's journal ended then; `None` when it is of a former session.
     pub(crate) checkpoint_end: Option<Lsn>,
     /// Bytes of former sessions' journals that recovery would replay again.
@@ -168,10 +171,31 @@ impl Inner {
         count(&self.counters.layouts) + count(&self.counters.losses)
     }
 
-    fn checkpoint_due(&self, pressed: bool, progress: &Progress) -> bool {
+    /// What a restart would have to replay now, in bytes.
+    fn to_replay(&self, progress: &Progress) -> u64 {
         let before = progress.checkpoint_end.unwrap_or_default();
         let appended = self.journal.end().0.saturating_sub(before.0);
-        let since = appended.saturating_add(progress.replayed_bytes);
+        appended.saturating_add(progress.replayed_bytes)
+    }
+
+    /// Takes a checkpoint between two pieces of other work when a restart would have too much to
+    /// replay by now: that work takes long when there is much of it.
+    ///
+    /// # Errors
+    ///
+    /// [`MaintenanceError`] of the checkpoint.
+    pub(crate) async fn bound_replay(
+        self: &Arc<Self>,
+        progress: &mut Progress,
+    ) -> Result<(), MaintenanceError> {
+        if self.to_replay(progress) < self.settings.checkpoint_bytes {
+            return Ok(());
+        }
+        self.checkpoint(progress).await
+    }
+
+    fn checkpoint_due(&self, pressed: bool, progress: &Progress) -> bool {
+        let since = self.to_replay(progress);
         let refused = self.counters.refused.swap(false, Ordering::Relaxed);
         let (_, max) = self.journal.usage();
         // Former sessions' journals go with this one's first checkpoint. A refusal alone may be for
@@ -202,7 +226,7 @@ impl Inner {
         if progress.swept {
             return Ok(());
         }
-        let orphans = self.blobs.orphans(self.session, progress.checkpoint.as_ref()).await?;
+        let orphans = self.blobs.orphans(self.session, &progress.chain).await?;
         if !orphans.is_empty() {
             tracing::info!(count = orphans.len(), "removing blobs that a crash left behind");
             self.blobs.store.delete(orphans).await?;

@@ -1,8 +1,9 @@
 //! Merging: small runs of a partition, scattered over packs, become one segment.
 //!
 //! Packs save flushes when they are written; read back, every run costs a look-up, and in memory and
-//! in every checkpoint an entry. So when a partition's newest small runs hold enough for a segment, or
-//! are too many, they are written again as one, and a `SegmentsReplaced` frame swaps them.
+//! in every checkpoint an entry. So when a partition's newest small runs hold enough, or are too many,
+//! they are written again as one, and a `SegmentsReplaced` frame swaps them. Each merge writes its bytes
+//! once more: enough is what a byte comes to in one step where partitions are many.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,11 +25,15 @@ use crate::state::PartitionState;
 use crate::upload::{Source, Taken, Unread};
 use crate::util::{locked, reading};
 
+/// Runs that are merely too many are merged with an older one when that grows at least so many times
+/// by it: its bytes are written again, and the next time it is larger.
+const GROWTH: u64 = 4;
+
 /// Which of a partition's runs, given by size, oldest first, to merge.
 ///
 /// Only the newest can be small; those from the first small one after the last large one on are
 /// candidates. They are left alone while they are of a fair size on average. When they are merely too
-/// many, old ones that outweigh all younger are left alone, so
+/// many, old ones that would grow little by it are left alone, so
 /// that a byte is written again only a logarithmic number of times. None becomes larger than a
 /// run may be.
 pub(crate) fn plan(
@@ -41,12 +46,12 @@ pub(crate) fn plan(
     let count = sizes.iter().rev().take_while(|size| small(size)).count();
     let first = sizes.len() - count;
     let candidates = sizes.get(first..).unwrap_or_default();
-    let mut younger: u64 = candidates.iter().sum();
-    let is_fair = younger / (count as u64).max(1) >= settings.fair_run_bytes;
+    let all: u64 = candidates.iter().sum();
+    let is_fair = all / (count as u64).max(1) >= settings.fair_run_bytes;
     if count < 2 || is_fair && count <= settings.fair_runs_max {
         return None;
     }
-    if younger >= enough {
+    if all >= enough {
         // Two small ones always fit, and what does not fit leaves enough.
         let mut merged = 0;
         let fits = |size: &&u64| {
@@ -58,20 +63,24 @@ pub(crate) fn plan(
     if count <= settings.small_runs_max {
         return None;
     }
-    for (at, size) in (first..).zip(candidates) {
+    let grows = |factor| grows_by(candidates, factor).map(|at| first + at..sizes.len());
+    grows(GROWTH).or_else(|| grows(1))
+}
+
+/// The oldest that those younger than it outweigh so many times.
+fn grows_by(sizes: &[u64], factor: u64) -> Option<usize> {
+    let mut younger: u64 = sizes.iter().sum();
+    sizes.iter().position(|size| {
         younger -= size;
-        if younger >= *size {
-            return Some(at..sizes.len());
-        }
-    }
-    None
+        younger >= size.saturating_mul(factor)
+    })
 }
 
 /// A run of so many bytes is not merged any more. At most half of the largest: then two that are smaller
 /// always fit into one.
 const fn enough(run_bytes_max: u64, settings: &LogSettings) -> u64 {
     let half = run_bytes_max / 2;
-    if half < settings.segment_bytes_min { half } else { settings.segment_bytes_min }
+    if half < settings.merge_bytes_min { half } else { settings.merge_bytes_min }
 }
 
 impl PartitionState {
@@ -125,6 +134,10 @@ impl Inner {
             if self.is_closing() {
                 break;
             }
+            if let Err(error) = self.bound_replay(progress).await {
+                result = Err(error);
+                break;
+            }
             locked(&self.mergeable).remove(&id);
             if let Err(error) = self.merge_partition(id, &mut progress.unmerged).await {
                 locked(&self.mergeable).insert(id);
@@ -161,7 +174,8 @@ impl Inner {
         let name = segment_name(self.session, self.env.uuid()).ok_or(SessionOver)?;
         let blob = self.blobs.hold(name.clone());
         let partition = Partition { log: Arc::clone(self), shared };
-        let merged = self.upload(&name, vec![taken]).await.and_then(|uploaded| {
+        let counter = &self.counters.merge_written;
+        let merged = self.upload(&name, vec![taken], counter).await.and_then(|uploaded| {
             if let Some(unread) = uploaded.unread.into_iter().next() {
                 return self.leave_unmerged(unread, unmerged);
             }
@@ -230,14 +244,14 @@ mod tests {
     #[track_caller]
     fn check(sizes: &[u64], merged: Option<Range<usize>>) {
         let settings =
-            LogSettings { segment_bytes_min: 100, small_runs_max: 4, ..LogSettings::default() };
+            LogSettings { merge_bytes_min: 100, small_runs_max: 4, ..LogSettings::default() };
         assert_eq!(plan(sizes, 1_000, &settings), merged, "{sizes:?}");
     }
 
     #[test]
     fn fair_runs_are_left_alone_until_there_are_very_many() {
         let settings = LogSettings {
-            segment_bytes_min: 100,
+            merge_bytes_min: 100,
             small_runs_max: 4,
             fair_run_bytes: 20,
             fair_runs_max: 6,
@@ -257,7 +271,7 @@ mod tests {
     #[test]
     fn no_run_grows_beyond_what_its_topic_asks_for() {
         let settings =
-            LogSettings { segment_bytes_min: 100, small_runs_max: 4, ..LogSettings::default() };
+            LogSettings { merge_bytes_min: 100, small_runs_max: 4, ..LogSettings::default() };
         for (sizes, merged) in [
             // Half of 60 is enough.
             (vec![30, 30], None),
@@ -285,26 +299,28 @@ mod tests {
         check(&[1, 1, 1, 1], None);
         check(&[1, 1, 1, 1, 1], Some(0..5));
         check(&[9, 1, 1, 1, 1], Some(1..5));
-        check(&[9, 5, 1, 1, 1, 1, 1], Some(0..7));
+        check(&[9, 5, 1, 1, 1, 1, 1], Some(2..7));
+        check(&[9, 20, 8, 6, 2], Some(0..5));
+        check(&[30, 20, 8, 4, 2], Some(0..5));
+        check(&[60, 20, 8, 4, 2], None);
     }
 
     #[test]
     fn a_byte_is_written_again_few_times() {
-        let settings = LogSettings {
-            segment_bytes_min: u64::MAX,
-            small_runs_max: 8,
-            ..LogSettings::default()
-        };
-        let (mut sizes, mut written) = (Vec::new(), 0);
-        for _ in 0..4096 {
-            sizes.push(1);
-            if let Some(range) = plan(&sizes, u64::MAX, &settings) {
-                let merged: u64 = sizes.drain(range).sum();
-                written += merged;
-                sizes.push(merged);
+        for (small_runs_max, times) in [(8, 7), (32, 3)] {
+            let settings =
+                LogSettings { merge_bytes_min: u64::MAX, small_runs_max, ..LogSettings::default() };
+            let (mut sizes, mut written) = (Vec::new(), 0);
+            for _ in 0..4096 {
+                sizes.push(1);
+                if let Some(range) = plan(&sizes, u64::MAX, &settings) {
+                    let merged: u64 = sizes.drain(range).sum();
+                    written += merged;
+                    sizes.push(merged);
+                }
+                assert!(sizes.len() <= small_runs_max + 1, "{sizes:?}");
             }
-            assert!(sizes.len() <= 9, "{sizes:?}");
+            assert!(written <= 4096 * times, "{small_runs_max}: {written}");
         }
-        assert!(written <= 4096 * 12, "{written}");
     }
 }

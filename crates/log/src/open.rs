@@ -1,30 +1,29 @@
 //! Opening: taking over what former sessions left.
 //!
-//! The checkpoint that the metadata log names, then the frames after it, by the code that append uses.
+//! The checkpoints that the metadata log names, then the frames after them, by the code that append uses.
 //! Batches that are in no segment stay where they are, in the former sessions' journals; they are
 //! read in place and laid out later. The time this takes is bounded by the journal, not by the log.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
-use millstream_env::{BlobName, BlobStore, Env, FrameAt, JournalState, JournalStore};
-use millstream_record::checkpoint::{CHUNK_HEAD_SIZE, CheckpointHeader, ChunkHead, PartitionImage};
-use millstream_record::file::FILE_HEADER_SIZE;
+use millstream_env::{
+    BlobStore, Env, FrameAt, JournalError, JournalState, JournalStore, Recovered,
+};
+use millstream_record::checkpoint::PartitionImage;
 use millstream_record::frame::{Frame, FrameBody};
-use millstream_types::{DecodeError, Lsn, PartitionId, SessionId};
+use millstream_types::{Lsn, PartitionId, SessionId};
 
 use crate::blobs::Blobs;
+use crate::chain::Chain;
+use crate::checkpoint::Held;
 use crate::error::OpenError;
 use crate::log::{Inner, Log, Parts};
 use crate::maintenance::{self, Progress};
 use crate::partition::Shared;
 use crate::settings::{Former, LogSettings, PartitionSpec, Trim, TrimSink};
 use crate::state::{Change, Moment, PartitionState};
-
-/// How much of a checkpoint is read at once, at least.
-const READ_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Partition states on their way from a checkpoint to now.
 struct Recovery<'a> {
@@ -34,6 +33,9 @@ struct Recovery<'a> {
     specs: BTreeMap<PartitionId, PartitionSpec>,
     states: BTreeMap<PartitionId, PartitionState>,
     trim: Option<Trim>,
+    chain: Chain,
+    /// What its states refer to in journals.
+    held: Held,
     /// How far the journal of each session must reach for the checkpoint to hold.
     reach: BTreeMap<SessionId, Lsn>,
     replayed_bytes: u64,
@@ -60,7 +62,6 @@ impl Log {
     ) -> Result<Self, OpenError> {
         let blobs = Blobs::new(blobs);
         let trim = former.as_ref().and_then(|former| former.trim.clone());
-        let checkpoint = trim.as_ref().map(|trim| trim.checkpoint.clone());
         let mut recovery = Recovery {
             env: &env,
             blobs: &blobs,
@@ -68,17 +69,18 @@ impl Log {
             specs: partitions.into_iter().map(|spec| (spec.id, spec)).collect(),
             states: BTreeMap::new(),
             trim,
+            chain: Chain::default(),
+            held: Held::default(),
             reach: BTreeMap::new(),
             replayed_bytes: 0,
         };
         if let Some(former) = former {
             recovery.run(journals.as_ref(), former.session).await?;
         }
-        let (partitions, replayed_bytes) = recovery.finish();
+        let (partitions, progress) = recovery.finish();
         let failed = |why| OpenError::Journal { session, why };
         let journal = journals.create(session).await.map_err(failed)?;
         let status = journal.status();
-        let progress = Progress { checkpoint, replayed_bytes, ..Progress::default() };
         let background = settings.background;
         let inner = Arc::new(Inner::new(Parts {
             env,
@@ -141,26 +143,46 @@ impl Recovery<'_> {
         let sessions = journals.sessions().await.map_err(at(former))?;
         let mut ends = BTreeMap::new();
         for session in sessions.into_iter().filter(|session| *session <= former) {
-            let end = journals.seal(session).await.map_err(at(session))?;
-            ends.insert(session, end);
             if session < first {
+                let end = journals.seal(session).await.map_err(at(session))?;
+                ends.insert(session, end);
                 continue;
             }
             let from = match &self.trim {
                 Some(trim) if trim.session == session => trim.lsn,
                 _ => Lsn(0),
             };
-            let mut frames = journals.replay(session, from);
-            while let Some(next) = frames.next().await {
-                let (at, frame) = next.map_err(at(session))?;
-                self.replay(at, &frame)?;
-            }
+            let end = self.take_over(journals, session, from).await?;
+            ends.insert(session, end);
             // Positions of different sessions are not comparable.
             for state in self.states.values_mut() {
                 state.applied = Lsn(0);
             }
         }
         self.check_reach(&ends)
+    }
+
+    /// Replays what a session left from `from` on; returns where it ended.
+    async fn take_over(
+        &mut self,
+        journals: &dyn JournalStore,
+        session: SessionId,
+        from: Lsn,
+    ) -> Result<Lsn, OpenError> {
+        let failed = |why| OpenError::Journal { session, why };
+        let mut found = journals.recover(session, from);
+        while let Some(next) = found.next().await {
+            match next.map_err(failed)? {
+                Recovered::Frames(frames) => {
+                    for (at, frame) in frames {
+                        self.replay(at, &frame)?;
+                    }
+                }
+                Recovered::End(end) => return Ok(end),
+            }
+        }
+        let interrupted = "reading it was interrupted: try again".to_owned();
+        Err(failed(JournalError::Storage(interrupted)))
     }
 
     /// Refuses journals that end before what the checkpoint relies on: the end of a journal that
@@ -184,38 +206,18 @@ impl Recovery<'_> {
         *reach = lsn.max(*reach);
     }
 
-    /// Takes the states of a checkpoint.
+    /// Takes the states of the checkpoints.
     async fn load(&mut self, trim: &Trim) -> Result<(), OpenError> {
-        let invalid =
-            |error: DecodeError| OpenError::Checkpoint(format!("{}: {error}", trim.checkpoint));
-        let wrong = |why: &str| OpenError::Checkpoint(format!("{}: {why}", trim.checkpoint));
-        let mut reader = Reader::new(self.blobs.store.as_ref(), trim.checkpoint.clone());
-        let head = reader.take(FILE_HEADER_SIZE).await?;
-        let header = CheckpointHeader::decode(&head).map_err(|error| wrong(&error.to_string()))?;
-        if header.cluster != self.settings.cluster {
-            return Err(wrong("it belongs to another cluster"));
-        }
-        if (header.session, header.lsn) != (trim.session, trim.lsn) {
-            return Err(wrong("it is not what the metadata log says"));
-        }
-        let mut count: u64 = 0;
-        loop {
-            let head = ChunkHead::decode(&reader.take(CHUNK_HEAD_SIZE).await?).map_err(invalid)?;
-            let body = reader.take(head.len as usize).await?;
-            for image in head.images(&header, &body).map_err(invalid)? {
-                count += 1;
-                self.restore(image)?;
-            }
-            if head.len == 0 {
-                let whole = count == u64::from(head.partitions);
-                return if whole { Ok(()) } else { Err(wrong("states are missing")) };
-            }
-        }
+        let (store, cluster) = (Arc::clone(&self.blobs.store), self.settings.cluster);
+        let take = |image| self.restore(image);
+        self.chain = Chain::load(store.as_ref(), cluster, trim, take).await?;
+        Ok(())
     }
 
     fn restore(&mut self, image: PartitionImage) -> Result<(), OpenError> {
         let partition = image.id;
         let Some(spec) = self.specs.get(&partition).cloned() else { return Ok(()) };
+        self.held.note(&image);
         for batch in &image.backlog {
             self.reaches(batch.session, Lsn(batch.lsn.0.saturating_add(u64::from(batch.len))));
         }
@@ -254,6 +256,7 @@ impl Recovery<'_> {
             monotonic: self.env.clock.monotonic(),
             producer_ids_max: self.settings.producer_ids_max,
         };
+        state.is_changed = true;
         let dropped = state
             .apply(change, size, &moment, self.blobs)
             .map_err(|error| bad(error.to_string()))?;
@@ -261,7 +264,7 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> (BTreeMap<PartitionId, Arc<Shared>>, u64) {
+    fn finish(mut self) -> (BTreeMap<PartitionId, Arc<Shared>>, Progress) {
         for (id, spec) in &self.specs {
             self.states.entry(*id).or_insert_with(|| PartitionState::new(spec.clone()));
         }
@@ -269,34 +272,12 @@ impl Recovery<'_> {
             state.recovered();
             (id, Shared::new(state))
         });
-        (shared.collect(), self.replayed_bytes)
-    }
-}
-
-/// Reads a blob front to back, in large pieces.
-pub(crate) struct Reader<'a> {
-    store: &'a dyn BlobStore,
-    name: BlobName,
-    position: u64,
-    window: Bytes,
-}
-
-impl<'a> Reader<'a> {
-    pub(crate) fn new(store: &'a dyn BlobStore, name: BlobName) -> Self {
-        Self { store, name, position: 0, window: Bytes::new() }
-    }
-
-    /// The next `bytes` bytes.
-    pub(crate) async fn take(&mut self, bytes: usize) -> Result<Bytes, OpenError> {
-        if self.window.len() < bytes {
-            let want = READ_BYTES.max(bytes as u64);
-            let range = self.position..self.position.saturating_add(want);
-            self.window = self.store.get(self.name.clone(), Some(range)).await?;
-        }
-        if self.window.len() < bytes {
-            return Err(OpenError::Checkpoint(format!("{} is too short", self.name)));
-        }
-        self.position += bytes as u64;
-        Ok(self.window.split_to(bytes))
+        let progress = Progress {
+            chain: self.chain,
+            held: self.held,
+            replayed_bytes: self.replayed_bytes,
+            ..Progress::default()
+        };
+        (shared.collect(), progress)
     }
 }

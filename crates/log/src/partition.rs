@@ -199,7 +199,7 @@ impl Partition {
         if let Some(recent) = state.recent.back_mut() {
             let (kept, cost) = tail::kept(&stored, pinned);
             evicted.extend(self.log.tail.push(&self.shared, recent.base, cost));
-            recent.batch = Some(kept);
+            recent.batch = Some(Box::new(kept));
         }
         self.log.note_appended(state, size);
         Ok(end)
@@ -215,6 +215,8 @@ impl Partition {
     ) -> Result<Lsn, AppendError> {
         let log = &self.log;
         let change = Change::decode(&body)?;
+        // Before the frame has its place: a checkpoint that begins behind it must not miss it.
+        log.note_changed(state, &self.shared);
         let frame = Frame { partition: self.shared.id, body, urgent };
         let at = log.journal.append(frame).map_err(|error| log.refused(error))?;
         log.newest.fetch_max(at.lsn.0, Ordering::SeqCst);

@@ -310,7 +310,7 @@ impl JournalPlace {
 
 fn in_memory<'a>(rest: impl Iterator<Item = &'a Recent>, mut room: Room) -> Vec<StoredBatch> {
     let mut batches = Vec::new();
-    for batch in rest.map_while(|recent| recent.batch.as_ref()) {
+    for batch in rest.map_while(|recent| recent.batch.as_deref()) {
         if !room.fits(batch.size()) {
             break;
         }

@@ -20,9 +20,13 @@ pub struct LogSettings {
     pub tail_bytes: u64,
     /// How much memory indexes of segments may take, in bytes. Default: 8 MiB.
     pub index_cache_bytes: u64,
-    /// A partition with so many bytes in the journal gets a segment of its own; also the size at
-    /// which its runs in packs are merged into one. Default: 8 MiB.
+    /// A partition with so many bytes in the journal gets a segment of its own. Default: 8 MiB.
     pub segment_bytes_min: u64,
+    /// When a partition's small runs in packs hold so many bytes, they are merged into one, which is
+    /// not merged again. More means fewer runs, but that bytes are written more often until then:
+    /// from runs of 50 KiB, which is what half a journal holds of each of 10,000 partitions, a byte
+    /// comes here in one step. Default: 1 MiB.
+    pub merge_bytes_min: u64,
     /// No run is larger, in bytes (but for one batch). Default: 64 MiB.
     pub run_bytes_max: u64,
     /// No pack is larger, in bytes (but for one run). Default: 32 MiB.
@@ -37,7 +41,7 @@ pub struct LogSettings {
     /// How many such runs a partition may have. Default: 256.
     pub fair_runs_max: usize,
     /// Batches are laid out when the oldest of their partition has waited so long, even where
-    /// there is little. Default: 10 minutes.
+    /// there is little; each run costs memory, and to be merged. Default: 1 hour.
     pub layout_age: Duration,
     /// Everything is laid out and a checkpoint is taken when more of the journal is used, in
     /// percent. Default: 50.
@@ -45,6 +49,10 @@ pub struct LogSettings {
     /// A checkpoint is taken when so many bytes were appended since the last: what a restart has
     /// to replay at most. Default: 256 MiB.
     pub checkpoint_bytes: u64,
+    /// A checkpoint of at most so many bytes is not added to: the next is whole, too. Default: 64 KiB.
+    pub checkpoint_whole_bytes: u64,
+    /// At most so many checkpoints add to each other: what a start opens. Default: 16.
+    pub checkpoint_chain_max: usize,
     /// How often the engine looks whether anything is due; it also looks when enough bytes have
     /// come. Default: 1 s.
     pub maintenance_interval: Duration,
@@ -112,7 +120,7 @@ pub struct Trim {
     pub session: SessionId,
     /// The position in its journal from which frames must be replayed.
     pub lsn: Lsn,
-    /// The checkpoint.
+    /// The checkpoint; it names those that it adds to.
     pub checkpoint: BlobName,
 }
 
@@ -133,14 +141,17 @@ impl Default for LogSettings {
             tail_bytes: 64 * MIB,
             index_cache_bytes: 8 * MIB,
             segment_bytes_min: 8 * MIB,
+            merge_bytes_min: MIB,
             run_bytes_max: 64 * MIB,
             pack_bytes_max: 32 * MIB,
             small_runs_max: 32,
             fair_run_bytes: MIB / 4,
             fair_runs_max: 256,
-            layout_age: Duration::from_mins(10),
+            layout_age: Duration::from_hours(1),
             journal_used_percent: 50,
             checkpoint_bytes: 256 * MIB,
+            checkpoint_whole_bytes: 64 * 1024,
+            checkpoint_chain_max: 16,
             maintenance_interval: Duration::from_secs(1),
             background: true,
             journal_may_lose: false,

@@ -29,6 +29,9 @@ use crate::settings::{PartitionConfig, PartitionSpec};
 use crate::transactions::Transactions;
 use crate::watch::News;
 
+/// Room for so many recent batches is kept by a partition that has fewer.
+const RECENT_KEPT: usize = 8;
+
 /// What a frame does, decoded before the frame is written: applying it can't fail.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
@@ -64,8 +67,8 @@ pub(crate) struct Recent {
     pub(crate) size: u32,
     /// Where its frame lies. Below the laid-out end the frame may be gone.
     pub(crate) at: FrameAt,
-    /// The batch itself, until it is evicted.
-    pub(crate) batch: Option<StoredBatch>,
+    /// The batch itself, until it is evicted. Boxed, because most are: a journal may hold a million.
+    pub(crate) batch: Option<Box<StoredBatch>>,
 }
 
 /// See the module.
@@ -76,6 +79,8 @@ pub(crate) struct PartitionState {
     pub(crate) epoch: LeaderEpoch,
     /// No longer in the map: handles that are still around refuse.
     pub(crate) deleted: bool,
+    /// Whether it is noted as changed since the last checkpoint.
+    pub(crate) is_changed: bool,
     /// The end of the last frame of this session that changed it; 0 before the first.
     pub(crate) applied: Lsn,
     pub(crate) log_start: Offset,
@@ -136,6 +141,7 @@ impl PartitionState {
             config: spec.config,
             epoch: spec.epoch,
             deleted: false,
+            is_changed: false,
             applied: Lsn(0),
             log_start: Offset::ZERO,
             log_start_end: Lsn(0),
@@ -443,6 +449,11 @@ impl PartitionState {
             .pop_front_if(|batch| batch.batch.is_none() && batch.base < laid_end)
             .is_some()
         {}
+        // Queues that were long once would add up.
+        let (room, len) = (self.recent.capacity(), self.recent.len());
+        if room > RECENT_KEPT && room / 4 > len {
+            self.recent.shrink_to(len * 2);
+        }
     }
 
     fn note_backlog(&mut self, now: Monotonic) {
@@ -518,7 +529,7 @@ impl PartitionState {
     /// The batch that begins at `base`, if memory has it.
     pub(crate) fn in_memory(&self, base: Offset) -> Option<StoredBatch> {
         let at = self.recent.partition_point(|batch| batch.base < base);
-        self.recent.get(at).filter(|batch| batch.base == base)?.batch.clone()
+        self.recent.get(at).filter(|batch| batch.base == base)?.batch.as_deref().cloned()
     }
 
     /// A segment reference's age counts from its newest record.

@@ -1,7 +1,7 @@
 //! Streaming a blob of batches to the store, about one chunk at a time.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use futures_util::{StreamExt, stream};
 use millstream_env::{BlobError, BlobName};
 use millstream_record::StoredBatch;
 use millstream_record::index::{AbortedTxn, Place};
+use millstream_record::journal::BLOCK;
 use millstream_record::layout::LostRange;
 use millstream_record::run::Run;
 use millstream_record::segment::{Finished, SegmentWriter, place};
@@ -96,11 +97,12 @@ struct Told {
 
 impl Inner {
     /// Stores a blob with these runs: all of a merged one or nothing, of one from the journal what
-    /// can be read before the first damage.
+    /// can be read before the first damage. What the disk takes for it counts as `written`.
     pub(crate) async fn upload(
         self: &Arc<Self>,
         name: &BlobName,
         runs: Vec<Taken>,
+        written: &AtomicU64,
     ) -> Result<Uploaded, MaintenanceError> {
         let told = Arc::new(Mutex::new(Told::default()));
         let (writer, head) = SegmentWriter::new(self.settings.cluster, self.session);
@@ -134,6 +136,7 @@ impl Inner {
         }
         let bytes = stored?;
         let runs = told.finished.map(|finished| finished.runs).unwrap_or_default();
+        written.fetch_add(bytes.next_multiple_of(BLOCK), Ordering::Relaxed);
         self.counters.laid_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.counters.layouts.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%name, bytes, runs = runs.len(), "laid out");

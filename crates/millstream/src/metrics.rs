@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use millstream_broker::Broker;
+use millstream_broker::{Broker, LogStats};
 use millstream_env::JournalStats;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -36,6 +36,33 @@ impl BrokerCollector {
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = self.journal.flush_time().as_secs_f64();
         encoder.encode_histogram::<NoLabels>(sum, count, &buckets, None)
+    }
+
+    /// Bytes that went to the disk, by what for.
+    fn written(
+        &self,
+        log: &LogStats,
+        encoder: &mut DescriptorEncoder<'_>,
+    ) -> Result<(), fmt::Error> {
+        let name = "millstream_device_written_bytes";
+        let help = "Bytes written to the disk, in whole blocks, by what for; journal_zero fills new \
+                    files once";
+        let kinds = [
+            ("journal", self.journal.bytes()),
+            ("journal_zero", self.journal.zeroed()),
+            ("segment", log.segment_written),
+            ("pack", log.pack_written),
+            ("merge", log.merge_written),
+            ("checkpoint", log.checkpoint_written),
+            ("metadata", self.broker.metadata_written()),
+        ];
+        let mut encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (kind, bytes) in kinds {
+            let labels = [("kind", kind)];
+            let encoder = encoder.encode_family(&labels)?;
+            ConstCounter::new(bytes).encode(encoder)?;
+        }
+        Ok(())
     }
 
     fn lag(&self) -> Family<LagLabels, Gauge> {
@@ -87,6 +114,7 @@ impl Collector for BrokerCollector {
             ("millstream_appended_bytes", "Bytes of batches appended", log.appended_bytes),
             ("millstream_laid_out_bytes", "Bytes of batches laid out", log.laid_bytes),
             ("millstream_checkpoints", "Checkpoints taken", log.checkpoints),
+            ("millstream_checkpoint_deltas", "Those of only what had changed", log.deltas),
             ("millstream_cold_reads", "Reads from segments", log.cold_reads),
             (
                 "millstream_log_recoveries",
@@ -98,6 +126,7 @@ impl Collector for BrokerCollector {
         for (name, help, value) in counters {
             counter(&mut encoder, name, help, value)?;
         }
+        self.written(&log, &mut encoder)?;
         self.flushes(&mut encoder)?;
         let lag = self.lag();
         let help = "Records between a group's committed offset and the end";

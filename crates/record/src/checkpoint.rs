@@ -1,7 +1,10 @@
-//! Checkpoints: the states of all partitions as of a position in a session's journal.
+//! Checkpoints: the states of all partitions as of a position in a session's journal, or of those
+//! that have changed since the checkpoint before.
 //!
 //! ```text
 //! header   64 bytes, see [`crate::file`]; its numbers are the session and the position
+//! former   only with the critical flag 2 in the header: a chunk whose body is names of blobs,
+//!          length u16 | name, and whose head counts those
 //! chunk    any number of:
 //!    0  len         u32  bytes of the body; 0 ends the checkpoint
 //!    4  partitions  u32  how many states the body holds; in the last chunk, how many there were
@@ -21,11 +24,17 @@
 //!   lost      u32 x range, see [`crate::layout`]; only with the critical flag 1 in the header
 //! ```
 //!
-//! The flag is set when there is a lost range anywhere: a checkpoint of an undamaged log can be
+//! Flag 1 is set when there is a lost range anywhere: a checkpoint of an undamaged log can be
 //! read by programs that know nothing of losses, one of a damaged log is refused by them.
 //!
+//! Flag 2 makes it a delta: it holds the states that have changed since the last of the checkpoints
+//! that it names, oldest first, of which the first is whole. What a partition's state is says the
+//! newest of them that has it. Programs that know nothing of deltas refuse one; a whole checkpoint
+//! has the same bytes as before there were any.
+//!
 //! A checkpoint need not be a moment: each state says up to where in the journal it was changed
-//! (`applied`), and replay skips the frames below. Chunks bound the memory of writer and reader by
+//! (`applied`, a position in the journal of the session in the same file's header), and replay skips
+//! the frames below. Chunks bound the memory of writer and reader by
 //! the largest single state. Laws: decoding is total and bounded by the bytes that are there;
 //! `decode(encode(state)) == state`; a cut or a flipped bit is refused.
 
@@ -38,10 +47,12 @@ use millstream_types::{
 use crate::checksum::Crc;
 use crate::file::{FileError, FileHeader, FileKind};
 use crate::index::AbortedTxn;
-use crate::layout::{LostRange, SegmentRef};
+use crate::layout::{BLOB_NAME_LEN_MAX, LostRange, SegmentRef};
 
 /// The critical flag of the header: states have lists of what was lost.
 const CRITICAL_LOST: u16 = 1;
+/// The critical flag of the header: it is a delta, and says to what.
+const CRITICAL_DELTA: u16 = 2;
 
 /// The size of a chunk's head in bytes.
 pub const CHUNK_HEAD_SIZE: usize = 12;
@@ -142,6 +153,8 @@ pub struct CheckpointHeader {
     pub lsn: Lsn,
     /// Whether states say what was lost.
     pub has_lost: bool,
+    /// Whether it holds only what has changed since others, whose names come next.
+    pub is_delta: bool,
 }
 
 /// Encodes a checkpoint piece by piece.
@@ -158,21 +171,27 @@ pub struct CheckpointWriter {
 pub struct ChunkHead {
     /// The size of the body in bytes; 0 in the last chunk.
     pub len: u32,
-    /// How many states it holds; in the last chunk, how many the checkpoint holds.
+    /// How many states, or names, it holds; in the last chunk, how many states the checkpoint holds.
     pub partitions: u32,
     crc: u32,
 }
 
 impl CheckpointWriter {
-    /// A writer, and the checkpoint's first bytes.
+    /// A writer, and the checkpoint's first bytes. `former`: the checkpoints that a delta adds to,
+    /// oldest first; of no meaning to others.
     #[must_use]
-    pub fn new(header: CheckpointHeader) -> (Self, Bytes) {
-        let CheckpointHeader { cluster, session, lsn, has_lost } = header;
+    pub fn new(header: CheckpointHeader, former: &[&str]) -> (Self, Bytes) {
+        let CheckpointHeader { cluster, session, lsn, has_lost, is_delta } = header;
         let kind = FileKind::Checkpoint;
-        let critical = if has_lost { CRITICAL_LOST } else { 0 };
+        let lost = if has_lost { CRITICAL_LOST } else { 0 };
+        let delta = if is_delta { CRITICAL_DELTA } else { 0 };
         let header = FileHeader { kind, cluster, numbers: [session.0, lsn.0, 0, 0] };
+        let mut head = header.encode_with(lost | delta).to_vec();
+        if is_delta {
+            head.extend_from_slice(&former_chunk(former));
+        }
         let writer = Self { has_lost, body: Vec::new(), in_body: 0, partitions: 0 };
-        (writer, Bytes::copy_from_slice(&header.encode_with(critical)))
+        (writer, head.into())
     }
 
     /// Adds a state; returns the bytes that come next when enough have gathered. What was lost is
@@ -210,14 +229,15 @@ impl CheckpointHeader {
     ///
     /// [`FileError`] when it is not a checkpoint, is damaged, or is of a newer format.
     pub fn decode(bytes: &[u8]) -> Result<Self, FileError> {
-        let (header, critical) =
-            FileHeader::decode_with(bytes, FileKind::Checkpoint, CRITICAL_LOST)?;
+        let known = CRITICAL_LOST | CRITICAL_DELTA;
+        let (header, critical) = FileHeader::decode_with(bytes, FileKind::Checkpoint, known)?;
         let [session, lsn, ..] = header.numbers;
         Ok(Self {
             cluster: header.cluster,
             session: SessionId(session),
             lsn: Lsn(lsn),
             has_lost: critical & CRITICAL_LOST != 0,
+            is_delta: critical & CRITICAL_DELTA != 0,
         })
     }
 }
@@ -247,10 +267,7 @@ impl ChunkHead {
         header: &CheckpointHeader,
         body: &[u8],
     ) -> Result<Vec<PartitionImage>, DecodeError> {
-        let whole = u32::try_from(body.len()).is_ok_and(|len| len == self.len);
-        if !whole || chunk_crc(self.len, self.partitions, body) != self.crc {
-            return Err(DecodeError::Invalid { field: "chunk.crc" });
-        }
+        self.check(body)?;
         let mut cursor = Cursor::new(body);
         let mut images = Vec::new();
         while !cursor.is_empty() {
@@ -258,6 +275,38 @@ impl ChunkHead {
         }
         let counted = self.len == 0 || u32::try_from(images.len()) == Ok(self.partitions);
         if counted { Ok(images) } else { Err(DecodeError::Invalid { field: "chunk.partitions" }) }
+    }
+
+    /// Reads the names of the checkpoints that a delta adds to, oldest first: what its first chunk
+    /// holds. There is at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when `body` is not the body that the head was written for.
+    pub fn former(&self, body: &[u8]) -> Result<Vec<Box<str>>, DecodeError> {
+        self.check(body)?;
+        let mut cursor = Cursor::new(body);
+        let mut names = Vec::new();
+        while !cursor.is_empty() {
+            let invalid = DecodeError::Invalid { field: "former.name" };
+            let len = usize::from(cursor.u16("former.name")?);
+            let name = cursor.bytes(len, "former.name")?;
+            if len == 0 || len > BLOB_NAME_LEN_MAX {
+                return Err(invalid);
+            }
+            names.push(std::str::from_utf8(name).map_err(|_| invalid)?.into());
+        }
+        let counted = !names.is_empty() && u32::try_from(names.len()) == Ok(self.partitions);
+        if counted { Ok(names) } else { Err(DecodeError::Invalid { field: "former.count" }) }
+    }
+
+    fn check(&self, body: &[u8]) -> Result<(), DecodeError> {
+        let whole = u32::try_from(body.len()).is_ok_and(|len| len == self.len);
+        if whole && chunk_crc(self.len, self.partitions, body) == self.crc {
+            Ok(())
+        } else {
+            Err(DecodeError::Invalid { field: "chunk.crc" })
+        }
     }
 }
 
@@ -415,6 +464,20 @@ fn put_i64s<const N: usize>(out: &mut Vec<u8>, values: [i64; N]) {
     for value in values {
         out.extend_from_slice(&value.to_be_bytes());
     }
+}
+
+/// The chunk of a delta that says to what it is one.
+fn former_chunk(names: &[&str]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for name in names {
+        let name = name.as_bytes();
+        let name = name.get(..BLOB_NAME_LEN_MAX).unwrap_or(name);
+        body.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
+        body.extend_from_slice(name);
+    }
+    let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
+    [&chunk_head(len, count, &body), body.as_slice()].concat()
 }
 
 fn chunk_crc(len: u32, partitions: u32, body: &[u8]) -> u32 {

@@ -298,8 +298,9 @@ fn checkpoints() {
             session: SESSION,
             lsn: Lsn(9),
             has_lost: states.len().is_multiple_of(2),
+            is_delta: states.len().is_multiple_of(3),
         };
-        let (mut writer, head) = CheckpointWriter::new(header);
+        let (mut writer, head) = CheckpointWriter::new(header, &["checkpoint/one", "two"]);
         let images: Vec<_> = states.iter().map(image).collect();
         let mut body: Vec<u8> =
             images.iter().filter_map(|image| writer.push(image)).flatten().collect();
@@ -308,6 +309,11 @@ fn checkpoints() {
         assert_eq!(load(&header, &body), Some(images.clone()));
         if let Ok(read) = CheckpointHeader::decode(&edited(&head, edits)) {
             assert_eq!(read, header);
+        }
+        if let Some((head, former)) = edited(&head, edits).get(FILE_HEADER_SIZE..).and_then(chunk)
+            && let Ok(names) = head.former(former)
+        {
+            assert_eq!(names, ["checkpoint/one".into(), "two".into()]);
         }
         let damaged = edited(&body, edits);
         if let Some(read) = load(&header, &damaged) {
@@ -321,6 +327,13 @@ fn checkpoints() {
             }
         }
     });
+}
+
+/// A chunk's head, and its body as far as it is there.
+fn chunk(bytes: &[u8]) -> Option<(ChunkHead, &[u8])> {
+    let head = ChunkHead::decode(bytes).ok()?;
+    let body = bytes.get(CHUNK_HEAD_SIZE..)?;
+    Some((head, body.get(..head.len as usize).unwrap_or(body)))
 }
 
 /// All states of a checkpoint, or nothing when anything of it is not as it was written.

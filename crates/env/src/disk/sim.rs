@@ -81,6 +81,8 @@ struct State {
     locks: BTreeMap<String, String>,
     faults: Vec<FaultAt>,
     operations: u64,
+    /// Bytes written, in whole blocks, by folder.
+    written: BTreeMap<Box<str>, u64>,
     ignore_sync: bool,
     capacity: Option<u64>,
 }
@@ -104,6 +106,8 @@ struct SimFile {
     disk: Arc<SimDisk>,
     boot: u64,
     direct: bool,
+    /// Where it lies: the first part of its path.
+    folder: Box<str>,
     inode: Arc<Mutex<Inode>>,
 }
 
@@ -129,10 +133,18 @@ impl SimDisk {
                 locks: BTreeMap::new(),
                 faults: Vec::new(),
                 operations: 0,
+                written: BTreeMap::new(),
                 ignore_sync: false,
                 capacity: None,
             }),
         })
+    }
+
+    /// Bytes that were written to files in a folder of the root, in whole blocks of 4 KiB: what a
+    /// disk takes.
+    #[must_use]
+    pub fn written(&self, folder: &str) -> u64 {
+        lock(&self.state).written.get(folder).copied().unwrap_or_default()
     }
 
     /// The disk for who runs now, until [`SimDisk::power_cut`] or [`SimDisk::kill`].
@@ -400,7 +412,9 @@ impl Disk for Mounted {
             (_, found) => found?,
         };
         let direct = caching == Caching::Direct;
-        Ok(Arc::new(SimFile { disk: Arc::clone(&self.disk), boot: self.boot, direct, inode }))
+        let folder = path.split('/').next().unwrap_or(path).into();
+        let disk = Arc::clone(&self.disk);
+        Ok(Arc::new(SimFile { disk, boot: self.boot, direct, folder, inode }))
     }
 
     // Directories are where there are names; that they are durable is part of the contract.
@@ -531,6 +545,8 @@ impl DiskFile for SimFile {
             return Err(ErrorKind::StorageFull.into());
         }
         let total = usize::try_from(at - position).map_err(io::Error::other)?;
+        let blocks = at.next_multiple_of(4096) - position / 4096 * 4096;
+        *state.written.entry(self.folder.clone()).or_default() += blocks;
         let mut budget = match fault {
             None | Some(Fault::PowerCut | Fault::Kill | Fault::Flip) => total,
             Some(Fault::Short) => state.dice.below(total as u64) as usize / 512 * 512,

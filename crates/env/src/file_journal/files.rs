@@ -22,6 +22,7 @@ use millstream_record::file::FileError;
 use millstream_record::journal::{BLOCK, JournalHeader, Seal, Stream};
 use millstream_types::{ClusterId, Lsn, SessionId};
 
+use super::JournalStats;
 use crate::disk::{Access, AlignedBuffer, Caching, Disk, DiskFile, read_whole, write_whole};
 use crate::journal::{JournalError, JournalState};
 use crate::reserve::{Hoarder, Reserve};
@@ -48,6 +49,7 @@ pub(super) struct Files {
     /// The data area of files made now, in bytes; older sessions have their own.
     area: u64,
     files_max: usize,
+    stats: Arc<JournalStats>,
     state: Mutex<State>,
     /// Held while a seal is written: there is one, and the first counts.
     sealing: Mutex<()>,
@@ -116,12 +118,13 @@ impl Files {
         cluster: ClusterId,
         area: u64,
         files_max: usize,
+        stats: Arc<JournalStats>,
     ) -> Result<Self, JournalError> {
         disk.create_dir(DIR).map_err(storage)?;
         // What a process that was killed has renamed is to be seen, but may still be undone.
         disk.sync_dir(DIR).map_err(storage)?;
         let (state, sealing) = (Mutex::default(), Mutex::default());
-        let files = Self { disk, ahead, reserve, cluster, area, files_max, state, sealing };
+        let files = Self { disk, ahead, reserve, cluster, area, files_max, stats, state, sealing };
         let mut state = State::default();
         for entry in files.disk.list(DIR).map_err(storage)? {
             let path = format!("{DIR}/{}", entry.name);
@@ -239,6 +242,7 @@ impl Files {
             let mut block = AlignedBuffer::new(BLOCK as usize);
             block.bytes_mut()[..header.encode().len()].copy_from_slice(&header.encode());
             file.write_at(&[io::IoSlice::new(block.bytes())], 0)?;
+            self.stats.wrote_aside(BLOCK);
             file.sync()?;
             self.disk.rename(&path, &piece_path(stream.session, sequence))?;
             self.disk.sync_dir(DIR)?;
@@ -282,6 +286,7 @@ impl Files {
         }
         let seal = Seal { cluster: self.cluster, session, end };
         write_whole(&*self.disk, &seal_path(session), &[&seal.encode()]).map_err(storage)?;
+        self.stats.wrote_aside(BLOCK);
         lock(&self.state).seals.insert(session, end);
         self.recycle(session, |start, _| start >= end.0)?;
         self.forget_seals()?;
@@ -471,6 +476,7 @@ impl Files {
                 let count = (self.area - zeroed).min(zeros.size() as u64);
                 let piece = zeros.bytes().get(..count as usize).unwrap_or_default();
                 file.write_at(&[io::IoSlice::new(piece)], BLOCK + zeroed)?;
+                self.stats.wrote_zeros(count);
                 zeroed += count;
             }
         }

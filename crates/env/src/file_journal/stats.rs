@@ -12,6 +12,8 @@ pub struct JournalStats {
     writes: AtomicU64,
     /// Bytes written, headers and padding included.
     bytes: AtomicU64,
+    /// Bytes of zeros that new files were filled with.
+    zeroed: AtomicU64,
     /// Flushes that succeeded.
     flushes: AtomicU64,
     /// The sum of all flushes' times in microseconds; the write before it is counted in.
@@ -31,6 +33,13 @@ impl JournalStats {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of zeros that new files were filled with, once in the life of each: not among
+    /// [`JournalStats::bytes`].
+    #[must_use]
+    pub fn zeroed(&self) -> u64 {
+        self.zeroed.load(Ordering::Relaxed)
     }
 
     /// Flushes that succeeded.
@@ -58,6 +67,15 @@ impl JournalStats {
     pub(super) fn wrote(&self, bytes: u64) {
         self.writes.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes beside the groups: headers of files, seals.
+    pub(super) fn wrote_aside(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn wrote_zeros(&self, bytes: u64) {
+        self.zeroed.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn flushed(&self, time: Duration) {

@@ -24,6 +24,9 @@ const LIVE_READS: usize = 3;
 /// After so many reads it can't be found.
 const LIVE_READS_MAX: usize = 100;
 
+/// How much is read at a time, in bytes, to find a group that begins before a position.
+const STEP_BACK: u64 = 256 * 1024;
+
 /// Goes through a session's groups and frames.
 pub(super) struct Walk {
     window: Window,
@@ -83,6 +86,55 @@ impl Walk {
             _ => Err(JournalError::Corrupt(format!(
                 "no group of session {session} is readable between {file} and {position}"
             ))),
+        }
+    }
+
+    /// A walk from the group that holds `position`, or the last one before it in the same file, reading
+    /// nothing before that. `None` when there is none.
+    pub(super) fn near(view: &View, position: Lsn) -> Result<Option<Self>, JournalError> {
+        let file = position.0 / view.area * view.area;
+        let mut upto = align_down(position.0) + BLOCK;
+        while upto > file {
+            let from = upto.saturating_sub(STEP_BACK).max(file);
+            let count = usize::try_from(upto - from).unwrap_or(STEP_BACK as usize);
+            let bytes = view.read(from, count).map_err(storage)?;
+            let blocks = bytes.chunks(BLOCK as usize).take(count / BLOCK as usize);
+            let starts = (from..).step_by(BLOCK as usize).map(Lsn);
+            let groups: Vec<_> = starts
+                .zip(blocks)
+                .filter_map(|(at, block)| GroupHeader::decode(block, view.stream, at).ok())
+                .collect();
+            if let Some(group) = groups.last() {
+                let window = Window { view: view.clone(), start: 0, bytes: Bytes::new() };
+                return Ok(Some(Self { window, at: group.position, group: None }));
+            }
+            upto = from;
+        }
+        Ok(None)
+    }
+
+    /// Goes on at `position`, past what can't be read in the same group before it. Whether it lies in
+    /// that group.
+    pub(super) fn skip_to(&mut self, position: Lsn) -> bool {
+        let is_within = self.group.is_some_and(|group| {
+            self.at < position && group.frames_start() <= position && position < group.frames_end()
+        });
+        if is_within {
+            self.at = position;
+        }
+        is_within
+    }
+
+    /// Where the session ends, if the walk stops like this: at the first thing that can't be read. When
+    /// a later group says that it was durable, that is no end but damage.
+    pub(super) fn end(&mut self, stop: &Stop) -> Result<Lsn, JournalError> {
+        let session = self.window.view.stream.session;
+        if stop.is_newer {
+            return Err(stop.corrupt(session, stop.at));
+        }
+        match self.window.durable_above(stop.later, stop.at)? {
+            Some(durable) => Err(stop.corrupt(session, durable)),
+            None => Ok(stop.at),
         }
     }
 
@@ -149,10 +201,8 @@ impl Stop {
     }
 }
 
-/// Finds where an unsealed session ends: at the first thing that can't be read. When a later group
-/// says that it was durable, that is no end but damage.
+/// Finds where an unsealed session ends.
 pub(super) fn find_end(view: &View) -> Result<Lsn, JournalError> {
-    let session = view.stream.session;
     for file in view.files.values() {
         file.drop_cache();
     }
@@ -161,13 +211,7 @@ pub(super) fn find_end(view: &View) -> Result<Lsn, JournalError> {
         Some(stop) => stop,
         None => stop_of(&mut walk)?,
     };
-    if stop.is_newer {
-        return Err(stop.corrupt(session, stop.at));
-    }
-    match walk.window.durable_above(stop.later, stop.at)? {
-        Some(durable) => Err(stop.corrupt(session, durable)),
-        None => Ok(stop.at),
-    }
+    walk.end(&stop)
 }
 
 /// Up to where a session that somebody else may be writing is intact: at least to what was durable
@@ -230,7 +274,7 @@ fn stop_of(walk: &mut Walk) -> Result<Stop, JournalError> {
 
 /// A walk from the oldest group of an unsealed session, or why there is none at the start of its
 /// oldest file.
-fn start_walk(view: &View) -> Result<(Walk, Option<Stop>), JournalError> {
+pub(super) fn start_walk(view: &View) -> Result<(Walk, Option<Stop>), JournalError> {
     let start = view.start();
     let walk_from = |window, at| Walk { window, at, group: None };
     let (first, window) = first_group(view.clone(), start)?;

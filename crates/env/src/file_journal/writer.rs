@@ -314,6 +314,7 @@ impl Writer {
         let wrote = self.file(0).and_then(|file| file.write_at(&piece, BLOCK + zeroed));
         // It is only about speed, and a disk that fails will say so again.
         self.zeroed = wrote.is_ok().then_some(zeroed + zeros.size() as u64);
+        self.shared.stats.wrote_zeros(zeros.size() as u64);
         true
     }
 

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -46,6 +47,8 @@ struct Inner {
     /// Nothing before the first `load`, and after something failed: then nobody knows what is on
     /// the disk until it is read again.
     state: Mutex<Option<State>>,
+    /// Bytes written, in whole blocks.
+    written: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -70,7 +73,8 @@ impl LocalMetaLog {
     /// A log in the folder `meta` of `disk`; nothing is read yet.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, env: Env, cluster: ClusterId) -> Self {
-        Self { inner: Arc::new(Inner { disk, env, cluster, state: Mutex::new(None) }) }
+        let (state, written) = (Mutex::new(None), AtomicU64::new(0));
+        Self { inner: Arc::new(Inner { disk, env, cluster, state, written }) }
     }
 
     async fn run<T: Send + 'static>(
@@ -89,6 +93,10 @@ impl MetaLog for LocalMetaLog {
 
     fn load(&self) -> BoxFuture<'_, Result<MetaContents, MetaError>> {
         Box::pin(self.run(Inner::load))
+    }
+
+    fn written(&self) -> u64 {
+        self.inner.written.load(Ordering::Relaxed)
     }
 
     fn snapshot(&self, snapshot: MetaSnapshot) -> BoxFuture<'_, Result<(), MetaError>> {
@@ -113,6 +121,7 @@ impl Inner {
             let size = write_entry(&*state.file, state.end, at, state.salt, entry)
                 .and_then(|size| state.file.sync().map(|()| size))
                 .map_err(storage)?;
+            self.wrote(size);
             state.places.insert(at, (state.end, size));
             state.end = align_up(state.end + size);
             state.next += 1;
@@ -138,6 +147,7 @@ impl Inner {
             };
             write_whole(&*self.disk, &snapshot_path(upto), &[&header.encode(), &snapshot.state])
                 .map_err(storage)?;
+            self.wrote((FILE_HEADER_SIZE + snapshot.state.len()) as u64);
             *state = self.new_log(upto + 1, Some(state)).map_err(storage)?;
             self.clean(&self.find()?, Some(upto), upto + 1)
         })
@@ -205,6 +215,10 @@ impl Inner {
             *current = None;
         }
         done
+    }
+
+    fn wrote(&self, bytes: u64) {
+        self.written.fetch_add(align_up(bytes), Ordering::Relaxed);
     }
 
     fn find(&self) -> Result<Found, MetaError> {
@@ -295,6 +309,7 @@ impl Inner {
         let mut block = header.encode().to_vec();
         block.resize(BLOCK as usize, 0);
         file.write_at(&[IoSlice::new(&block)], 0)?;
+        self.wrote(BLOCK);
         let next = old.map_or(first, |old| old.next);
         let places = BTreeMap::new();
         let mut state = State { file, first, salt, places, end: BLOCK, next };
@@ -306,6 +321,7 @@ impl Inner {
             }
             let entry = entry.get(META_HEADER_SIZE..).unwrap_or_default();
             let size = write_entry(&*state.file, state.end, number, salt, entry)?;
+            self.wrote(size);
             state.places.insert(number, (state.end, size));
             state.end = align_up(state.end + size);
         }

@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use millstream_env::disk::{Fault, FaultAt, Operation};
 use millstream_env::{
     Clock, DataDir, Durability, Env, FileJournalStore, FrameAt, Journal, JournalError,
-    JournalSettings, JournalState, JournalStore,
+    JournalSettings, JournalState, JournalStore, Recovered,
 };
 use millstream_record::frame::Frame;
 use millstream_types::{Lsn, Monotonic, SessionId, Timestamp};
@@ -148,6 +148,53 @@ fn place_cluster(place: &Place) -> millstream_types::ClusterId {
     let mut bytes = [0; 64];
     file.read_at(&mut bytes, 0).unwrap();
     FileHeader::decode(&bytes, FileKind::Cluster).unwrap().cluster
+}
+
+/// One pass from a frame that is known to be durable finds the rest and the end, and reads nothing
+/// before: damage there is in nobody's way, not even in the same group.
+#[test]
+fn a_session_is_taken_over_from_a_known_frame_on() {
+    for known in [0_usize, 1, 17, 39] {
+        everywhere(|place| async move {
+            let store = open(&place).await;
+            let journal = store.create(SessionId(1)).await.unwrap();
+            let mut written = Vec::new();
+            for number in 0..40 {
+                let frame = frame(number, 1_500);
+                written.push((append(&*journal, frame.clone()).await, frame));
+                if number % 5 == 4 {
+                    assert!(durable(&*journal, journal.end()).await);
+                }
+            }
+            let from = written[known].0.lsn;
+            let before = known.checked_sub(1).map(|before| written[before].0.lsn);
+            // Killed, or closed and sealed.
+            match &*place {
+                Place::Memory(machine) => machine.kill(),
+                _ => journal.close().await,
+            }
+            drop((journal, store));
+            if let Some(before) = before {
+                let area = FILE - 4096;
+                let path = format!("journal/{:020}-{:020}.log", 1, before.0 / area);
+                place.damage(&path, 4096 + before.0 % area + 100);
+            }
+            let store = open(&place).await;
+            for _ in 0..2 {
+                let found: Vec<_> = store.recover(SessionId(1), from).try_collect().await.unwrap();
+                let (end, frames) = found.split_last().unwrap();
+                let frames = frames.iter().flat_map(|found| match found {
+                    Recovered::Frames(frames) => Vec::from(frames.clone()),
+                    Recovered::End(_) => panic!("it ends twice"),
+                });
+                assert_same(&frames.collect::<Vec<_>>(), &written[known..]);
+                let sealed = store.seal(SessionId(1)).await.unwrap();
+                assert_eq!(*end, Recovered::End(sealed));
+            }
+            let never: Vec<_> = store.recover(SessionId(9), Lsn(0)).try_collect().await.unwrap();
+            assert_eq!(never, [Recovered::End(Lsn(0))]);
+        });
+    }
 }
 
 #[test]

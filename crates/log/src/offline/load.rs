@@ -6,16 +6,15 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use millstream_env::{BlobError, Damage, FrameAt, JournalError, Surveyed};
-use millstream_record::checkpoint::{CHUNK_HEAD_SIZE, CheckpointHeader, ChunkHead, PartitionImage};
-use millstream_record::file::FILE_HEADER_SIZE;
+use millstream_record::checkpoint::PartitionImage;
 use millstream_record::frame::{Frame, FrameBody};
 use millstream_record::layout::LayoutEntry;
-use millstream_types::{DecodeError, Lsn, Offset, PartitionId, SessionId};
+use millstream_types::{Lsn, Offset, PartitionId, SessionId};
 
 use super::{Finding, FindingKind, Journaled, Offline, OfflineStores, Place, SessionPart, Stored};
+use crate::chain::Chain;
 use crate::epochs::Epochs;
 use crate::error::OpenError;
-use crate::open::Reader;
 use crate::settings::{Former, Trim};
 use crate::state::Change;
 
@@ -27,6 +26,7 @@ struct Load {
     partitions: BTreeMap<PartitionId, Stored>,
     sessions: Vec<SessionPart>,
     findings: Vec<Finding>,
+    chain: Chain,
     /// Whether there should be a checkpoint and it can't be read: then partitions begin anywhere.
     is_blind: bool,
     reach: BTreeMap<SessionId, Lsn>,
@@ -52,6 +52,7 @@ impl Offline {
             partitions: partitions.into_iter().map(|id| (id, Stored::default())).collect(),
             sessions: Vec::new(),
             findings: Vec::new(),
+            chain: Chain::default(),
             is_blind: false,
             reach: BTreeMap::new(),
         };
@@ -71,9 +72,12 @@ impl Offline {
         while let Some(next) = journal.next().await {
             load.survey(next);
         }
+        let newest = load.trim.map(|trim| trim.checkpoint);
+        let checkpoints = load.chain.names().cloned().chain(newest).collect();
         Self {
             stores: load.stores,
-            checkpoint: load.trim.map(|trim| trim.checkpoint),
+            checkpoints,
+            is_blind: load.is_blind,
             partitions: load.partitions,
             sessions: load.sessions,
             findings: load.findings,
@@ -84,41 +88,23 @@ impl Offline {
 
 impl Load {
     async fn checkpoint(&mut self, trim: &Trim) -> Result<(), OpenError> {
-        let wrong = |why: &str| OpenError::Checkpoint(format!("{}: {why}", trim.checkpoint));
-        let invalid = |error: DecodeError| wrong(&error.to_string());
-        let blobs = Arc::clone(&self.stores.blobs);
-        let mut reader = Reader::new(blobs.as_ref(), trim.checkpoint.clone());
-        let head = reader.take(FILE_HEADER_SIZE).await?;
-        let header = CheckpointHeader::decode(&head).map_err(|error| wrong(&error.to_string()))?;
-        if header.cluster != self.stores.cluster {
-            return Err(wrong("it belongs to another cluster"));
-        }
-        if (header.session, header.lsn) != (trim.session, trim.lsn) {
-            return Err(wrong("it is not what the metadata log says"));
-        }
+        let (blobs, cluster) = (Arc::clone(&self.stores.blobs), self.stores.cluster);
         if trim.lsn > Lsn(0) {
             self.reaches(trim.session, Lsn(trim.lsn.0 + 1));
         }
-        let mut count: u64 = 0;
-        loop {
-            let head = ChunkHead::decode(&reader.take(CHUNK_HEAD_SIZE).await?).map_err(invalid)?;
-            let body = reader.take(head.len as usize).await?;
-            for image in head.images(&header, &body).map_err(invalid)? {
-                count += 1;
-                self.reaches(trim.session, image.applied);
-                for batch in &image.backlog {
-                    let end = batch.lsn.0.saturating_add(u64::from(batch.len));
-                    self.reaches(batch.session, Lsn(end));
-                }
-                if let Some(stored) = self.partitions.get_mut(&image.id) {
-                    *stored = Stored::from(image);
-                }
+        let take = |image: PartitionImage| {
+            self.reaches(trim.session, image.applied);
+            for batch in &image.backlog {
+                let end = batch.lsn.0.saturating_add(u64::from(batch.len));
+                self.reaches(batch.session, Lsn(end));
             }
-            if head.len == 0 {
-                let whole = count == u64::from(head.partitions);
-                return if whole { Ok(()) } else { Err(wrong("states are missing")) };
+            if let Some(stored) = self.partitions.get_mut(&image.id) {
+                *stored = Stored::from(image);
             }
-        }
+            Ok(())
+        };
+        self.chain = Chain::load(blobs.as_ref(), cluster, trim, take).await?;
+        Ok(())
     }
 
     fn reaches(&mut self, session: SessionId, lsn: Lsn) {
@@ -170,14 +156,16 @@ impl Load {
     }
 
     fn damage(&mut self, damage: Damage) {
-        let Damage { session, from, upto, file_end, why, about } = damage;
-        // Sealing reads a whole session, and replay each file that it comes to from its start.
+        let Damage { session, from, upto, why, about, .. } = damage;
+        // What is below the checkpoint nobody reads; of a session that is not sealed and that the
+        // checkpoint says nothing of, all is read, to find its end.
         let is_read = self.sessions.last().is_some_and(|part| {
+            let is_of_trim = |trim: &Trim| trim.session == session;
             let nothing_left =
-                |trim: &Trim| trim.session == session && part.sealed && trim.lsn >= part.end;
-            !part.sealed
-                || (self.is_replayed(session, file_end)
-                    && !self.trim.as_ref().is_some_and(nothing_left))
+                |trim: &Trim| is_of_trim(trim) && part.sealed && trim.lsn >= part.end;
+            let is_replayed =
+                self.is_replayed(session, upto) && !self.trim.as_ref().is_some_and(nothing_left);
+            is_replayed || !part.sealed && !self.trim.as_ref().is_some_and(is_of_trim)
         });
         let kind = if is_read { FindingKind::Journal } else { FindingKind::UnreadJournal };
         let why = format!("{why}; reading goes on at {upto}, {} bytes later", upto.0 - from.0);

@@ -23,7 +23,9 @@ use millstream_record::layout::{LostRange, SegmentRef};
 use millstream_record::{BatchHeader, StoredBatch};
 use millstream_types::{ClusterId, Lsn, Offset, PartitionId, SessionId};
 
+use crate::chain::Chain;
 use crate::epochs::Epochs;
+use crate::error::OpenError;
 pub use finding::{Finding, FindingKind, Place};
 pub use read::Reader;
 
@@ -42,7 +44,10 @@ pub struct OfflineStores {
 #[derive(Debug)]
 pub struct Offline {
     stores: OfflineStores,
-    checkpoint: Option<BlobName>,
+    /// The newest checkpoint and those that it adds to, as far as that could be read.
+    checkpoints: Vec<BlobName>,
+    /// Whether it could not.
+    is_blind: bool,
     partitions: BTreeMap<PartitionId, Stored>,
     sessions: Vec<SessionPart>,
     findings: Vec<Finding>,
@@ -100,6 +105,19 @@ pub struct StoredAt {
     pub place: Place,
 }
 
+/// The checkpoints that `newest` adds to, oldest first: who copies it needs them, too. Reads only it.
+///
+/// # Errors
+///
+/// [`OpenError`] when it can't be read.
+pub async fn added_to(
+    store: &dyn BlobStore,
+    cluster: ClusterId,
+    newest: BlobName,
+) -> Result<Vec<BlobName>, OpenError> {
+    Chain::former(store, cluster, newest).await
+}
+
 impl Offline {
     /// What was found to be wrong while loading.
     #[must_use]
@@ -113,13 +131,13 @@ impl Offline {
         &self.sessions
     }
 
-    /// Every blob that is needed: the checkpoint, segments and packs. Names that no store can hold
+    /// Every blob that is needed: checkpoints, segments and packs. Names that no store can hold
     /// are left out.
     #[must_use]
     pub fn blobs(&self) -> BTreeSet<BlobName> {
         let segments = self.partitions.values().flat_map(|stored| &stored.segments);
         let named = segments.filter_map(|segment| BlobName::new(&segment.blob));
-        named.chain(self.checkpoint.clone()).collect()
+        named.chain(self.checkpoints.iter().cloned()).collect()
     }
 
     /// How far the journal of each session must reach for the checkpoint to hold.

@@ -153,6 +153,7 @@ fn merged_runs_are_no_larger_than_the_topics_segments() {
     run(async {
         let mut world = World::new(1, 1);
         world.settings.segment_bytes_min = 8 << 20;
+        world.settings.merge_bytes_min = 8 << 20;
         world.settings.run_bytes_max = 64 << 20;
         world.settings.pack_bytes_max = 32 << 20;
         world.settings.fair_run_bytes = 8 << 20;

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod append;
+mod checkpoints;
 mod damage;
 mod delete;
+mod device;
 mod layout;
 mod model;
 mod offline;

@@ -212,6 +212,7 @@ struct Test<'a> {
 struct Reached {
     layouts: AtomicU64,
     checkpoints: AtomicU64,
+    deltas: AtomicU64,
     cold_reads: AtomicU64,
     journal_reads: AtomicU64,
     merges: AtomicU64,
@@ -230,16 +231,18 @@ impl Reached {
         let stats = log.stats();
         self.layouts.fetch_add(stats.layouts, Relaxed);
         self.checkpoints.fetch_add(stats.checkpoints, Relaxed);
+        self.deltas.fetch_add(stats.deltas, Relaxed);
         self.cold_reads.fetch_add(stats.cold_reads, Relaxed);
         self.journal_reads.fetch_add(stats.journal_reads, Relaxed);
         self.merges.fetch_add(stats.merges, Relaxed);
         self.given_up.fetch_add(stats.lost, Relaxed);
     }
 
-    fn all(&self) -> [(&'static str, u64); 13] {
+    fn all(&self) -> [(&'static str, u64); 14] {
         [
             ("layouts", &self.layouts),
             ("checkpoints", &self.checkpoints),
+            ("deltas", &self.deltas),
             ("cold reads", &self.cold_reads),
             ("journal reads", &self.journal_reads),
             ("merges", &self.merges),

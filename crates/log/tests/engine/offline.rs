@@ -229,8 +229,34 @@ fn no_flipped_bit_goes_unnoticed() {
         for kind in [FindingKind::Batch, FindingKind::Index, FindingKind::Segment] {
             assert!(kinds.contains(&kind), "{kind:?} never happened");
         }
-        for kind in [FindingKind::Journal, FindingKind::Checkpoint] {
+        for kind in [FindingKind::UnreadJournal, FindingKind::Checkpoint] {
             assert!(kinds.contains(&kind), "{kind:?} never happened");
+        }
+    });
+}
+
+/// Recovery reads from the newest frame that the checkpoint knows on: what is damaged there keeps the
+/// log from opening, what is damaged before costs itself.
+#[test]
+fn only_damage_behind_the_checkpoint_is_in_the_way() {
+    run(async {
+        let mut world = furnished().await;
+        let trim = world.trims.newest.lock().unwrap().clone().unwrap();
+        let path = format!("journal/{:020}-{:020}.log", trim.session.0, 0);
+        let first_block = 4096;
+        let newest = first_block + trim.lsn.0 + 60;
+        for (byte, kind) in [(newest - 5_000, None), (newest, Some(FindingKind::Journal))] {
+            assert!(world.machine.flip_bit(&path, byte, 3));
+            let look = look(&world).await;
+            let mut found = look.findings.iter().map(|finding| finding.kind);
+            let is_in_the_way = |found: &FindingKind| *found == FindingKind::Journal;
+            assert_eq!(found.rfind(is_in_the_way), kind, "{:?}", look.findings);
+            match (world.open().await, kind) {
+                (Ok(log), None) => world.close(log).await,
+                (Err(error), Some(_)) => assert!(error.contains("corrupt"), "{error}"),
+                (opened, _) => panic!("byte {byte}: {opened:?}"),
+            }
+            world = furnished().await;
         }
     });
 }

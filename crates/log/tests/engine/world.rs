@@ -10,7 +10,7 @@ use futures_util::stream::BoxStream;
 use millstream_env::disk::SimDisk;
 use millstream_env::{
     BlobError, BlobName, BlobStore, Created, DataDir, Env, FrameAt, HandClock, Journal,
-    JournalError, JournalSettings, JournalStatus, JournalStore, MetaError,
+    JournalError, JournalSettings, JournalStats, JournalStatus, JournalStore, MetaError, Recovered,
 };
 use millstream_log::{
     Former, Isolation, Log, LogSettings, OpenError, Partition, PartitionConfig, PartitionSpec,
@@ -55,6 +55,8 @@ pub(crate) struct World {
     pub(crate) partitions: Vec<PartitionId>,
     /// What [`World::open_hooked`] put between.
     pub(crate) hooks: Option<Arc<Hooked>>,
+    /// What the journal of the log that runs has written.
+    pub(crate) journal_stats: Option<Arc<JournalStats>>,
     /// The stores of the log that runs.
     pub(crate) stores: Option<(Arc<dyn JournalStore>, Arc<dyn BlobStore>)>,
 }
@@ -71,12 +73,15 @@ pub(crate) fn tiny() -> LogSettings {
         tail_bytes: 8 * 1024,
         index_cache_bytes: 2 * 1024,
         segment_bytes_min: 16 * 1024,
+        merge_bytes_min: 16 * 1024,
         run_bytes_max: 48 * 1024,
         pack_bytes_max: 32 * 1024,
         small_runs_max: 3,
         layout_age: Duration::from_secs(60),
         journal_used_percent: 50,
         checkpoint_bytes: 128 * 1024,
+        checkpoint_whole_bytes: 0,
+        checkpoint_chain_max: 4,
         background: false,
         ..LogSettings::default()
     }
@@ -109,6 +114,7 @@ impl World {
             }),
             partitions: (0..partitions).map(partition).collect(),
             hooks: None,
+            journal_stats: None,
             stores: None,
         }
     }
@@ -127,6 +133,7 @@ impl World {
         let journals = dir.journals(self.journal.clone()).await;
         let journals = journals.map_err(|error| format!("journals: {error}"))?;
         let blobs = dir.blobs().map_err(|error| format!("blobs: {error}"))?;
+        self.journal_stats = Some(journals.stats());
         self.stores = Some((journals, blobs));
         self.settings.cluster = dir.cluster();
         self.reopen().await.map_err(|error| format!("log: {error}"))
@@ -376,6 +383,14 @@ impl JournalStore for Late {
 
     fn seal(&self, session: SessionId) -> BoxFuture<'_, Result<Lsn, JournalError>> {
         self.journals.seal(session)
+    }
+
+    fn recover(
+        &self,
+        session: SessionId,
+        from: Lsn,
+    ) -> BoxStream<'static, Result<Recovered, JournalError>> {
+        self.journals.recover(session, from)
     }
 
     fn replay(

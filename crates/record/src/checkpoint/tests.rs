@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::file::FILE_HEADER_SIZE;
 use crate::layout::{LayoutEntry, LostRange};
 use crate::run::Run;
 
@@ -105,8 +106,13 @@ prop_compose! {
     }
 }
 
-const HEADER: CheckpointHeader =
-    CheckpointHeader { cluster: Uuid([3; 16]), session: SessionId(4), lsn: Lsn(5), has_lost: true };
+const HEADER: CheckpointHeader = CheckpointHeader {
+    cluster: Uuid([3; 16]),
+    session: SessionId(4),
+    lsn: Lsn(5),
+    has_lost: true,
+    is_delta: false,
+};
 
 fn read(bytes: &[u8]) -> Result<Vec<PartitionImage>, DecodeError> {
     read_as(HEADER, bytes)
@@ -135,7 +141,7 @@ fn written(images: &[PartitionImage]) -> Vec<u8> {
 }
 
 fn written_as(header: CheckpointHeader, images: &[PartitionImage]) -> Vec<u8> {
-    let (mut writer, head) = CheckpointWriter::new(header);
+    let (mut writer, head) = CheckpointWriter::new(header, &[]);
     assert_eq!(CheckpointHeader::decode(&head), Ok(header));
     let mut out = Vec::new();
     for image in images {
@@ -145,8 +151,38 @@ fn written_as(header: CheckpointHeader, images: &[PartitionImage]) -> Vec<u8> {
     out
 }
 
+/// What comes behind the header of a delta to these.
+fn former_bytes(names: &[&str]) -> Vec<u8> {
+    let delta = CheckpointHeader { is_delta: true, ..HEADER };
+    let (_, head) = CheckpointWriter::new(delta, names);
+    assert_eq!(CheckpointHeader::decode(&head), Ok(delta));
+    head[FILE_HEADER_SIZE..].to_vec()
+}
+
+fn read_former(bytes: &[u8]) -> Result<Vec<Box<str>>, DecodeError> {
+    let body = bytes.get(CHUNK_HEAD_SIZE..).unwrap_or_default();
+    ChunkHead::decode(bytes)?.former(body)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_delta_says_to_what_it_is_one(
+        names in proptest::collection::vec("[a-z0-9/-]{1,80}", 1..8),
+        bit: usize,
+    ) {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut bytes = former_bytes(&names);
+        let read = read_former(&bytes).unwrap();
+        prop_assert_eq!(read.iter().map(|name| &**name).collect::<Vec<_>>(), names);
+        for cut in 0..bytes.len() {
+            prop_assert!(read_former(&bytes[..cut]).is_err());
+        }
+        let bit = bit % (bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        prop_assert!(read_former(&bytes).is_err());
+    }
 
     #[test]
     fn a_checkpoint_reads_back(images in proptest::collection::vec(image(), 0..4)) {
@@ -188,6 +224,9 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes: Vec<u8>) {
+        let (len, partitions) = (u32::try_from(bytes.len()).unwrap(), 1);
+        let head = ChunkHead { len, partitions, crc: chunk_crc(len, partitions, &bytes) };
+        let _ = head.former(&bytes);
         let _ = PartitionImage::decode(&mut Cursor::new(&bytes), false);
         let _ = PartitionImage::decode(&mut Cursor::new(&bytes), true);
         let _ = LayoutEntry::decode(&bytes);
@@ -218,16 +257,21 @@ fn many_states_take_several_chunks() {
     assert_eq!(read(&bytes).unwrap(), images);
 }
 
-/// Programs that know nothing of losses read the checkpoint of a log that has none, byte for byte as
-/// before, and refuse the other.
+/// Programs that know nothing of losses and deltas read the whole checkpoint of a log that has none,
+/// byte for byte as before, and refuse the others.
 #[test]
-fn only_losses_change_the_format() {
+fn only_losses_and_deltas_change_the_format() {
     let undamaged = CheckpointHeader { has_lost: false, ..HEADER };
-    let (_, head) = CheckpointWriter::new(undamaged);
+    let (_, head) = CheckpointWriter::new(undamaged, &[]);
     assert!(FileHeader::decode(&head, FileKind::Checkpoint).is_ok());
-    let (_, head) = CheckpointWriter::new(HEADER);
+    assert_eq!(head.len(), FILE_HEADER_SIZE);
+    let (_, head) = CheckpointWriter::new(HEADER, &[]);
     let refused = FileHeader::decode(&head, FileKind::Checkpoint);
     assert!(matches!(refused, Err(FileError::Critical { found: 1, .. })), "{refused:?}");
+    let delta = CheckpointHeader { is_delta: true, ..undamaged };
+    let (_, head) = CheckpointWriter::new(delta, &["checkpoint/one"]);
+    let refused = FileHeader::decode_with(&head, FileKind::Checkpoint, CRITICAL_LOST);
+    assert!(matches!(refused, Err(FileError::Critical { found: 2, .. })), "{refused:?}");
     let image = PartitionImage {
         id: PartitionId { topic: Uuid([9; 16]), index: 0 },
         applied: Lsn(1),
@@ -244,6 +288,20 @@ fn only_losses_change_the_format() {
     let bytes = written_as(undamaged, std::slice::from_ref(&image));
     assert_eq!(read_as(undamaged, &bytes).unwrap(), [image]);
     assert_eq!(bytes.len(), CHUNK_HEAD_SIZE + 20 + 8 + 24 + 5 * 4 + CHUNK_HEAD_SIZE);
+}
+
+#[test]
+fn todays_names_stay_todays_bytes() {
+    let body = b"\x00\x04ab/c\x00\x01d";
+    let crc = chunk_crc(9, 2, body).to_be_bytes();
+    let golden = [&[0, 0, 0, 9, 0, 0, 0, 2], crc.as_slice(), body].concat();
+    assert_eq!(former_bytes(&["ab/c", "d"]), golden);
+    // None, one of no length, and one too few.
+    for (len, count, body) in [(0, 0, &b""[..]), (2, 1, b"\x00\x00"), (3, 2, b"\x00\x01d")] {
+        let crc = chunk_crc(len, count, body);
+        let head = ChunkHead { len, partitions: count, crc };
+        assert!(head.former(body).is_err(), "{body:?}");
+    }
 }
 
 #[test]

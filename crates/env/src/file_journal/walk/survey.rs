@@ -13,8 +13,9 @@ use millstream_record::journal::BLOCK;
 use millstream_types::{Cursor, DecodeError, Lsn, Offset, PartitionId, SessionId, Uuid};
 
 use super::{Step, Stop, Walk, first_group, start_walk};
+use crate::file_journal::FileJournalStore;
 use crate::file_journal::files::{View, piece_path};
-use crate::file_journal::{FileJournalStore, REPLAY_BYTES};
+use crate::file_journal::replay::REPLAY_BYTES;
 use crate::journal::{FrameAt, JournalError};
 use crate::util::blocking;
 
