@@ -64,7 +64,7 @@ pub async fn run(args: BackupArgs) -> anyhow::Result<()> {
     let mut tell = |step| match step {
         BackupStep::Blobs { done, total } => progress.update_of(done, total, &"copying segments"),
         BackupStep::Journals { round } => {
-            progress.update_of(0, 0, &format_args!("copying the journal, round {round}"));
+            progress.doing(&format_args!("copying the journal, round {round}"));
         }
         BackupStep::Checked { done, total } => progress.update_of(done, total, &"checking"),
     };

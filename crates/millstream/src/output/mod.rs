@@ -91,6 +91,11 @@ impl Progress {
         });
     }
 
+    /// Shows what is being done, where nobody knows how much there is.
+    pub(crate) fn doing(&mut self, what: &dyn fmt::Display) {
+        self.say(|| what.to_string());
+    }
+
     /// Shows a line, unless the last one is too young, or the work: what is soon done needs none.
     fn say(&mut self, line: impl FnOnce() -> String) {
         let now = self.env.clock.monotonic();
