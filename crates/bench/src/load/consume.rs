@@ -118,6 +118,10 @@ fn request(topic: &str, places: &[Place]) -> FetchRequest {
 /// Counts whole batches and moves on behind the last.
 fn take(place: &mut Place, data: &PartitionData, moved: &mut Moved) -> anyhow::Result<()> {
     let error = ErrorCode::or_unknown(data.error_code);
+    if error.retriable() {
+        // The partition is so new that Apache Kafka does not lead it yet.
+        return Ok(());
+    }
     ensure!(error == ErrorCode::None, "fetch: {}", error.name());
     // What was there when reading began, not what may be added meanwhile.
     place.end.get_or_insert(data.high_watermark);

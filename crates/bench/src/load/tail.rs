@@ -99,6 +99,10 @@ impl Session {
             moved.clear();
             for data in response.responses.iter().flat_map(|topic| &topic.partitions) {
                 let error = ErrorCode::or_unknown(data.error_code);
+                if error.retriable() {
+                    // So new that Apache Kafka does not lead it yet; it stays in the session.
+                    continue;
+                }
                 ensure!(error == ErrorCode::None, "fetch: {}", error.name());
                 let records = data.records.as_ref().map(millstream_wire::Records::to_bytes);
                 let mut next = None;
