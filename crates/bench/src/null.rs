@@ -36,9 +36,11 @@ const PRODUCER: i64 = 1;
 
 const REQUEST_BYTES_MAX: usize = 100 << 20;
 
-/// What it answers, and in which versions. Produce from 0, because librdkafka wants it so.
-const SERVED: [(ApiKey, i16, i16); 5] = [
+/// What it says it answers, and in which versions. Produce from 0, and Fetch at all, because librdkafka
+/// would else send batches of an older format.
+const SERVED: [(ApiKey, i16, i16); 6] = [
     (ApiKey::Produce, 0, 12),
+    (ApiKey::Fetch, 4, 12),
     (ApiKey::Metadata, 0, 12),
     (ApiKey::ApiVersions, 0, 4),
     (ApiKey::CreateTopics, 2, 7),
