@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
 
     let mut outcomes = Vec::new();
     let mut passed_in_rust = 0;
-    if options.own_server && options.against.is_none() {
+    if options.own_server && options.against.is_none() && !options.only_fuzzes() {
         build(&places)?;
         if options.wants("workspace") {
             let (outcome, passed) = workspace_tests(&places, options.long);

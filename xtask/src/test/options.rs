@@ -1,6 +1,6 @@
 //! The options of `cargo xtask test`.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 /// How the suite starts Millstream; `{port}`, `{http}` and `{data}` are put in.
 const MILLSTREAM: &str = "target/release/millstream serve --kafka-listen 127.0.0.1:{port} \
@@ -66,6 +66,8 @@ impl Options {
                 "--long" => options.long = true,
                 "--fuzz-minutes" => {
                     options.fuzz_minutes = value()?.parse().context("--fuzz-minutes")?;
+                    // For libFuzzer, no time is any time.
+                    ensure!(options.fuzz_minutes > 0, "--fuzz-minutes: at least one");
                 }
                 "--only" => options.only.push((*value()?).to_owned()),
                 "--against" => options.against = Some((*value()?).to_owned()),
@@ -81,6 +83,11 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    /// Whether nothing is asked for that needs the program.
+    pub(crate) fn only_fuzzes(&self) -> bool {
+        !self.only.is_empty() && self.only.iter().all(|pattern| pattern.starts_with("fuzz"))
     }
 
     /// Whether the step of this name is asked for.
@@ -117,6 +124,19 @@ mod tests {
         for line in ["--fast", "--only", "--jobs many", "group"] {
             assert!(parse(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn fuzzing_needs_no_program() {
+        for (line, expected) in [
+            ("--long --only fuzz", true),
+            ("--long --only fuzz/batches --only fuzz/groups", true),
+            ("--long --only fuzz --only kill", false),
+            ("--long", false),
+        ] {
+            assert_eq!(parse(line).expect("valid").only_fuzzes(), expected, "{line}");
+        }
+        assert!(parse("--fuzz-minutes 0").is_err());
     }
 
     #[test]
