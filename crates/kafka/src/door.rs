@@ -139,7 +139,9 @@ impl Door {
     }
 
     fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
-        let most = self.0.broker.config().connections_per_address_max;
+        let config = self.0.broker.config();
+        let limit = config.connections_of_addresses.get(&peer.ip().to_canonical());
+        let most = limit.copied().unwrap_or(config.connections_per_address_max);
         let Some(place) = self.0.places.take(peer.ip(), most) else {
             self.0.metrics.refused.inc();
             if let Some(left_out) = self.0.refusals.may_say(self.env().clock.monotonic()) {

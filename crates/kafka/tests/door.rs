@@ -190,6 +190,17 @@ async fn above_the_most_connections_of_an_address_others_are_closed() {
 }
 
 #[tokio::test]
+async fn an_address_may_have_a_limit_of_its_own() {
+    let one = ("max.connections.per.ip", "1");
+    let world = world(&[one, ("max.connections.per.ip.overrides", "127.0.0.1:2")]).await;
+    let address = world.listen().await;
+    let _first = served(address).await;
+    let _second = served(address).await;
+    let mut third = TcpStream::connect(address).await.unwrap();
+    assert_eq!(third.read(&mut [0]).await.unwrap(), 0, "it is closed");
+}
+
+#[tokio::test]
 async fn connections_are_accepted_at_the_pace_that_is_set() {
     let world = world(&[("max.connection.creation.rate", "2")]).await;
     let address = world.listen().await;

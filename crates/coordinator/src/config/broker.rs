@@ -1,11 +1,14 @@
 //! What a broker's configs come to.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use millstream_types::limits::BATCH_BYTES_CEILING;
 
 use super::layers::{BrokerOverrides, Values};
 use super::topic::{TopicDefaults, millis, size};
+use super::value::address_limits;
 
 /// A broker's configs, read once. Those that can change at run time do so by a new value of this
 /// struct.
@@ -47,6 +50,8 @@ pub struct BrokerConfig {
     pub connections_max: usize,
     /// The most of them from one address (`max.connections.per.ip`).
     pub connections_per_address_max: usize,
+    /// The same for single addresses (`max.connections.per.ip.overrides`).
+    pub connections_of_addresses: BTreeMap<IpAddr, usize>,
     /// The most of them that are accepted in a second (`max.connection.creation.rate`).
     pub connection_rate_max: usize,
     /// How many partitions the internal topic of offsets gets (`offsets.topic.num.partitions`); at
@@ -140,6 +145,10 @@ impl BrokerConfig {
             },
             connections_max: size(number("max.connections")),
             connections_per_address_max: size(number("max.connections.per.ip")),
+            connections_of_addresses: address_limits(
+                values.text("max.connections.per.ip.overrides"),
+            )
+            .unwrap_or_default(),
             connection_rate_max: size(number("max.connection.creation.rate")),
             offsets_topic_partitions: int("offsets.topic.num.partitions"),
             offsets_retention: millis(number("offsets.retention.minutes").saturating_mul(60_000)),

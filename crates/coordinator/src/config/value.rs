@@ -1,7 +1,8 @@
 //! Values: text read by its entry's type and rules, and written back in one way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
 use super::entry::{Allowed, ConfigType, Entry};
 
@@ -78,6 +79,7 @@ fn text(text: &str, allowed: Allowed) -> Option<Value> {
         Allowed::OneOf(words) => words.contains(&text),
         Allowed::OneOfAnyCase(words) => words.iter().any(|word| text.eq_ignore_ascii_case(word)),
         Allowed::StartOffset => is_start_offset(text),
+        Allowed::AddressLimits => address_limits(text).is_some(),
         _ => true,
     };
     fits.then(|| Value::Text(text.to_owned()))
@@ -114,6 +116,18 @@ fn is_selector(text: &str) -> bool {
     text.split_once('=').is_some_and(|(name, pattern)| {
         CLIENT_SELECTORS.contains(&name.trim()) && !pattern.trim().is_empty()
     })
+}
+
+/// What `address:number` says, with commas between; `None` when a part of it is something else.
+pub(super) fn address_limits(text: &str) -> Option<BTreeMap<IpAddr, usize>> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let each = parts.map(|part| {
+        let (address, most) = part.rsplit_once(':')?;
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        let address: IpAddr = address.parse().ok()?;
+        Some((address.to_canonical(), usize::try_from(most.parse::<u32>().ok()?).ok()?))
+    });
+    each.collect()
 }
 
 fn is_start_offset(text: &str) -> bool {
@@ -183,6 +197,9 @@ pub(super) fn expects(entry: &Entry) -> String {
         (Allowed::ListOf(words), _) => format!("a list of {}", quoted(words)),
         (Allowed::Distinct, _) => format!("{noun} that names nothing twice"),
         (Allowed::ThrottledReplicas, _) => "`*`, or a list of `partition:broker`".to_owned(),
+        (Allowed::AddressLimits, _) => {
+            "a list of `address:number`, such as `192.0.2.7:100,[2001:db8::7]:5`".to_owned()
+        }
         (Allowed::StartOffset, _) => {
             "`earliest`, `latest`, or `by_duration:` and an ISO 8601 duration".to_owned()
         }

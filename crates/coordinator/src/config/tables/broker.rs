@@ -3,7 +3,9 @@
 //! Of Kafka's own, those that clients and tools read or that have a meaning here; then ours.
 
 use super::super::Section;
-use super::super::entry::Allowed::{AtLeast, Between, BetweenOrDefault, Distinct, OneOf};
+use super::super::entry::Allowed::{
+    AddressLimits, AtLeast, Between, BetweenOrDefault, Distinct, OneOf,
+};
 use super::super::entry::Effect::{AcceptedOnly, Later, Reported};
 use super::super::entry::{Entry, boolean, int, list, long, short, string};
 use super::words::{COMPRESSIONS, INT_MAX, INT_MAX_ARRAY};
@@ -93,9 +95,10 @@ static REQUESTS: &[Entry] = &[
     int("max.connections.per.ip", INT_MAX)
         .allow(AtLeast(0))
         .doc("The most connections at a time from one address; others are closed at once."),
-    string("max.connections.per.ip.overrides", "")
-        .effect(Later)
-        .doc("Other limits for single addresses, as `host:number` with commas between them."),
+    string("max.connections.per.ip.overrides", "").allow(AddressLimits).doc(
+        "Other limits for single addresses, as `address:number` with commas between them; names of hosts \
+         are not looked up.",
+    ),
     int("max.connection.creation.rate", INT_MAX)
         .allow(AtLeast(0))
         .doc("The most connections accepted in a second; others wait."),

@@ -1,5 +1,6 @@
 //! The typed configurations.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_record::{Compression, TimestampType};
@@ -51,6 +52,7 @@ fn the_defaults_of_a_broker() {
         connection_idle_max: Duration::from_mins(10),
         connections_max: 2_147_483_647,
         connections_per_address_max: 2_147_483_647,
+        connections_of_addresses: BTreeMap::new(),
         connection_rate_max: 2_147_483_647,
         offsets_topic_partitions: 50,
         offsets_retention: WEEK,
@@ -171,6 +173,11 @@ fn what_a_broker_sets() {
     check("queued.max.request.bytes", "-1", |c| c.request_memory_bytes = None);
     check("millstream.connection.request.bytes", "5", |c| c.connection_request_bytes = 5);
     check("millstream.fetch.session.bytes", "5", |c| c.fetch_session_bytes = 5);
+    check("max.connections.per.ip.overrides", "192.0.2.7:100, [2001:db8::7]:5", |c| {
+        let limits = [("192.0.2.7", 100), ("2001:db8::7", 5)];
+        c.connections_of_addresses =
+            limits.map(|(address, most)| (address.parse().unwrap(), most)).into();
+    });
     check("max.connection.creation.rate", "5", |c| c.connection_rate_max = 5);
     check("max.connections", "5", |c| c.connections_max = 5);
     check("max.connections.per.ip", "5", |c| c.connections_per_address_max = 5);

@@ -90,6 +90,10 @@ fn values_that_are_refused() {
                      `client_source_address`, `client_source_port`";
     check(ClientMetrics, "match", "name=a", selectors);
     check(ClientMetrics, "match", "client_id=", selectors);
+    let limits = "a list of `address:number`, such as `192.0.2.7:100,[2001:db8::7]:5`";
+    for wrong in ["192.0.2.7", "localhost:5", "192.0.2.7:-1", "192.0.2.7:5;192.0.2.8:5"] {
+        check(Broker, "max.connections.per.ip.overrides", wrong, limits);
+    }
 }
 
 #[test]
