@@ -88,7 +88,7 @@ impl Append {
         let line = if self.heavy { &lines.heavy } else { &lines.light };
         let shared = &lines.shared;
         if line.waiting.load(Ordering::Relaxed) == 0 {
-            let appended = self.try_now(shared, env);
+            let (appended, _) = self.try_now(shared, env);
             if appended != Err(AppendError::Full) {
                 return appended;
             }
@@ -121,15 +121,15 @@ impl Append {
             first = place.0.first.lock() => first,
             () = &mut patience => return self.append(&shared, &env),
         };
-        let (mut room, mut flushes) = (self.partition.room(), self.partition.flushes());
+        let mut room = self.partition.room();
         loop {
-            let appended = self.try_now(&shared, &env);
+            let (appended, behind) = self.try_now(&shared, &env);
             if appended != Err(AppendError::Full) {
                 return appended;
             }
             let another = tokio::select! {
                 comes = room.comes() => comes,
-                another = flushes.another(), if self.heavy => another,
+                another = self.flushed(behind) => another,
                 () = &mut patience => false,
             };
             if !another {
@@ -139,19 +139,31 @@ impl Append {
         }
     }
 
-    fn try_now(&self, shared: &Shared, env: &Env) -> Result<Appended, AppendError> {
-        if self.heavy && (self.partition.is_journal_crowded() || self.is_in_the_way(shared, env)) {
-            return Err(AppendError::Full);
+    /// Appends, if it may; otherwise says which position must be durable first, where that is why.
+    fn try_now(&self, shared: &Shared, env: &Env) -> (Result<Appended, AppendError>, Option<Lsn>) {
+        let behind = if self.heavy { self.behind(shared, env) } else { None };
+        if behind.is_some() || (self.heavy && self.partition.is_journal_crowded()) {
+            return (Err(AppendError::Full), behind);
         }
-        self.append(shared, env)
+        (self.append(shared, env), None)
     }
 
-    /// Whether others write, and enough of this kind is on its way to the disk already.
-    fn is_in_the_way(&self, shared: &Shared, env: &Env) -> bool {
+    /// Where others write and enough of this kind is on its way to the disk already: the end of the oldest
+    /// of that.
+    fn behind(&self, shared: &Shared, env: &Env) -> Option<Lsn> {
         let light_at = Monotonic(shared.light_at.load(Ordering::Relaxed));
         let others_write =
             light_at != Monotonic(0) && env.clock.monotonic().since(light_at) < LIGHT_FOR;
-        others_write && shared.flight().bytes(&self.partition) >= HEAVY_BYTES_MAX
+        if others_write { shared.flight().behind(&self.partition) } else { None }
+    }
+
+    /// Completes when another try is worth it because everything below `behind` is durable. `false`: it
+    /// never will be.
+    async fn flushed(&self, behind: Option<Lsn>) -> bool {
+        match behind {
+            Some(end) => self.partition.wait_durable(end).await.is_ok(),
+            None => std::future::pending().await,
+        }
     }
 
     fn append(&self, shared: &Shared, env: &Env) -> Result<Appended, AppendError> {
@@ -174,15 +186,17 @@ impl Shared {
 }
 
 impl Flight {
-    /// How many bytes are on their way, by what is durable now in the session of `partition`.
-    fn bytes(&mut self, partition: &Partition) -> usize {
-        let (now, durable) = (partition.session(), partition.journal_durable());
+    /// The end of the oldest batch on its way, by what is durable now in the session of `partition`, when
+    /// there are as many as may be.
+    fn behind(&mut self, partition: &Partition) -> Option<Lsn> {
+        let (now, durable) = (partition.session(), partition.durable());
         let is_done =
             |(session, end, _): &(SessionId, Lsn, usize)| *session != now || *end <= durable;
         while let Some((_, _, bytes)) = self.batches.pop_front_if(|batch| is_done(batch)) {
             self.bytes -= bytes;
         }
-        self.bytes
+        let (_, end, _) = self.batches.front().filter(|_| self.bytes >= HEAVY_BYTES_MAX)?;
+        Some(*end)
     }
 
     fn add(&mut self, appended: &Appended, bytes: usize) {

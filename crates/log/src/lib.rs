@@ -58,6 +58,6 @@ pub use lookup::Found;
 pub use millstream_record::batch::Origin;
 pub use partition::{Appended, Ends, Partition, ProducerInfo};
 pub use read::{Isolation, Slice};
-pub use room::{Flushes, Room};
+pub use room::Room;
 pub use settings::{Former, LogSettings, PartitionConfig, PartitionSpec, Trim, TrimSink};
 pub use watch::{Added, News, WatchGuard};

@@ -4,6 +4,7 @@ use millstream_env::{JournalState, JournalStatus};
 use millstream_types::Lsn;
 use tokio::sync::watch;
 
+use crate::error::SessionOver;
 use crate::partition::Partition;
 
 /// Follows whether the journal has room again.
@@ -12,12 +13,6 @@ pub struct Room {
     status: watch::Receiver<JournalStatus>,
     /// The journal's count of returning room before the last try.
     tried_at: u64,
-}
-
-/// Follows what becomes durable.
-#[derive(Debug)]
-pub struct Flushes {
-    status: watch::Receiver<JournalStatus>,
 }
 
 /// The journal is crowded when more of it is used, as a percentage: well above what has it laid out, and
@@ -32,16 +27,22 @@ impl Partition {
         used.saturating_mul(100) > max.saturating_mul(CROWDED_PERCENT)
     }
 
-    /// Below here everything of its session is on stable storage.
+    /// Below here everything of its session is durable and visible.
     #[must_use]
-    pub fn journal_durable(&self) -> Lsn {
-        self.log.journal.status().borrow().durable
+    pub fn durable(&self) -> Lsn {
+        self.log.durable.done()
     }
 
-    /// To be called before it is looked what is durable, so that nothing in between is missed.
-    #[must_use]
-    pub fn flushes(&self) -> Flushes {
-        Flushes { status: self.log.journal.status() }
+    /// Completes when everything below `end` of its session is durable and visible.
+    ///
+    /// # Errors
+    ///
+    /// When the session ended before.
+    pub fn wait_durable(
+        &self,
+        end: Lsn,
+    ) -> impl Future<Output = Result<(), SessionOver>> + Send + use<> {
+        self.log.durable.wait(end)
     }
 
     /// To be called before the append that may be refused as
@@ -52,14 +53,6 @@ impl Partition {
         let status = self.log.journal.status();
         let tried_at = status.borrow().room;
         Room { status, tried_at }
-    }
-}
-
-impl Flushes {
-    /// Completes when the journal has come further since the last time, in whatever way. `false`: it will
-    /// come no further.
-    pub async fn another(&mut self) -> bool {
-        self.status.changed().await.is_ok() && self.status.borrow().state == JournalState::Open
     }
 }
 
