@@ -412,6 +412,7 @@ impl Broker {
         // A session that is just being opened is closed, too.
         let _none = self.0.recovering.lock().await;
         self.0.life().log.close().await;
+        self.0.stores.reserve.rest().await;
     }
 
     /// Sets the coordinator of groups up: makes its topic if need be, and loads it.

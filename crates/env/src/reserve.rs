@@ -58,6 +58,9 @@ pub struct Reserve {
     state: Mutex<State>,
     low: AtomicBool,
     news: watch::Sender<bool>,
+    /// Held by whoever works on the file.
+    working: Arc<tokio::sync::Mutex<()>>,
+    resting: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -136,7 +139,15 @@ impl Reserve {
 
     fn of(disk: Arc<dyn Disk>, size: u64, state: State) -> Self {
         let (news, _) = watch::channel(false);
-        Self { disk, size, state: Mutex::new(state), low: AtomicBool::new(false), news }
+        Self {
+            disk,
+            size,
+            state: Mutex::new(state),
+            low: AtomicBool::new(false),
+            news,
+            working: Arc::default(),
+            resting: AtomicBool::new(false),
+        }
     }
 
     /// Whether the disk is full: only what must go on may be written.
@@ -163,30 +174,37 @@ impl Reserve {
         lock(&self.state).held
     }
 
-    /// Keeps the reserve whole, as long as this is there.
+    /// Keeps the reserve whole, as long as this is there. The disk is held only while that is worked
+    /// on: whoever has closed everything else finds it free after [`Reserve::rest`].
     pub fn keep(self: &Arc<Self>, env: &Env) {
-        let disk = Arc::clone(&self.disk);
         let (weak, clock) = (Arc::downgrade(self), env.clone());
+        let (working, mut news) = (Arc::clone(&self.working), self.low());
         env.spawn("disk reserve", async move {
-            let mut news = match weak.upgrade() {
-                Some(reserve) => reserve.low(),
-                None => return,
-            };
             loop {
-                let Some(reserve) = weak.upgrade() else { return };
-                if reserve.is_whole() {
-                    drop(reserve);
-                    if news.changed().await.is_err() {
-                        return;
+                let held = working.lock().await;
+                let whole = match weak.upgrade() {
+                    None => return,
+                    Some(reserve) if reserve.resting.load(Ordering::SeqCst) => return,
+                    Some(reserve) if reserve.is_whole() => true,
+                    Some(reserve) => {
+                        let disk = Arc::clone(&reserve.disk);
+                        blocking(&disk, move || reserve.refill()).await
                     }
-                    continue;
-                }
-                let work = move || reserve.refill();
-                if !blocking(&disk, work).await {
+                };
+                drop(held);
+                if !whole {
                     clock.sleep(LOOK_AFTER).await;
+                } else if news.changed().await.is_err() {
+                    return;
                 }
             }
         });
+    }
+
+    /// Ends the work of [`Reserve::keep`], and waits for what is under way.
+    pub async fn rest(&self) {
+        self.resting.store(true, Ordering::SeqCst);
+        drop(self.working.lock().await);
     }
 
     /// Makes the reserve whole if there is room for that, and with it the disk usable again. Whether
