@@ -89,7 +89,7 @@ fn verify_tells_intact_from_damaged() {
     log(&dir, "verify").fails(1, &["error: ", "damaged"]);
     let said = log(&dir, "verify").out;
     for piece in
-        ["damage ", "t-1, offsets 0..2, in journal/", "  found: ", "  meaning: ", " damages"]
+        ["damage ", "t-1, offsets 0..2, in journal/", "  found: ", "  meaning: ", " damage\n"]
     {
         assert!(said.contains(piece), "no {piece:?} in {said}");
     }
