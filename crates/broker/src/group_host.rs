@@ -379,7 +379,16 @@ async fn read_all(partition: &Partition) -> Result<Loading, LoadError> {
     let mut loading = Loading::new();
     let mut next = partition.ends().log_start;
     while next < partition.ends().high_watermark {
-        let slice = partition.read(next, LOAD_BYTES, true, Isolation::Committed).await?;
+        let slice = match partition.read(next, LOAD_BYTES, true, Isolation::Committed).await {
+            Err(ReadError::Corrupt { partition, from, upto, why }) if upto > next => {
+                // Commits that were only there are older now, and are read again from. That is better
+                // than no group at all.
+                error!(%partition, %from, %upto, why, "commits of groups are lost");
+                next = upto;
+                continue;
+            }
+            read => read?,
+        };
         let before = next;
         for stored in slice.batches {
             let header = stored.header()?;

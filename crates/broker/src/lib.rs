@@ -16,7 +16,10 @@ use millstream_coordinator::group::{
     Command, Description, FetchTopic, Fetched as FetchedOffset, GroupSettings, ListFilter, Listed,
     Reply,
 };
-use millstream_env::{BlobError, BlobName, BlobStore, Env, JournalStore, MetaLog, Reserve, Space};
+use millstream_env::{
+    BlobError, BlobName, BlobStore, Env, JournalError, JournalStore, MetaError, MetaLog, Reserve,
+    Space,
+};
 pub use millstream_log::LogStats;
 use millstream_log::{Former, OpenError, SessionOver, Trim};
 use millstream_types::{BrokerId, ClusterId, Lsn, ProducerId, SessionId};
@@ -37,6 +40,7 @@ mod offline;
 mod offsets;
 mod produce;
 mod producers;
+mod repair;
 mod topics;
 
 pub use admin::{DeleteError, DescribedTopic, TopicError, TopicRequest};
@@ -48,9 +52,10 @@ pub use fetch::{Answer, Bounds, FetchError, Fetched, Want};
 pub use group_host::{GroupsError, LoadError};
 pub use life::Newest;
 pub use metadata::{ChangeError, MetadataError};
-pub use offline::{StoredMetadata, StoredTopic};
+pub use offline::{StoredLog, StoredMetadata, StoredTopic};
 pub use offsets::{Found, OffsetError, OffsetSpec};
 pub use produce::{ProduceError, Sent};
+pub use repair::{Repair, RepairFailed};
 pub use topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, TopicRef, is_internal};
 
 /// What the log takes, gives and refuses, as the broker passes it on.
@@ -139,6 +144,25 @@ pub enum StartError {
     /// The metadata name a checkpoint by an impossible name.
     #[error("the metadata name the checkpoint {0:?}, which no store can hold")]
     Checkpoint(String),
+}
+
+impl StartError {
+    /// Whether it is because something stored is damaged or missing, so that checking and repairing
+    /// what is stored may help.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Metadata(MetadataError::Log(error)) => matches!(error, MetaError::Corrupt(_)),
+            Self::Metadata(MetadataError::Entry { .. }) | Self::Checkpoint(_) => true,
+            Self::Log(OpenError::Journal { why, .. }) => matches!(why, JournalError::Corrupt(_)),
+            Self::Log(OpenError::Blob(error)) => matches!(error, BlobError::NotFound(_)),
+            Self::Log(
+                OpenError::Checkpoint(_) | OpenError::JournalLost { .. } | OpenError::Frame { .. },
+            )
+            | Self::Groups(_) => true,
+            Self::NoMetadata | Self::Stores(_) => false,
+        }
+    }
 }
 
 /// One node. Cheap to clone.

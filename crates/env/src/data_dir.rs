@@ -13,6 +13,7 @@
 mod backup;
 mod manifest;
 mod read_only;
+mod repair;
 mod restore;
 
 pub use manifest::{Manifest, ManifestError, Part};
@@ -26,7 +27,7 @@ use millstream_record::file::{FILE_HEADER_SIZE, FileError, FileHeader, FileKind}
 use millstream_types::ClusterId;
 
 use crate::blob::LocalBlobStore;
-use crate::disk::{Disk, RealDisk, SimDisk, read_whole, write_whole};
+use crate::disk::{Disk, ReadOnlyDisk, RealDisk, SimDisk, read_whole, write_whole};
 use crate::file_journal::{FileJournalStore, JournalSettings};
 use crate::journal::JournalError;
 use crate::meta::LocalMetaLog;
@@ -44,6 +45,18 @@ pub struct DataDir {
     env: Env,
     cluster: ClusterId,
     is_new: bool,
+    /// Whether damaged files are opened as far as they can be.
+    lenient: bool,
+    flaws: Vec<Flaw>,
+}
+
+/// A file that is damaged in what it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// The file, below the data directory.
+    pub file: String,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// Why a data directory can't be used.
@@ -61,7 +74,9 @@ pub enum DataDirError {
         holder: String,
     },
     /// It is none, or not one that this program can read.
-    #[error("{place}/cluster: {error}")]
+    #[error(
+        "{place}/cluster: {error}; `millstream log repair --data-dir {place}` says what can be done"
+    )]
     Format {
         /// Which directory.
         place: String,
@@ -71,7 +86,8 @@ pub enum DataDirError {
     /// There is data without the file that says whose it is.
     #[error(
         "{place} holds data of Millstream, but its `cluster` file is missing: restore that file \
-         from a backup, or choose another directory with --data-dir"
+         from a backup, run `millstream log repair --data-dir {place}`, or choose another directory \
+         with --data-dir"
     )]
     Headless {
         /// Which directory.
@@ -126,14 +142,26 @@ impl DataDir {
     /// As [`DataDir::open`].
     pub fn open_on(disk: Arc<dyn Disk>, env: Env, place: &str) -> Result<Self, DataDirError> {
         lock(&*disk, place)?;
-        Self::of(disk, env, place)
+        Self::of(disk, env, place, false)
     }
 
-    /// The directory that is the root of `disk`, locked or not.
-    fn of(disk: Arc<dyn Disk>, env: Env, place: &str) -> Result<Self, DataDirError> {
-        let (cluster, is_new) = cluster(&*disk, &env, place)?;
+    /// The directory that is the root of `disk`, locked or not; damaged as it may be, if that is asked
+    /// for.
+    fn of(disk: Arc<dyn Disk>, env: Env, place: &str, lenient: bool) -> Result<Self, DataDirError> {
+        let mut flaws = Vec::new();
+        let found = match cluster(&*disk, &env, place) {
+            Err(error @ (DataDirError::Format { .. } | DataDirError::Headless { .. }))
+                if lenient =>
+            {
+                let flaw = Flaw { file: CLUSTER.to_owned(), why: error.to_string() };
+                flaws.push(flaw);
+                repair::guess_cluster(&*disk).map(|cluster| (cluster, false)).ok_or(error)
+            }
+            found => found,
+        };
+        let (cluster, is_new) = found?;
         let reserve = Reserve::without_reserve(Arc::clone(&disk));
-        Ok(Self { disk, reserve, env, cluster, is_new })
+        Ok(Self { disk, reserve, env, cluster, is_new, lenient, flaws })
     }
 
     /// The same directory with a reserve of `bytes`: see [`Reserve`]. What was opened before does not
@@ -178,7 +206,14 @@ impl DataDir {
         &self,
         settings: JournalSettings,
     ) -> Result<Arc<FileJournalStore>, JournalError> {
-        FileJournalStore::open_in(&self.reserve, self.env.clone(), self.cluster, settings).await
+        let (env, lenient) = (self.env.clone(), self.lenient);
+        // Who looks or repairs changes nothing in a journal: a seal could hide what is there.
+        let looked_at = lenient.then(|| {
+            let disk = Arc::new(ReadOnlyDisk::new(Arc::clone(&self.disk)));
+            Reserve::without_reserve(disk)
+        });
+        let reserve = looked_at.as_ref().unwrap_or(&self.reserve);
+        FileJournalStore::open_in(reserve, env, self.cluster, settings, lenient).await
     }
 
     /// Opens the blobs. Blocks.

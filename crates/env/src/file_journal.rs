@@ -30,6 +30,7 @@ use millstream_record::frame::Frame;
 use millstream_record::journal::{BLOCK, Stream};
 use millstream_types::{ClusterId, Lsn, SessionId};
 
+use crate::data_dir::Flaw;
 use crate::disk::Disk;
 use crate::journal::{FrameAt, Journal, JournalError, JournalState, JournalStore, Recovered};
 use crate::reserve::{Reserve, Use};
@@ -140,7 +141,7 @@ impl FileJournalStore {
         cluster: ClusterId,
         settings: JournalSettings,
     ) -> Result<Arc<Self>, JournalError> {
-        Self::open_in(&Reserve::without_reserve(disk), env, cluster, settings).await
+        Self::open_in(&Reserve::without_reserve(disk), env, cluster, settings, false).await
     }
 
     /// The same on a disk of which a part is set aside.
@@ -149,6 +150,7 @@ impl FileJournalStore {
         env: Env,
         cluster: ClusterId,
         settings: JournalSettings,
+        lenient: bool,
     ) -> Result<Arc<Self>, JournalError> {
         if settings.durability == Durability::Os {
             tracing::warn!(
@@ -161,12 +163,27 @@ impl FileJournalStore {
         let disks = (Arc::clone(&disk), reserve.disk(Use::Ahead), Arc::clone(reserve));
         let stats = Arc::new(JournalStats::default());
         let counts = Arc::clone(&stats);
-        let open = move || Files::open(disks, cluster, area, files_max, counts);
+        let open = move || Files::open(disks, cluster, (area, files_max), counts, lenient);
         let files = Arc::new(blocking(&disk, open).await?);
         let hoarder = Arc::downgrade(&files);
         reserve.ask_first(hoarder);
         let live = Mutex::new(BTreeMap::new());
         Ok(Arc::new(Self { disk, env, settings, files, live, stats }))
+    }
+
+    /// What is wrong with files that were opened all the same, by who only looks or repairs.
+    #[must_use]
+    pub fn flaws(&self) -> &[Flaw] {
+        &self.files.flaws
+    }
+
+    /// All files of the journals, below the data directory.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn paths(&self) -> std::io::Result<Vec<String>> {
+        self.files.paths()
     }
 
     /// Counts of what the journals have done.

@@ -9,9 +9,9 @@ use millstream_broker::config::{
     BrokerConfig, BrokerOverrides, Durability as Wanted, validate_start,
 };
 use millstream_broker::log::AppendError;
-use millstream_broker::{Broker, Node, Stores};
+use millstream_broker::{Broker, Node, StartError, Stores};
 use millstream_console::Pages;
-use millstream_env::{DataDir, Durability, Env, JournalSettings, JournalStats};
+use millstream_env::{DataDir, Durability, Env, JournalError, JournalSettings, JournalStats};
 use millstream_kafka::Door;
 use millstream_types::BrokerId;
 use millstream_types::limits::BATCH_BYTES_CEILING;
@@ -115,7 +115,9 @@ impl Server {
             let pages = Pages { ready: is_ready, notice, metrics: Arc::clone(&metrics) };
             serve_http(&env, listener, pages, stopped);
         }
-        let (broker, journal) = start_broker(&env, &config, advertise, kafka_address).await?;
+        let (broker, journal) = start_broker(&env, &config, advertise, kafka_address)
+            .await
+            .map_err(|error| with_advice(error, &config.place))?;
         let door = {
             let mut registry = metrics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             registry.register_collector(Box::new(BrokerCollector::new(broker.clone(), journal)));
@@ -266,6 +268,25 @@ fn serve_http(env: &Env, listener: TcpListener, pages: Pages, mut stopped: watch
             warn!(%error, "the HTTP listener has failed");
         }
     });
+}
+
+/// Names the commands that help where something stored is damaged.
+fn with_advice(error: anyhow::Error, place: &Place) -> anyhow::Error {
+    let Place::Directory(path) = place else { return error };
+    let is_damage = match (error.downcast_ref::<StartError>(), error.downcast_ref::<JournalError>())
+    {
+        (Some(start), _) => start.is_damage(),
+        (_, Some(JournalError::Corrupt(_))) => true,
+        _ => false,
+    };
+    if !is_damage {
+        return error;
+    }
+    let path = path.display();
+    error.context(format!(
+        "the data directory is damaged. `millstream log verify --data-dir {path}` names all of it, and \
+         `millstream log repair --data-dir {path}` says what can be done and what would be lost"
+    ))
 }
 
 async fn start_broker(

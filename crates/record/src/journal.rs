@@ -120,6 +120,19 @@ pub const fn align_down(position: u64) -> u64 {
     position / BLOCK * BLOCK
 }
 
+impl Stream {
+    /// The salt that a group's header at the start of `bytes` names, unchecked: for a file whose own
+    /// header is damaged.
+    #[must_use]
+    pub fn salt_of(bytes: &[u8]) -> Option<u64> {
+        let mut cursor = Cursor::new(bytes);
+        let magic = cursor.u32("group magic").ok()?;
+        cursor.array::<28>("up to the salt").ok()?;
+        let salt = cursor.u64("salt").ok()?;
+        (magic == GROUP_MAGIC).then_some(salt)
+    }
+}
+
 impl JournalHeader {
     /// The header's bytes.
     #[must_use]

@@ -4,6 +4,7 @@
 
 mod full;
 mod metadata;
+mod repair;
 mod session;
 mod world;
 

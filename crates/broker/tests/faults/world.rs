@@ -37,6 +37,18 @@ impl World {
     /// Starts the program on the machine.
     pub(crate) async fn start(&self) -> Result<Broker, StartError> {
         let dir = DataDir::open_on(self.machine.mount(), self.env.clone(), "sim").unwrap();
+        self.start_in(dir).await
+    }
+
+    /// The same on a machine that may be damaged anywhere.
+    pub(crate) async fn try_start(&self) -> Result<Broker, StartError> {
+        match DataDir::open_on(self.machine.mount(), self.env.clone(), "sim") {
+            Ok(dir) => self.start_in(dir).await,
+            Err(error) => Err(StartError::Stores(error.to_string())),
+        }
+    }
+
+    async fn start_in(&self, dir: DataDir) -> Result<Broker, StartError> {
         let dir = dir.with_reserve(self.reserve).unwrap();
         let settings = JournalSettings {
             file_bytes: 64 * 1024,
@@ -44,7 +56,8 @@ impl World {
             reserve_bytes: 16 * 1024,
             ..JournalSettings::default()
         };
-        let journals = dir.journals(settings).await.unwrap();
+        let journals = dir.journals(settings).await;
+        let journals = journals.map_err(|error| StartError::Stores(error.to_string()))?;
         let node = Node {
             id: BrokerId(1),
             cluster_id: dir.cluster(),

@@ -4,9 +4,12 @@ use std::io::{Error, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{CLUSTER, DataDir, DataDirError};
+use super::{CLUSTER, DataDir, DataDirError, lock};
 use crate::disk::{Disk, ReadOnlyDisk, RealDisk};
 use crate::world::Env;
+
+/// Where metadata are.
+const META: &str = "meta";
 
 impl DataDir {
     /// Opens the directory `path`, which nobody may be using, to read what it holds. It is locked
@@ -35,7 +38,39 @@ impl DataDir {
         env: Env,
         place: &str,
     ) -> Result<Self, DataDirError> {
-        Self::open_on(Arc::new(ReadOnlyDisk::new(disk)), env, place)
+        lock(&*disk, place)?;
+        Self::of(Arc::new(ReadOnlyDisk::new(disk)), env, place, false)
+    }
+
+    /// Opens the directory `path` as [`DataDir::open_read_only`] does, with all the damage that there
+    /// is: files are opened as far as they can be, see [`DataDir::flaws`]. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`DataDir::open_read_only`], and when no file tells whose it is.
+    pub fn open_damaged(path: &Path, env: Env) -> Result<Self, DataDirError> {
+        let place = path.display().to_string();
+        if !path.join(META).is_dir() {
+            check(path)?;
+        }
+        match RealDisk::open_cached(path) {
+            Ok(disk) => Self::open_damaged_on(Arc::new(disk), env, &place),
+            Err(error) => Err(DataDirError::Storage { place, error }),
+        }
+    }
+
+    /// The same with the directory that is the root of `disk`. `place` is for people.
+    ///
+    /// # Errors
+    ///
+    /// As [`DataDir::open_damaged`].
+    pub fn open_damaged_on(
+        disk: Arc<dyn Disk>,
+        env: Env,
+        place: &str,
+    ) -> Result<Self, DataDirError> {
+        lock(&*disk, place)?;
+        Self::of(Arc::new(ReadOnlyDisk::new(disk)), env, place, true)
     }
 
     /// Opens the directory `path` beside whoever may be using it, to copy what it holds. It is not
@@ -63,7 +98,7 @@ impl DataDir {
         env: Env,
         place: &str,
     ) -> Result<Self, DataDirError> {
-        Self::of(Arc::new(ReadOnlyDisk::new(disk)), env, place)
+        Self::of(Arc::new(ReadOnlyDisk::new(disk)), env, place, false)
     }
 }
 

@@ -23,6 +23,7 @@ use millstream_record::journal::{BLOCK, JournalHeader, Seal, Stream};
 use millstream_types::{ClusterId, Lsn, SessionId};
 
 use super::JournalStats;
+use crate::data_dir::Flaw;
 use crate::disk::{Access, AlignedBuffer, Caching, Disk, DiskFile, read_whole, write_whole};
 use crate::journal::{JournalError, JournalState};
 use crate::reserve::{Hoarder, Reserve};
@@ -53,6 +54,16 @@ pub(super) struct Files {
     state: Mutex<State>,
     /// Held while a seal is written: there is one, and the first counts.
     sealing: Mutex<()>,
+    /// What is wrong with files that were opened all the same, for those who look or repair.
+    pub(super) flaws: Vec<Flaw>,
+}
+
+/// A file whose header is damaged.
+struct Headless {
+    path: String,
+    session: SessionId,
+    sequence: u64,
+    size: u64,
 }
 
 #[derive(Debug, Default)]
@@ -116,26 +127,37 @@ impl Files {
     pub(super) fn open(
         (disk, ahead, reserve): (Arc<dyn Disk>, Arc<dyn Disk>, Arc<Reserve>),
         cluster: ClusterId,
-        area: u64,
-        files_max: usize,
+        (area, files_max): (u64, usize),
         stats: Arc<JournalStats>,
+        lenient: bool,
     ) -> Result<Self, JournalError> {
         disk.create_dir(DIR).map_err(storage)?;
         // What a process that was killed has renamed is to be seen, but may still be undone.
         disk.sync_dir(DIR).map_err(storage)?;
         let (state, sealing) = (Mutex::default(), Mutex::default());
-        let files = Self { disk, ahead, reserve, cluster, area, files_max, stats, state, sealing };
+        let flaws = Vec::new();
+        let mut files =
+            Self { disk, ahead, reserve, cluster, area, files_max, stats, state, sealing, flaws };
+        let (mut headless, mut flaws) = (Vec::new(), Vec::new());
         let mut state = State::default();
         for entry in files.disk.list(DIR).map_err(storage)? {
             let path = format!("{DIR}/{}", entry.name);
             match parse(&entry.name) {
                 Name::Piece(session, sequence) => {
-                    files.open_piece(&mut state, &path, session, sequence, entry.size)?;
+                    match files.open_piece(&mut state, &path, session, sequence, entry.size) {
+                        Err(JournalError::Corrupt(why)) if lenient => {
+                            flaws.push(Flaw { file: path.clone(), why });
+                            headless.push(Headless { path, session, sequence, size: entry.size });
+                        }
+                        opened => opened?,
+                    }
                 }
-                Name::Seal(session) => {
-                    let seal = files.read_seal(&path, session)?;
-                    state.seals.insert(session, seal.end);
-                }
+                Name::Seal(session) => match files.read_seal(&path, session) {
+                    Err(JournalError::Corrupt(why)) if lenient => {
+                        flaws.push(Flaw { file: path, why });
+                    }
+                    seal => drop(state.seals.insert(session, seal?.end)),
+                },
                 Name::Free(number) => {
                     state.next_number = state.next_number.max(number + 1);
                     if entry.size == BLOCK + area {
@@ -148,8 +170,39 @@ impl Files {
                 Name::Foreign => tracing::warn!(path, "not a file of the journal: left alone"),
             }
         }
+        for file in headless {
+            files.open_headless(&mut state, &file)?;
+        }
+        files.flaws = flaws;
         files.drop_leftovers(state)?;
         Ok(files)
+    }
+
+    /// Opens a file whose header can't be read: the other files of its session, and what it holds,
+    /// say the same. Does nothing when they don't.
+    fn open_headless(&self, state: &mut State, file: &Headless) -> Result<(), JournalError> {
+        let opened = self.disk.open(&file.path, Access::Write, Caching::Direct).map_err(storage)?;
+        let (salt, area) = match state.sessions.get(&file.session) {
+            Some(known) => (known.stream.salt, known.area),
+            None => {
+                let mut block = AlignedBuffer::new(BLOCK as usize);
+                opened.read_at(block.bytes_mut(), BLOCK).map_err(storage)?;
+                let Some(salt) = Stream::salt_of(block.bytes()) else { return Ok(()) };
+                (salt, file.size.saturating_sub(BLOCK))
+            }
+        };
+        if area > 0 && file.size >= BLOCK + area {
+            let stream = Stream { session: file.session, salt };
+            state.add(stream, file.sequence, area, opened);
+        }
+        Ok(())
+    }
+
+    pub(super) fn paths(&self) -> io::Result<Vec<String>> {
+        let listed = self.disk.list(DIR)?;
+        let is_ours = |name: &str| matches!(parse(name), Name::Piece(..) | Name::Seal(_));
+        let ours = listed.into_iter().filter(|entry| is_ours(&entry.name));
+        Ok(ours.map(|entry| format!("{DIR}/{}", entry.name)).collect())
     }
 
     /// The sessions that have files, oldest first.

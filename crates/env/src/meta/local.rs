@@ -24,9 +24,12 @@ use millstream_record::meta::{META_ENTRY_MAX, META_HEADER_SIZE, MetaHeader};
 use millstream_types::ClusterId;
 
 use super::{MetaContents, MetaError, MetaLog, MetaSnapshot};
+use crate::data_dir::Flaw;
 use crate::disk::{Access, Caching, Disk, DiskFile, read_whole, write_whole};
 use crate::util::{blocking, lock};
 use crate::world::Env;
+
+mod look;
 
 const DIR: &str = "meta";
 
@@ -75,6 +78,16 @@ impl LocalMetaLog {
     pub fn new(disk: Arc<dyn Disk>, env: Env, cluster: ClusterId) -> Self {
         let (state, written) = (Mutex::new(None), AtomicU64::new(0));
         Self { inner: Arc::new(Inner { disk, env, cluster, state, written }) }
+    }
+
+    /// Reads what can be read, damaged as it may be: what is there of snapshot and entries, and what is
+    /// wrong with the rest. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`MetaError::Storage`] when the disk fails.
+    pub async fn look(&self) -> Result<(MetaContents, Vec<Flaw>), MetaError> {
+        self.run(Inner::look).await
     }
 
     async fn run<T: Send + 'static>(

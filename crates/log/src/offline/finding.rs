@@ -16,6 +16,11 @@ pub enum Place {
         /// The byte in it.
         position: u64,
     },
+    /// In a file of the data directory that is neither.
+    File {
+        /// Its path below the data directory.
+        path: String,
+    },
     /// In a journal.
     Journal {
         /// The session whose journal it is.
@@ -55,6 +60,10 @@ pub enum FindingKind {
     Segment,
     /// A blob that a partition has batches in is not there.
     Missing,
+    /// Records that were given up before, by the server or by a repair.
+    Lost,
+    /// What a file says of itself is damaged: whose it is, where a journal ended, metadata.
+    Header,
     /// The checkpoint can't be read.
     Checkpoint,
     /// A part of a journal that recovery reads is damaged.
@@ -73,7 +82,7 @@ impl FindingKind {
     /// Whether nothing is lost by it and nobody is kept from serving.
     #[must_use]
     pub const fn is_harmless(self) -> bool {
-        matches!(self, Self::Orphan | Self::UnreadJournal)
+        matches!(self, Self::Orphan | Self::UnreadJournal | Self::Lost)
     }
 
     /// What it means, and what to do, in one sentence.
@@ -99,14 +108,22 @@ impl FindingKind {
                 "these records are lost unless the file is put back: somebody or something has \
                  removed it"
             }
+            Self::Lost => {
+                "these records are lost, and that is known: a consumer gets an error at these \
+                 offsets, and goes on behind them when it seeks there"
+            }
+            Self::Header => {
+                "the server refuses to start; restore the file from a copy, or see what \
+                 `millstream log repair` can do"
+            }
             Self::Checkpoint => {
                 "the server refuses to start, because it can't know which segments are whose; \
-                 restore the file from a copy"
+                 restore the file from a copy, or see what `millstream log repair` can do"
             }
             Self::Journal => {
                 "this was on stable storage once, so it is damage and not the end of the journal: \
                  the server refuses to start rather than lose what follows; restore the file from \
-                 a copy"
+                 a copy, or see what `millstream log repair` can do"
             }
             Self::Frame => {
                 "the frame is intact and contradicts those before it: the server refuses to start; \
@@ -134,6 +151,8 @@ impl FindingKind {
             Self::Index => "damaged-index",
             Self::Segment => "damaged-segment",
             Self::Missing => "missing-segment",
+            Self::Lost => "lost-records",
+            Self::Header => "damaged-header",
             Self::Checkpoint => "damaged-checkpoint",
             Self::Journal => "damaged-journal",
             Self::Frame => "impossible-frame",
@@ -145,7 +164,9 @@ impl FindingKind {
 }
 
 impl Finding {
-    pub(super) fn new(kind: FindingKind, why: impl Into<String>) -> Self {
+    /// A finding that is about nothing in particular yet.
+    #[must_use]
+    pub fn new(kind: FindingKind, why: impl Into<String>) -> Self {
         Self { kind, partition: None, offsets: None, place: None, why: why.into() }
     }
 
@@ -157,7 +178,9 @@ impl Finding {
         Self { offsets: Some(offsets), ..self }
     }
 
-    pub(super) fn at(self, place: Place) -> Self {
+    /// The same, at a place.
+    #[must_use]
+    pub fn at(self, place: Place) -> Self {
         Self { place: Some(place), ..self }
     }
 }
@@ -166,6 +189,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Blob { name, position } => write!(f, "{name} at {position}"),
+            Self::File { path } => f.write_str(path),
             Self::Journal { session, position } => {
                 write!(f, "journal of session {session} at {position}")
             }

@@ -68,13 +68,16 @@ impl Offline {
             let place = Place::Blob { name: trim.checkpoint.clone(), position: 0 };
             load.findings.push(Finding::new(kind, error.to_string()).at(place));
             load.is_blind = true;
+            // What older ones of the chain say does not fit what is left of the journal.
+            load.partitions.values_mut().for_each(|stored| *stored = Stored::default());
         }
         while let Some(next) = journal.next().await {
             load.survey(next);
         }
+        load.check_reach();
         let newest = load.trim.map(|trim| trim.checkpoint);
         let checkpoints = load.chain.names().cloned().chain(newest).collect();
-        Self {
+        let mut offline = Self {
             stores: load.stores,
             checkpoints,
             is_blind: load.is_blind,
@@ -82,7 +85,11 @@ impl Offline {
             sessions: load.sessions,
             findings: load.findings,
             reach: load.reach,
+        };
+        if load.is_blind {
+            offline.adopt_segments().await;
         }
+        offline
     }
 }
 
@@ -118,6 +125,7 @@ impl Load {
                 let end = sealed.unwrap_or(start);
                 let sealed = sealed.is_some();
                 self.sessions.push(SessionPart { session, start, end, sealed, frames: 0 });
+                self.check_start(session, start);
                 // Positions of different sessions are not comparable.
                 if self.trim.as_ref().is_none_or(|trim| session > trim.session) {
                     self.partitions.values_mut().for_each(|stored| stored.applied = Lsn(0));
@@ -147,11 +155,41 @@ impl Load {
         }
     }
 
+    /// Recovery reads a session from the checkpoint on, or from its beginning.
+    fn check_start(&mut self, session: SessionId, start: Lsn) {
+        let from = match &self.trim {
+            _ if self.is_blind || session > self.former => return,
+            Some(trim) if session < trim.session => return,
+            Some(trim) if session == trim.session => trim.lsn,
+            _ => Lsn(0),
+        };
+        if start > from {
+            let why = format!(
+                "session {session}: recovery begins at {from}, and the files before {start} are gone"
+            );
+            let place = Place::Journal { session, position: start };
+            self.findings.push(Finding::new(FindingKind::Journal, why).at(place));
+        }
+    }
+
+    /// The frame that recovery begins with must be there.
+    fn check_reach(&mut self) {
+        let Some(trim) = self.trim.as_ref().filter(|trim| trim.lsn > Lsn(0)) else { return };
+        let part = self.sessions.iter().find(|part| part.session == trim.session);
+        if part.is_none_or(|part| part.end <= trim.lsn) {
+            let (session, lsn) = (trim.session, trim.lsn);
+            let why = format!("the journal of session {session} does not reach {lsn}: it is lost");
+            self.findings.push(Finding::new(FindingKind::Journal, why));
+        }
+    }
+
     /// Whether what ends at `end` in the journal of `session` comes after the checkpoint.
     fn is_replayed(&self, session: SessionId, end: Lsn) -> bool {
-        let after = self.trim.as_ref().is_none_or(|trim| {
-            session > trim.session || (session == trim.session && end > trim.lsn)
-        });
+        // Without the checkpoint, whatever is left of the journal is worth having.
+        let after = self.is_blind
+            || self.trim.as_ref().is_none_or(|trim| {
+                session > trim.session || (session == trim.session && end > trim.lsn)
+            });
         after && session <= self.former
     }
 
@@ -221,6 +259,9 @@ impl Stored {
                 let FrameBody::Batch(batch) = body else { return Ok(()) };
                 let size = u32::try_from(batch.size()).unwrap_or(u32::MAX);
                 self.backlog.push_back(Journaled { at, base, last, size });
+                if header.producer_id.0 >= 0 && !header.attributes.is_control() {
+                    self.sent.push(header);
+                }
                 self.epochs.apply(header.leader_epoch, base);
                 self.log_end = last.next();
             }
@@ -252,6 +293,7 @@ impl Stored {
     }
 
     fn move_start(&mut self, offset: Offset) {
+        self.floor = self.floor.max(offset);
         if offset <= self.log_start {
             return;
         }
@@ -275,11 +317,16 @@ impl From<PartitionImage> for Stored {
         Self {
             applied: image.applied,
             log_start: image.log_start,
+            floor: image.log_start,
             log_end: image.log_end,
             epochs: Epochs::new(image.epochs),
             backlog: backlog.collect(),
             segments: image.segments,
             lost: image.lost,
+            producers: image.producers,
+            aborted: image.aborted,
+            last_append_time: image.last_append_time,
+            sent: Vec::new(),
         }
     }
 }

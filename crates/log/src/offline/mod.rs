@@ -13,21 +13,25 @@ mod blobs;
 mod finding;
 mod load;
 mod read;
+mod repair;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use millstream_env::{BlobName, BlobStore, FrameAt, JournalStore};
+use millstream_record::checkpoint::ProducerImage;
+use millstream_record::index::AbortedTxn;
 use millstream_record::layout::{LostRange, SegmentRef};
 use millstream_record::{BatchHeader, StoredBatch};
-use millstream_types::{ClusterId, Lsn, Offset, PartitionId, SessionId};
+use millstream_types::{ClusterId, Lsn, Offset, PartitionId, SessionId, Timestamp};
 
 use crate::chain::Chain;
 use crate::epochs::Epochs;
 use crate::error::OpenError;
 pub use finding::{Finding, FindingKind, Place};
 pub use read::Reader;
+pub use repair::{Plan, PlannedLoss, RepairError};
 
 /// What an offline log stands on; see [`Offline::load`].
 #[derive(Debug)]
@@ -75,6 +79,8 @@ pub struct Stored {
     /// The end of the last frame of the checkpoint's session that its state has seen.
     applied: Lsn,
     log_start: Offset,
+    /// The newest log start that a frame names.
+    floor: Offset,
     log_end: Offset,
     epochs: Epochs,
     /// By offset.
@@ -83,6 +89,12 @@ pub struct Stored {
     lost: Vec<LostRange>,
     /// By offset.
     backlog: VecDeque<Journaled>,
+    /// Producers, aborted transactions and the newest append time as the checkpoint has them.
+    producers: Vec<ProducerImage>,
+    aborted: Vec<AbortedTxn>,
+    last_append_time: Timestamp,
+    /// What producers have sent after the checkpoint.
+    sent: Vec<BatchHeader>,
 }
 
 /// A batch that lies in a journal only.

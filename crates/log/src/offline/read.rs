@@ -108,10 +108,11 @@ impl<'a> Reader<'a> {
         let is_known = self.stored.lost.iter().any(is_known);
         if is_loss || is_known {
             let why = match is_known {
-                true => "they were damaged in the journal, and layout went on without them",
+                true => "they were damaged, and given up",
                 false => "no segment and no journal holds a batch with them",
             };
-            let finding = Finding::new(FindingKind::Gap, why);
+            let kind = if is_known { FindingKind::Lost } else { FindingKind::Gap };
+            let finding = Finding::new(kind, why);
             self.ready.push_back(Err(finding.of(self.id).offsets(offsets)));
         }
         self.expected = upto;

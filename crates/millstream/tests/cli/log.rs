@@ -100,6 +100,31 @@ fn verify_tells_intact_from_damaged() {
     log(&dir, &export).fails(1, &["1 part of the log could not be read", "not in the export"]);
 }
 
+#[test]
+fn repair_says_what_is_lost_before_it_does_anything() {
+    let dir = left_behind();
+    assert_eq!(log(&dir, "repair").ok(), "nothing is damaged: there is nothing to repair\n");
+    damage(&dir);
+    for _ in 0..2 {
+        let said = log(&dir, "repair");
+        said.fails(1, &["nothing was changed", "--yes"]);
+        assert!(said.out.contains("LOSE t-1, offsets 0..2 (3 offsets): "), "{}", said.out);
+    }
+    let document = log(&dir, "repair --yes --json").json();
+    assert_eq!((&document["needed"], &document["done"]), (&json!(true), &json!(true)));
+    let lost = &document["losses"][0];
+    assert_eq!(
+        (&lost["topic"], &lost["partition"], &lost["first_offset"], &lost["last_offset"]),
+        (&json!("t"), &json!(1), &json!(0), &json!(2))
+    );
+    let quarantine = dir.path().join("data").join(document["quarantine"].as_str().unwrap());
+    assert!(quarantine.join("journal").is_dir());
+    let said = log(&dir, "verify").ok();
+    assert!(said.contains("note lost-records: t-1, offsets 0..2"), "{said}");
+    let server = Server::in_directory(&dir.path().join("data"));
+    server.cli_with("produce t --partition 1", "after\n").ok();
+}
+
 /// Flips a bit of the last batch of `t`.
 fn damage(dir: &TempDir) {
     let batch = log(dir, "dump --topic t --json").json();

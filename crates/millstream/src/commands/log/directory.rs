@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use millstream_broker::{StoredMetadata, is_internal};
-use millstream_env::{DataDir, Env, FileJournalStore, JournalSettings};
-use millstream_log::offline::{Finding, Offline, OfflineStores, Place, Stored};
+use millstream_broker::{StoredLog, is_internal};
+use millstream_env::{DataDir, Env, FileJournalStore};
+use millstream_log::offline::{Finding, Offline, Place, Stored};
 use millstream_types::PartitionId;
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -21,6 +21,8 @@ pub(super) struct Directory {
     pub(super) partitions: Vec<Named>,
     pub(super) env: Env,
     journals: Arc<FileJournalStore>,
+    /// What is wrong beside the log.
+    pub(super) findings: Vec<Finding>,
 }
 
 /// A partition by its name.
@@ -55,22 +57,19 @@ pub(super) struct Told {
 impl Directory {
     pub(super) async fn open(args: &DataArgs) -> anyhow::Result<Self> {
         let env = Env::real(Handle::current());
-        let data = DataDir::open_read_only(&args.data_dir, env.clone())?;
-        let metadata = StoredMetadata::read(&*data.meta())
+        let data = DataDir::open_damaged(&args.data_dir, env.clone())?;
+        let stored = StoredLog::read(&data)
             .await
-            .context("the metadata can't be read, so nobody knows which records are whose")?;
-        let journals = data
-            .journals(JournalSettings::default())
-            .await
-            .context("the journal can't be opened, and a server would refuse to start")?;
-        let blobs = data.blobs().context("the folder `blobs` can't be read")?;
-        let cluster = data.cluster();
-        let stores = OfflineStores { journals: journals.clone(), blobs, cluster };
-        let partitions: Vec<_> =
+            .context("what is stored can't be read, and a server would refuse to start")?;
+        Ok(Self::of(stored, env))
+    }
+
+    /// The same of what has been read already.
+    pub(super) fn of(stored: StoredLog, env: Env) -> Self {
+        let StoredLog { metadata, offline, journals, findings, .. } = stored;
+        let partitions =
             metadata.partitions().into_iter().map(|(id, topic)| Named { id, topic }).collect();
-        let ids = partitions.iter().map(|named| named.id);
-        let offline = Offline::load(stores, journals.survey(), metadata.former, ids).await;
-        Ok(Self { offline, partitions, env, journals })
+        Self { offline, partitions, env, journals, findings }
     }
 
     /// The partitions that the command line asks for.
@@ -114,6 +113,7 @@ impl Directory {
     /// The file in which something lies.
     pub(super) fn at(&self, place: &Place) -> At {
         match place {
+            Place::File { path } => At { file: path.clone(), position: 0 },
             Place::Blob { name, position } => {
                 At { file: format!("blobs/{name}.blob"), position: *position }
             }

@@ -1,9 +1,11 @@
-//! `millstream log`: looking into a data directory that no server uses. Nothing in it is changed.
+//! `millstream log`: looking into a data directory that no server uses, and repairing it. Nothing but
+//! a repair changes anything in it.
 
 mod directory;
 mod dump;
 mod export;
 mod kafka_log;
+mod repair;
 mod text;
 mod verify;
 
@@ -14,6 +16,7 @@ use clap::{Args, Subcommand};
 
 pub use dump::DumpArgs;
 pub use export::ExportArgs;
+pub use repair::RepairArgs;
 pub use verify::VerifyArgs;
 
 /// What can be done with a data directory.
@@ -23,6 +26,8 @@ pub enum LogCommand {
     Dump(DumpArgs),
     /// Check everything that is stored, and name what is damaged
     Verify(VerifyArgs),
+    /// Say what a repair of damaged data would lose; with --yes, do it
+    Repair(RepairArgs),
     /// Write partitions as Apache Kafka keeps them on disk
     Export(ExportArgs),
 }
@@ -71,6 +76,7 @@ pub async fn run_to(command: LogCommand, out: &mut (dyn Write + Send)) -> anyhow
     match command {
         LogCommand::Dump(args) => dump::run(args, out).await,
         LogCommand::Verify(args) => verify::run(args, out).await,
+        LogCommand::Repair(args) => repair::run(args, out).await,
         LogCommand::Export(args) => export::run(args, out).await,
     }
 }

@@ -91,15 +91,18 @@ pub(super) async fn run(args: VerifyArgs, out: &mut (dyn Write + Send)) -> anyho
     verify.conclude()?;
     match damages {
         0 => Ok(()),
-        1 => bail!("1 thing is damaged"),
-        more => bail!("{} things are damaged", human::count(more)),
+        1 => bail!("1 thing is damaged; `millstream log repair` says what can be done"),
+        more => bail!(
+            "{} things are damaged; `millstream log repair` says what can be done",
+            human::count(more)
+        ),
     }
 }
 
 impl Verify<'_> {
     async fn all(&mut self) -> anyhow::Result<()> {
         let directory = self.directory;
-        for finding in directory.offline.findings() {
+        for finding in directory.findings.iter().chain(directory.offline.findings()) {
             self.tell(finding)?;
         }
         for finding in directory.offline.check_blobs().await {
