@@ -47,7 +47,7 @@ pub struct LogSettings {
     /// percent. Default: 50.
     pub journal_used_percent: u64,
     /// A checkpoint is taken when so many bytes were appended since the last: what a restart has
-    /// to replay at most. Default: 256 MiB.
+    /// to replay at most, and some more that comes while the next is taken. Default: 128 MiB.
     pub checkpoint_bytes: u64,
     /// A checkpoint of at most so many bytes is not added to: the next is whole, too. Default: 64 KiB.
     pub checkpoint_whole_bytes: u64,
@@ -149,7 +149,7 @@ impl Default for LogSettings {
             fair_runs_max: 256,
             layout_age: Duration::from_hours(1),
             journal_used_percent: 50,
-            checkpoint_bytes: 256 * MIB,
+            checkpoint_bytes: 128 * MIB,
             checkpoint_whole_bytes: 64 * 1024,
             checkpoint_chain_max: 16,
             maintenance_interval: Duration::from_secs(1),

@@ -2,6 +2,7 @@
 
 use millstream_env::BlobName;
 use millstream_env::disk::{Fault, FaultAt, Operation};
+use millstream_log::offline::added_to;
 use millstream_log::{AppendError, Log, Origin};
 use millstream_types::Offset;
 
@@ -60,6 +61,16 @@ fn a_checkpoint_holds_what_has_changed_since_the_last() {
         assert_eq!(stored.len(), 3);
         let whole = stored[0];
         assert!(stored[1..].iter().all(|delta| delta * 2 < whole), "{stored:?}");
+        // Who copies the newest is told of the others.
+        let newest = world.trims.newest.lock().unwrap().clone().unwrap().checkpoint;
+        let (_, blobs) = world.stores.clone().unwrap();
+        let mut named =
+            added_to(blobs.as_ref(), world.settings.cluster, newest.clone()).await.unwrap();
+        named.push(newest);
+        let mut named: Vec<_> = named.iter().map(ToString::to_string).collect();
+        named.sort_unstable();
+        assert_eq!(named, world.blobs("checkpoint/").await);
+        drop(blobs);
         append(&log, 5, 500).await;
         world.power_cut(log).await;
         let log = world.open().await.unwrap();

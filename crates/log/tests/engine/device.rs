@@ -30,7 +30,7 @@ impl Load {
             run_bytes_max: journal_bytes / 16,
             segment_bytes_min: journal_bytes / 128,
             small_runs_max: LogSettings::default().small_runs_max,
-            checkpoint_bytes: journal_bytes / 4,
+            checkpoint_bytes: journal_bytes / 8,
             ..tiny()
         }
     }
