@@ -165,9 +165,11 @@ async fn an_idempotent_retry_gets_its_first_answer_also_after_a_restart() {
     let retry = append(server.broker(), &topic, batch(b"once", Some((producer, 1)))).await;
     assert_eq!(retry, Offset(1));
     assert_eq!(values(&topic).await.len(), 3);
+    drop(topic);
     server.stop().await;
 }
 
+/// On a busy disk a stopped server still had its directory, now and then.
 #[tokio::test]
 async fn a_directory_has_one_user() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -58,7 +58,16 @@ impl DataDir {
     ) -> Result<Self, DataDirError> {
         claim(&*disk, place)?;
         let reserve = Reserve::without_reserve(Arc::clone(&disk));
-        Ok(Self { disk, reserve, env, cluster, is_new: true, lenient: false, flaws: Vec::new() })
+        Ok(Self {
+            disk,
+            reserve,
+            env,
+            cluster,
+            is_new: true,
+            lenient: false,
+            flaws: Vec::new(),
+            gone: None,
+        })
     }
 
     /// Copies the metadata log, which somebody else may be writing, to `target`, in place of what an
