@@ -158,6 +158,11 @@ async fn recover(broker: &Weak<Inner>) -> bool {
     let mut pause = PAUSE_MIN;
     loop {
         let Some(inner) = broker.upgrade() else { return false };
+        // Whoever closes the broker has the lock below until that is done, and counts on the data
+        // directory to be free then: nobody may wait here with a hand on it.
+        if *inner.closing.borrow() {
+            return false;
+        }
         let attempt = {
             let _one = inner.recovering.lock().await;
             if *inner.closing.borrow() {

@@ -25,7 +25,6 @@ use std::sync::Arc;
 
 use millstream_record::file::{FILE_HEADER_SIZE, FileError, FileHeader, FileKind};
 use millstream_types::ClusterId;
-use tokio::sync::watch;
 
 use crate::blob::LocalBlobStore;
 use crate::disk::{Disk, ReadOnlyDisk, RealDisk, SimDisk, read_whole, write_whole};
@@ -49,21 +48,6 @@ pub struct DataDir {
     /// Whether damaged files are opened as far as they can be.
     lenient: bool,
     flaws: Vec<Flaw>,
-    /// Ends when the lock is free again; none where there is no lock.
-    gone: Option<watch::Receiver<()>>,
-}
-
-/// Tells when a data directory is free for another.
-#[derive(Clone, Debug)]
-pub struct Freed(Option<watch::Receiver<()>>);
-
-impl Freed {
-    /// Completes when nothing opened from the directory is left, and its lock is free.
-    pub async fn wait(self) {
-        if let Some(mut gone) = self.0 {
-            while gone.changed().await.is_ok() {}
-        }
-    }
 }
 
 /// A file that is damaged in what it says of itself.
@@ -137,18 +121,9 @@ impl DataDir {
     pub fn open(path: &Path, env: Env) -> Result<Self, DataDirError> {
         let place = path.display().to_string();
         match RealDisk::open(path) {
-            Ok(disk) => {
-                let gone = Some(disk.gone());
-                Ok(Self { gone, ..Self::open_on(Arc::new(disk), env, &place)? })
-            }
+            Ok(disk) => Self::open_on(Arc::new(disk), env, &place),
             Err(error) => Err(DataDirError::Storage { place, error }),
         }
-    }
-
-    /// Tells when this and everything opened from it is dropped.
-    #[must_use]
-    pub fn freed(&self) -> Freed {
-        Freed(self.gone.clone())
     }
 
     /// A new directory in memory, which is gone when it is dropped.
@@ -186,7 +161,7 @@ impl DataDir {
         };
         let (cluster, is_new) = found?;
         let reserve = Reserve::without_reserve(Arc::clone(&disk));
-        Ok(Self { disk, reserve, env, cluster, is_new, lenient, flaws, gone: None })
+        Ok(Self { disk, reserve, env, cluster, is_new, lenient, flaws })
     }
 
     /// The same directory with a reserve of `bytes`: see [`Reserve`]. What was opened before does not

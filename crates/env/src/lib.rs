@@ -31,7 +31,7 @@ pub mod world;
 mod util;
 
 pub use blob::{BlobError, BlobName, BlobStore, Created, LocalBlobStore, ObjectBlobStore, Space};
-pub use data_dir::{DataDir, DataDirError, Flaw, Freed, Manifest, RestoreError};
+pub use data_dir::{DataDir, DataDirError, Flaw, Manifest, RestoreError};
 pub use file_journal::{
     Damage, Durability, FileJournalStore, JournalCopy, JournalSettings, JournalStats, Surveyed,
 };

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use millstream_broker::config::{
@@ -12,9 +11,7 @@ use millstream_broker::config::{
 use millstream_broker::log::AppendError;
 use millstream_broker::{Broker, Node, StartError, Stores};
 use millstream_console::Pages;
-use millstream_env::{
-    DataDir, Durability, Env, Freed, JournalError, JournalSettings, JournalStats,
-};
+use millstream_env::{DataDir, Durability, Env, JournalError, JournalSettings, JournalStats};
 use millstream_kafka::Door;
 use millstream_types::BrokerId;
 use millstream_types::limits::BATCH_BYTES_CEILING;
@@ -61,9 +58,6 @@ pub struct ServerConfig {
     pub settings: Settings,
 }
 
-/// How long a stop waits for the data directory to be free.
-const FREED_AFTER_MAX: Duration = Duration::from_secs(2);
-
 /// A running server. Stops when it is dropped; [`Server::stop`] waits until everything is on
 /// stable storage and the data directory is free.
 #[derive(Debug)]
@@ -75,7 +69,6 @@ pub struct Server {
     /// Gone when the server stops: nothing makes it ready again then.
     ready: Arc<watch::Sender<bool>>,
     stop: watch::Sender<bool>,
-    freed: Freed,
 }
 
 impl ServerConfig {
@@ -122,7 +115,7 @@ impl Server {
             let pages = Pages { ready: is_ready, notice, metrics: Arc::clone(&metrics) };
             serve_http(&env, listener, pages, stopped);
         }
-        let (broker, journal, freed) = start_broker(&env, &config, advertise, kafka_address)
+        let (broker, journal) = start_broker(&env, &config, advertise, kafka_address)
             .await
             .map_err(|error| with_advice(error, &config.place))?;
         let door = {
@@ -137,7 +130,7 @@ impl Server {
         let ready = Arc::new(ready);
         env.spawn("readiness", follow_readiness(broker.ready(), Arc::downgrade(&ready)));
         env.spawn("notices", follow_space(broker.reserve().low(), notices));
-        Ok(Self { broker, door, kafka_address, http_address, ready, stop, freed })
+        Ok(Self { broker, door, kafka_address, http_address, ready, stop })
     }
 
     /// Where Kafka clients connect, if in the network.
@@ -171,14 +164,6 @@ impl Server {
         self.door.close().await;
         self.broker.close().await;
         self.stop.send_replace(true);
-        let (freed, env) = (self.freed.clone(), self.broker.env().clone());
-        drop(self);
-        // Work that was under way a moment ago may still hold files. Handles that the caller keeps hold
-        // them for longer: that is the caller's affair.
-        tokio::select! {
-            () = freed.wait() => {}
-            () = env.sleep(FREED_AFTER_MAX) => {}
-        }
     }
 }
 
@@ -309,7 +294,7 @@ async fn start_broker(
     config: &ServerConfig,
     advertise: Option<(String, u16)>,
     bound: Option<SocketAddr>,
-) -> anyhow::Result<(Broker, Arc<JournalStats>, Freed)> {
+) -> anyhow::Result<(Broker, Arc<JournalStats>)> {
     let data = match &config.place {
         Place::Directory(path) => DataDir::open(path, env.clone())?,
         Place::Memory => DataDir::in_memory(env.clone())?,
@@ -324,7 +309,6 @@ async fn start_broker(
     let start = BrokerOverrides { start: settings.clone(), ..BrokerOverrides::default() };
     let broker_config = BrokerConfig::resolve(&start);
     let cluster_id = data.cluster();
-    let freed = data.freed();
     if data.is_new() {
         match &config.place {
             Place::Directory(path) => {
@@ -343,7 +327,7 @@ async fn start_broker(
     let (blobs, metadata, reserve) = (data.blobs()?, data.meta(), data.reserve());
     let stores = Stores { journals, blobs, metadata, reserve };
     let broker = Broker::start(env.clone(), node, stores, settings).await?;
-    Ok((broker, stats, freed))
+    Ok((broker, stats))
 }
 
 fn journal_settings(place: &Place, config: &BrokerConfig) -> JournalSettings {

@@ -58,16 +58,7 @@ impl DataDir {
     ) -> Result<Self, DataDirError> {
         claim(&*disk, place)?;
         let reserve = Reserve::without_reserve(Arc::clone(&disk));
-        Ok(Self {
-            disk,
-            reserve,
-            env,
-            cluster,
-            is_new: true,
-            lenient: false,
-            flaws: Vec::new(),
-            gone: None,
-        })
+        Ok(Self { disk, reserve, env, cluster, is_new: true, lenient: false, flaws: Vec::new() })
     }
 
     /// Copies the metadata log, which somebody else may be writing, to `target`, in place of what an

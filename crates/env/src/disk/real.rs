@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
-use tokio::sync::watch;
 
 use crate::util::lock;
 
@@ -28,8 +27,6 @@ pub struct RealDisk {
     direct: bool,
     /// Locked while it is open.
     lock: Mutex<Option<File>>,
-    /// Dropped after the lock.
-    gone: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -52,7 +49,7 @@ impl RealDisk {
         if !direct {
             tracing::info!(path = %root.display(), "no direct IO here: using the page cache");
         }
-        Ok(Self { root, direct, lock: Mutex::new(None), gone: watch::Sender::new(()) })
+        Ok(Self { root, direct, lock: Mutex::new(None) })
     }
 
     /// The same without direct IO, as on a file system that has none.
@@ -63,7 +60,7 @@ impl RealDisk {
     pub fn open_cached(root: &Path) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
         make_dirs(&root)?;
-        Ok(Self { root, direct: false, lock: Mutex::new(None), gone: watch::Sender::new(()) })
+        Ok(Self { root, direct: false, lock: Mutex::new(None) })
     }
 
     /// Opens the directory `root`, which must be there, to read what somebody else may be writing:
@@ -75,7 +72,7 @@ impl RealDisk {
     pub fn open_beside(root: &Path, probe: &str) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
         let direct = open_file(&root.join(probe), Access::Read, true).is_ok();
-        Ok(Self { root, direct, lock: Mutex::new(None), gone: watch::Sender::new(()) })
+        Ok(Self { root, direct, lock: Mutex::new(None) })
     }
 
     /// Whether files opened as [`Caching::Direct`] go around the page cache.
@@ -86,13 +83,6 @@ impl RealDisk {
 
     fn path(&self, path: &str) -> PathBuf {
         if path.is_empty() { self.root.clone() } else { self.root.join(path) }
-    }
-}
-
-impl RealDisk {
-    /// Its sender is dropped when nobody uses the directory any more and the lock is free.
-    pub(crate) fn gone(&self) -> watch::Receiver<()> {
-        self.gone.subscribe()
     }
 }
 
