@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use millstream_env::{BlobError, BlobName};
-use millstream_record::index::RunIndex;
+use millstream_record::BatchHeader;
+use millstream_record::index::{Place, RunIndex};
 use millstream_record::segment::decode_index;
 
 use crate::blobs::{Blobs, Segment};
 use crate::error::ReadError;
 use crate::util::locked;
+
+/// So much of a run is read at a time to make its index anew, in bytes.
+const REBUILD_BYTES: u64 = 1024 * 1024;
 
 /// A run's index is unique by its blob and its place there.
 type Key = (BlobName, u64);
@@ -34,12 +38,12 @@ impl Indexes {
         Self { budget, cached: Mutex::default() }
     }
 
-    /// The segment's index, read if it has to be.
+    /// The segment's index, read if it has to be, and made anew from the batches when it is damaged: it
+    /// says nothing that they don't say.
     ///
     /// # Errors
     ///
-    /// [`ReadError::Corrupt`] when it is not what was written, [`ReadError::Storage`] when it can't
-    /// be read.
+    /// [`ReadError`] when neither can be read.
     pub(crate) async fn get(
         &self,
         segment: &Segment,
@@ -51,26 +55,65 @@ impl Indexes {
             return Ok(index);
         }
         let range = run.index_position..run.index_position + u64::from(run.index_len);
-        let bytes = blobs
-            .store
-            .get(key.0.clone(), Some(range))
-            .await
-            .map_err(|error| unreadable(segment, &error))?;
-        let index = decode_index(run, &bytes).map_err(|error| ReadError::Corrupt {
-            partition: run.partition,
-            from: run.base,
-            upto: run.end,
-            why: format!("{}: {error}", segment.blob.name),
-        })?;
+        let read = blobs.store.get(key.0.clone(), Some(range)).await;
+        let why = match read.map(|bytes| decode_index(run, &bytes)) {
+            Ok(Ok(index)) => return Ok(self.keep(key, index)),
+            Ok(Err(error)) => error.to_string(),
+            Err(error @ BlobError::Storage { .. }) => error.to_string(),
+            Err(error) => return Err(unreadable(segment, &error)),
+        };
+        let index = rebuild(segment, blobs).await.map_err(|error| unreadable(segment, &error))?;
+        tracing::warn!(
+            segment = %segment.blob.name, partition = %run.partition, why,
+            "the index of a segment is damaged and was made anew from its records, which takes time \
+             whenever it is not in memory; `millstream log repair` writes it anew"
+        );
+        Ok(self.keep(key, index))
+    }
+
+    fn keep(&self, key: Key, index: RunIndex) -> Arc<RunIndex> {
         let index = Arc::new(index);
         locked(&self.cached).insert(key, Arc::clone(&index), self.budget);
-        Ok(index)
+        index
     }
 
     /// What is used, in bytes.
     pub(crate) fn used(&self) -> u64 {
         locked(&self.cached).used
     }
+}
+
+/// The index of a segment's batches by their headers, up to the first that is damaged, too. Transactions
+/// that were aborted are left out: nobody looks for them here.
+async fn rebuild(segment: &Segment, blobs: &Blobs) -> Result<RunIndex, BlobError> {
+    let run = &segment.run;
+    let mut index = RunIndex::default();
+    let (mut position, mut expected) = (0, run.base);
+    while position < run.len {
+        let start = run.position + position;
+        let range = start..start + (run.len - position).min(REBUILD_BYTES);
+        let piece = blobs.store.get(segment.blob.name.clone(), Some(range)).await?;
+        let began = position;
+        while let Some(Ok(header)) = usize::try_from(position - began)
+            .ok()
+            .and_then(|at| piece.get(at..))
+            .map(BatchHeader::decode)
+        {
+            let (base, last, size) =
+                (header.base_offset, header.last_offset(), header.size() as u64);
+            let is_next = if run.dense { base == expected } else { base >= expected };
+            if !is_next || last < base || last >= run.end || size > run.len - position {
+                return Ok(index);
+            }
+            let max_timestamp = header.max_timestamp;
+            index.push(position, &Place { base, last, max_timestamp, size });
+            (position, expected) = (position + size, last.next());
+        }
+        if position == began {
+            break;
+        }
+    }
+    Ok(index)
 }
 
 /// A missing blob is lost data; anything else may pass.

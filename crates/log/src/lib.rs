@@ -40,6 +40,7 @@ mod pins;
 mod plan;
 mod producers;
 mod read;
+mod resync;
 mod retention;
 mod room;
 mod settings;

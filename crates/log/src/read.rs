@@ -21,6 +21,7 @@ use crate::indexes::unreadable;
 use crate::log::Inner;
 use crate::partition::{Ends, Partition};
 use crate::pins::Pin;
+use crate::resync::{self, Known, SEARCHED_BYTES_MAX};
 use crate::state::{PartitionState, Recent};
 use crate::util::locked;
 
@@ -347,6 +348,8 @@ pub(crate) struct Walk<'a> {
     window_at: u64,
     /// Batches that end before are skipped, unread.
     from: Offset,
+    /// The last one that was: where the next begins is known by its header only.
+    skipped: Option<Known>,
 }
 
 /// What the walk finds next.
@@ -367,7 +370,19 @@ impl<'a> Walk<'a> {
         let (position, expected) =
             index.floor(from).map_or((0, segment.run.base), |entry| (entry.position, entry.offset));
         let (window, window_at) = (Bytes::new(), 0);
-        Ok(Self { log, segment, epochs, index, position, expected, window, window_at, from })
+        let skipped = None;
+        Ok(Self {
+            log,
+            segment,
+            epochs,
+            index,
+            position,
+            expected,
+            window,
+            window_at,
+            from,
+            skipped,
+        })
     }
 
     /// The batches below `bound` that there is room for.
@@ -408,9 +423,17 @@ impl<'a> Walk<'a> {
                 }
                 self.fill(millstream_record::batch::HEADER_SIZE as u64, ahead).await?;
             }
-            let Step::Batch(header) = self.peek(bound)? else { return Ok(None) };
+            let header = match self.peek(bound) {
+                Ok(Step::Batch(header)) => header,
+                Ok(Step::End) => return Ok(None),
+                Err(error) => {
+                    self.pass(error).await?;
+                    continue;
+                }
+            };
             let size = header.size();
             if header.last_offset() < self.from {
+                self.skipped = Some(Known { position: self.position, offset: self.expected });
                 self.skip(&header);
                 continue;
             }
@@ -423,8 +446,49 @@ impl<'a> Walk<'a> {
                 }
                 self.fill(size as u64, ahead).await?;
             }
-            return self.take(&header).map(Some);
+            match self.take(&header) {
+                Ok(batch) => return Ok(Some(batch)),
+                Err(error) => self.pass(error).await?,
+            }
         }
+    }
+
+    /// Passes over a batch that is damaged in front of those that are wanted.
+    ///
+    /// # Errors
+    ///
+    /// `error` with the offset at which it goes on, when that is one of those.
+    async fn pass(&mut self, error: ReadError) -> Result<(), ReadError> {
+        let ReadError::Corrupt { partition, from, upto, why } = error else { return Err(error) };
+        let next = self.resync(upto).await;
+        let upto = next.map_or(upto, |next| next.offset);
+        match next.filter(|next| next.offset <= self.from) {
+            Some(next) => (self.position, self.expected) = (next.position, next.offset),
+            None => return Err(ReadError::Corrupt { partition, from, upto, why }),
+        }
+        Ok(())
+    }
+
+    /// Where the batches go on behind the next one, whose header can't be believed, if that is before
+    /// `upto`, which is the next place that the index knows.
+    async fn resync(&mut self, upto: Offset) -> Option<Known> {
+        let run = self.segment.run;
+        let known = self.index.entries().iter().find(|entry| entry.offset == upto);
+        let known = known.map_or(Known { position: run.len, offset: run.end }, |entry| Known {
+            position: entry.position,
+            offset: entry.offset,
+        });
+        // A batch that was skipped may be the one that is damaged.
+        let damaged = self.skipped.take();
+        let damaged = damaged.unwrap_or(Known { position: self.position, offset: self.expected });
+        self.position = damaged.position;
+        let len = known.position.saturating_sub(self.position).min(SEARCHED_BYTES_MAX);
+        if known.offset != upto
+            || len > self.rest().len() as u64 && self.fill(len, 0).await.is_err()
+        {
+            return None;
+        }
+        resync::find(self.rest(), damaged, known, run.dense)
     }
 
     /// The next batch however large, for whoever wants all of them.
@@ -515,6 +579,7 @@ impl<'a> Walk<'a> {
             }
         })?;
         self.skip(header);
+        self.skipped = None;
         Ok(batch)
     }
 

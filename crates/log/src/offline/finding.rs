@@ -97,8 +97,8 @@ impl FindingKind {
             Self::Gap => "these records are lost; what lies before and after them is intact",
             Self::Overlap => "of these records more than one version is stored; the first counts",
             Self::Index => {
-                "the records are intact, but reading from the middle of this segment, or by time, \
-                 fails; restore the file from a copy if there is one"
+                "the records are intact and are served; the index is made anew from them whenever it \
+                 is needed, which takes time: `millstream log repair` writes it anew"
             }
             Self::Segment => {
                 "the records are intact as long as the journal or the checkpoint lists them, but \

@@ -14,6 +14,7 @@ use millstream_types::{Offset, Timestamp};
 
 use super::{Finding, FindingKind, Place, StoredAt};
 use crate::epochs::Epochs;
+use crate::resync::{self, Known, SEARCHED_BYTES_MAX};
 
 /// How much is read at once, in bytes, unless a batch is larger.
 const READ_BYTES: u64 = 1024 * 1024;
@@ -99,12 +100,18 @@ impl<'a> RunWalk<'a> {
         }
         let header = match self.header() {
             Ok(header) => header,
-            Err(why) => return Some(Err(self.lost_track(&why))),
+            Err(why) => return Some(Err(self.lost_track(&why).await)),
         };
+        if header.size() as u64 > self.run.len - self.position {
+            return Some(Err(self.lost_track("a batch is longer than its run").await));
+        }
         if let Err(finding) = self.fill(header.size()).await {
             return Some(Err(finding));
         }
-        Some(self.take(&header))
+        match self.check(&header) {
+            Err(why) if !self.next_fits(&header) => Some(Err(self.lost_track(&why).await)),
+            checked => Some(self.take(&header, checked)),
+        }
     }
 
     /// Reads until the next `bytes` bytes are in the window.
@@ -129,9 +136,6 @@ impl<'a> RunWalk<'a> {
         if (self.rest().len() as u64) < want {
             let why = "the file ends before its batches do".to_owned();
             return Err(self.end_here(FindingKind::Batch, why));
-        }
-        if self.rest().len() < bytes {
-            return Err(self.lost_track("a batch is longer than its run"));
         }
         Ok(())
     }
@@ -163,22 +167,40 @@ impl<'a> RunWalk<'a> {
         Ok(header)
     }
 
-    /// The batch with this header, which is whole in the window; the walk moves behind it.
-    fn take(&mut self, header: &BatchHeader) -> Result<StoredAt, Finding> {
-        let size = header.size();
+    /// The batch with this header, which is whole in the window, or why it is not what was written.
+    fn check(&self, header: &BatchHeader) -> Result<StoredBatch, String> {
         let skipped = self.window.len() - self.rest().len();
-        let bytes = self.window.slice(skipped..skipped + size);
-        let (base, last) = (header.base_offset, header.last_offset());
-        let place = self.place();
-        let epoch = self.epochs.at(base).filter(|epoch| *epoch != header.leader_epoch);
-        let checked = StoredBatch::from_bytes(bytes).map_err(|error| error.to_string());
-        let checked = match epoch {
+        let bytes = self.window.slice(skipped..skipped + header.size());
+        let batch = StoredBatch::from_bytes(bytes).map_err(|error| error.to_string())?;
+        match self.epochs.at(header.base_offset).filter(|epoch| *epoch != header.leader_epoch) {
             Some(epoch) => Err(format!(
                 "the batch has leader epoch {}, and was written in {epoch}",
                 header.leader_epoch
             )),
-            None => checked,
-        };
+            None => Ok(batch),
+        }
+    }
+
+    /// Whether what comes after the next batch, if that has this header, is where it should be: then
+    /// the header is right, whatever else is wrong with the batch.
+    fn next_fits(&self, header: &BatchHeader) -> bool {
+        let next = header.last_offset().next();
+        if self.position + header.size() as u64 == self.run.len {
+            return next == self.run.end;
+        }
+        let after = self.rest().get(header.size()..).map(BatchHeader::decode);
+        matches!(after, Some(Ok(after)) if after.base_offset == next)
+    }
+
+    /// The batch with this header, or what is wrong with it; the walk moves behind it.
+    fn take(
+        &mut self,
+        header: &BatchHeader,
+        checked: Result<StoredBatch, String>,
+    ) -> Result<StoredAt, Finding> {
+        let size = header.size();
+        let (base, last) = (header.base_offset, header.last_offset());
+        let place = self.place();
         let at = self.position;
         self.position += size as u64;
         self.expected = last.next();
@@ -205,8 +227,8 @@ impl<'a> RunWalk<'a> {
         }
     }
 
-    /// Where the next batch is can't be told: go on where the index knows the next place.
-    fn lost_track(&mut self, why: &str) -> Finding {
+    /// Where the next batch is can't be told: go on where one is found, or the index knows the next place.
+    async fn lost_track(&mut self, why: &str) -> Finding {
         let (from, place) = (self.expected, self.place());
         let position = self.position;
         if let Some(index) = &mut self.index {
@@ -216,18 +238,20 @@ impl<'a> RunWalk<'a> {
         let next = entries.copied().find(|entry| {
             entry.position > position && entry.position < self.run.len && entry.offset > from
         });
-        let upto = match next {
-            Some(entry) => {
-                (self.position, self.expected) = (entry.position, entry.offset);
-                entry.offset
-            }
-            None => {
-                self.is_over = true;
-                self.expected = self.run.end;
-                self.run.end
-            }
+        let end = Known { position: self.run.len, offset: self.run.end };
+        let known =
+            next.map_or(end, |entry| Known { position: entry.position, offset: entry.offset });
+        let len = (known.position - position).min(SEARCHED_BYTES_MAX);
+        let damaged = Known { position, offset: from };
+        let found = match self.fill(len as usize).await {
+            Ok(()) => resync::find(self.rest(), damaged, known, self.run.dense),
+            // Reading the next batches will say it.
+            Err(_) => None,
         };
-        self.finding(FindingKind::Batch, why.to_owned(), from..upto, place)
+        let next = found.unwrap_or(known);
+        (self.position, self.expected) = (next.position, next.offset);
+        self.is_over = next == end;
+        self.finding(FindingKind::Batch, why.to_owned(), from..next.offset, place)
     }
 
     /// Nothing more can be read.

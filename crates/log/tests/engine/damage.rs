@@ -409,3 +409,49 @@ fn a_sector_that_can_t_be_read_does_not_keep_others_from_being_read() {
         }
     });
 }
+
+/// Found by the sweep over a whole broker: one bit in the header of a small batch cost all that came
+/// after it, up to the next place that the index knows or the end of the segment.
+#[test]
+fn a_damaged_header_in_a_segment_costs_its_batch_only() {
+    run(async {
+        // All that a header holds but the checksum itself, whose damage the test above is like.
+        for (hit, byte) in (0..10).flat_map(|hit| [0, 7, 9, 11, 14, 16, 22, 26].map(|b| (hit, b))) {
+            let mut world = World::new(1, 1);
+            let (log, all, (path, at)) = segment(&mut world, 700, hit).await;
+            assert!(world.machine.flip_bit(&path, at + byte, 2));
+            let lost = (hit as i64, hit as i64 + 1);
+            let one = log.partition(partition(0)).unwrap();
+            assert_eq!(survey(&one).await, (without(&all, &[lost]), vec![lost]), "{hit} {byte}");
+            // Whoever begins behind it need not know of it.
+            for from in hit + 1..10 {
+                let slice =
+                    one.read(Offset(from as i64), 99_999, true, Isolation::Uncommitted).await;
+                assert_eq!(bytes(&slice.unwrap().batches), all[from..], "{hit} {byte}");
+            }
+        }
+    });
+}
+
+/// Found by the same sweep: one bit in the index of a segment made all of the segment unreadable.
+#[test]
+fn a_damaged_index_costs_nothing() {
+    run(async {
+        for breaks in [false, true] {
+            let mut world = World::new(1, 1);
+            let (log, all, (path, at)) = segment(&mut world, 7_000, 9).await;
+            // Behind the last batch.
+            let index = at + all[9].len() as u64 + 20;
+            match breaks {
+                true => assert!(world.machine.break_sector(&path, index)),
+                false => assert!(world.machine.flip_bit(&path, index, 2)),
+            }
+            let one = log.partition(partition(0)).unwrap();
+            let found = one.offset_at(Timestamp(450)).await.unwrap().unwrap();
+            assert_eq!(found.0, Offset(5), "{breaks}");
+            if !breaks {
+                assert_eq!(survey(&one).await, (all, vec![]));
+            }
+        }
+    });
+}
