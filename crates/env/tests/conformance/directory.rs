@@ -30,11 +30,13 @@ fn a_directory_that_is_not_ours_to_read_is_refused_with_advice() {
     everywhere(|place| async move {
         let env = Env::real(tokio::runtime::Handle::current());
         drop(place.open());
-        // Version 1 becomes version 9.
+        // Version 1 becomes version 9, with another checksum.
         place.damage("cluster", 9);
+        place.damage("cluster", 15);
         let newer = DataDir::open_on(place.disk(), env.clone(), "here").unwrap_err();
         assert!(newer.to_string().contains("version 9"), "{newer}");
         place.damage("cluster", 9);
+        place.damage("cluster", 15);
         place.damage("cluster", 40);
         let damaged = DataDir::open_on(place.disk(), env, "here").unwrap_err();
         assert!(damaged.to_string().contains("damaged"), "{damaged}");
