@@ -180,6 +180,8 @@ impl Broker {
             None => Err(TopicError::NoTopic),
         };
         self.change(command).await?;
+        // A topic that somebody makes anew must not find offsets of this one after a crash.
+        self.0.life().groups.settle().await;
         Ok(found)
     }
 

@@ -20,7 +20,7 @@ use millstream_record::builder::BatchBuilder;
 use millstream_types::limits::{BATCH_BYTES_CEILING, BATCH_BYTES_MAX};
 use millstream_types::{DecodeError, Lsn, Monotonic, Offset, Timestamp};
 use tokio::sync::{Notify, oneshot};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::topics::Topic;
 
@@ -213,6 +213,16 @@ impl GroupHost {
             let mut state = lock(&shard.state);
             let effects = state.groups.topic_deleted(topic);
             self.carry_out(shard, &mut state, effects);
+        }
+    }
+
+    /// Waits until everything that was written so far is durable, or the session is over: the next one
+    /// goes by what is stored then.
+    pub(crate) async fn settle(&self) {
+        let shards = self.shards.get().into_iter().flatten();
+        let newest = shards.map(|shard| lock(&shard.state).newest).max().unwrap_or_default();
+        if self.durable(newest).await.is_err() {
+            debug!("the session ended before the groups' records were durable");
         }
     }
 

@@ -98,9 +98,21 @@ impl Life {
 
     /// Loads the groups, if there is a topic for them.
     pub(crate) async fn load_groups(&self, config: &BrokerConfig) -> Result<(), LoadError> {
-        match self.topics.find(TopicRef::Name(OFFSETS_TOPIC)) {
-            Some(topic) => self.groups.load(&topic, &group_settings(config)).await,
-            None => Ok(()),
+        let Some(topic) = self.topics.find(TopicRef::Name(OFFSETS_TOPIC)) else { return Ok(()) };
+        self.groups.load(&topic, &group_settings(config)).await?;
+        self.forget_deleted();
+        self.groups.settle().await;
+        Ok(())
+    }
+
+    /// Has groups forget what they have committed on topics that are gone. Who deleted them may not have
+    /// been able to write that down: the metadata tell of the topic, the journal of the offsets, and the
+    /// power may have gone in between.
+    fn forget_deleted(&self) {
+        for topic in self.groups.committed_topics() {
+            if self.topics.find(TopicRef::Name(&topic)).is_none() {
+                self.groups.topic_deleted(&topic);
+            }
         }
     }
 
@@ -115,12 +127,7 @@ impl Life {
     fn catch_up(&self, state: &ClusterState, config: &BrokerConfig) {
         self.topics.catch_up(state, config, &self.log);
         self.groups.configure(&group_settings(config));
-        for topic in self.groups.committed_topics() {
-            // The old session may not have been able to write down that it is gone.
-            if state.named(&topic).is_none() {
-                self.groups.topic_deleted(&topic);
-            }
-        }
+        self.forget_deleted();
     }
 
     /// Tells everybody who waits for something here that it will not come.

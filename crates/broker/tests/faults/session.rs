@@ -33,10 +33,19 @@ async fn patiently<T>(world: &World, mut client: impl AsyncFnMut() -> Option<T>)
 }
 
 pub(crate) async fn commit(broker: &Broker, offset: Offset) -> Option<()> {
+    commit_on(broker, "t", 0, offset).await
+}
+
+pub(crate) async fn commit_on(
+    broker: &Broker,
+    name: &str,
+    index: i32,
+    offset: Offset,
+) -> Option<()> {
     let speaker = Speaker { group: "g".into(), member: "".into(), instance: None, generation: -1 };
     let partition =
-        CommitPartition { index: 0, offset, leader_epoch: LeaderEpoch::NONE, metadata: "".into() };
-    let topic = CommitTopic { name: "t".into(), id: None, partitions: vec![partition] };
+        CommitPartition { index, offset, leader_epoch: LeaderEpoch::NONE, metadata: "".into() };
+    let topic = CommitTopic { name: name.into(), id: None, partitions: vec![partition] };
     let command = Command::Commit(Commit { speaker, retention_ms: None, topics: vec![topic] });
     match broker.group("g", command).await {
         Ok(Reply::Commit(Ok(_))) => Some(()),
@@ -51,9 +60,18 @@ pub(crate) async fn commit(broker: &Broker, offset: Offset) -> Option<()> {
 }
 
 pub(crate) async fn committed(broker: &Broker) -> Option<Offset> {
-    let topic = FetchTopic { name: "t".into(), id: None, partitions: vec![0] };
-    let fetched = broker.group_offsets("g", Some(&[topic]), false).await.unwrap();
-    fetched[0].1[0].committed.clone().unwrap().map(|committed| committed.offset)
+    committed_on(broker, "t", 0).await.unwrap()
+}
+
+pub(crate) async fn committed_on(
+    broker: &Broker,
+    name: &str,
+    index: i32,
+) -> Result<Option<Offset>, GroupsError> {
+    let topic = FetchTopic { name: name.into(), id: None, partitions: vec![index] };
+    let fetched = broker.group_offsets("g", Some(&[topic]), false).await?;
+    let committed = fetched[0].1[0].committed.clone().unwrap();
+    Ok(committed.map(|committed| committed.offset))
 }
 
 /// An idempotent producer and a group at work, each trying again until it has its answer.
@@ -216,6 +234,37 @@ async fn topics_that_come_and_go_during_a_recovery_are_followed() {
     assert_eq!(names(&broker), ["__consumer_offsets", "comes"]);
     assert_eq!(values(&broker, "comes").await.len(), 1);
     assert_eq!(committed(&broker).await, None);
+}
+
+/// Found by the sweep over all operations: what groups had committed on a topic came back when the power
+/// went right after it was deleted, and a topic that was made anew began there.
+#[tokio::test]
+async fn offsets_of_a_deleted_topic_do_not_come_back() {
+    let mut kept = 0;
+    for seed in 0..8 {
+        for after in 0..10 {
+            let (world, broker) = set_up(seed).await;
+            commit(&broker, Offset(7)).await.unwrap();
+            let what = format!("seed {seed}, after {after}");
+            world.machine.plan(FaultAt { on: Operation::Any, after, fault: Fault::PowerCut });
+            let deleted = broker.delete_topic(TopicRef::Name("t")).await.is_ok();
+            // Without a turn for anybody between the answer and what comes next.
+            world.machine.power_cut();
+            let broker = world.restart(broker).await;
+            if names(&broker).contains(&"t".to_owned()) {
+                assert!(!deleted, "{what}");
+                assert_eq!(committed(&broker).await, Some(Offset(7)), "{what}");
+                kept += 1;
+                continue;
+            }
+            assert_eq!(committed(&broker).await, None, "{what}");
+            create(&broker, "t").await.unwrap();
+            world.machine.power_cut();
+            let broker = world.restart(broker).await;
+            assert_eq!(committed(&broker).await, None, "{what}");
+        }
+    }
+    assert!(kept > 0);
 }
 
 /// A newcomer of a group, who gives the others ten minutes.
