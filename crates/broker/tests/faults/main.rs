@@ -6,6 +6,7 @@ mod full;
 mod metadata;
 mod repair;
 mod session;
+mod sweep;
 mod world;
 
 /// Every how many of `count` places one is tried: all with `MILLSTREAM_SEEDS` of at least so many, else

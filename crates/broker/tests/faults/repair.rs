@@ -102,7 +102,7 @@ struct Outcome {
 async fn compare(
     broker: &Broker,
     all: &Content,
-    named: &[(String, i64)],
+    named: &[(String, i32, i64)],
     needed: bool,
     what: &str,
 ) -> usize {
@@ -119,7 +119,8 @@ async fn compare(
             assert!(written.contains(record), "{what}: {name} serves what was not written");
         }
         for (offset, _) in written.iter().filter(|record| !found.contains(record)) {
-            let is_named = named.contains(&(name.to_owned(), offset.0)) || lost.contains(&offset.0);
+            let is_named =
+                named.contains(&(name.to_owned(), 0, offset.0)) || lost.contains(&offset.0);
             // Of the last records of a log nobody may know any more, when their frames are damaged
             // beyond recognition: then the damage itself is named, and where it is. And what was written
             // last before a crash can't be told from what the crash has cut off.
@@ -132,11 +133,16 @@ async fn compare(
     count
 }
 
-/// Repairs the machine; a broker must start then and serve all but what was named as lost.
-async fn check(world: &World, all: &Content, what: &str) -> Outcome {
-    let refused = world.try_start().await.err();
-    world.machine.kill();
-    world.settle().await;
+/// What a repair has found and done.
+pub(crate) struct Repaired {
+    /// Whether there was anything to repair.
+    pub(crate) needed: bool,
+    /// What it said would be lost, by topic, partition and offset.
+    pub(crate) named: Vec<(String, i32, i64)>,
+}
+
+/// Repairs the machine, if that is needed: first it is said what would be lost, and nothing is changed.
+pub(crate) async fn repair(world: &World, what: &str) -> Repaired {
     let files = world.machine.files();
     let open = |repairs: bool| {
         let (disk, env) = (world.machine.mount(), world.env.clone());
@@ -148,7 +154,6 @@ async fn check(world: &World, all: &Content, what: &str) -> Outcome {
     let data = open(false).unwrap_or_else(|error| panic!("{what}: {error}"));
     let repair = Repair::plan(&data).await.unwrap_or_else(|error| panic!("{what}: {error}"));
     let needed = !repair.is_needless();
-    assert!(needed || refused.is_none(), "{what}: refused and not named: {refused:?}");
     drop((repair, data));
     world.settle().await;
     assert_eq!(world.machine.files(), files, "{what}: a plan changes nothing");
@@ -158,10 +163,9 @@ async fn check(world: &World, all: &Content, what: &str) -> Outcome {
         let repair = Repair::plan(&data).await.unwrap();
         let partitions = repair.stored.metadata.partitions();
         for loss in &repair.plan.losses {
-            let (_, topic) = partitions.iter().find(|(id, _)| *id == loss.partition).unwrap();
-            named.extend(
-                (loss.offsets.start.0..loss.offsets.end.0).map(|at| (topic.to_string(), at)),
-            );
+            let (id, topic) = partitions.iter().find(|(id, _)| *id == loss.partition).unwrap();
+            let offsets = loss.offsets.start.0..loss.offsets.end.0;
+            named.extend(offsets.map(|at| (topic.to_string(), id.index, at)));
         }
         repair.carry_out(&data, &world.env).await.unwrap_or_else(|error| panic!("{what}: {error}"));
         drop(data);
@@ -174,6 +178,16 @@ async fn check(world: &World, all: &Content, what: &str) -> Outcome {
         drop((again, data));
         world.settle().await;
     }
+    Repaired { needed, named }
+}
+
+/// Repairs the machine; a broker must start then and serve all but what was named as lost.
+async fn check(world: &World, all: &Content, what: &str) -> Outcome {
+    let refused = world.try_start().await.err();
+    world.machine.kill();
+    world.settle().await;
+    let Repaired { needed, named } = repair(world, what).await;
+    assert!(needed || refused.is_none(), "{what}: refused and not named: {refused:?}");
     let broker = world.try_start().await.unwrap_or_else(|error| panic!("{what}: {error}"));
     let count = compare(&broker, all, &named, needed, what).await;
     // It can be written again, and goes on behind what was there.

@@ -38,6 +38,8 @@ pub enum Fault {
     Fail,
     /// A write stops halfway; other operations fail.
     Short,
+    /// Of a write any of its sectors arrive, and it fails; so do other operations.
+    Torn,
     /// A bit flips on the way, and nobody notices: of a read in what is returned, of a write in what is
     /// stored. Other operations go well.
     Flip,
@@ -265,6 +267,46 @@ impl SimDisk {
         }
     }
 
+    /// The places where bits are flipped, by a planned fault or by hand, and nothing was written since.
+    #[must_use]
+    pub fn flipped(&self) -> Vec<(String, u64)> {
+        let state = lock(&self.state);
+        let of = |(path, inode): (&String, &Arc<Mutex<Inode>>)| {
+            lock(inode).flipped().map(|byte| (path.clone(), byte)).collect::<Vec<_>>()
+        };
+        state.names.iter().flat_map(of).collect()
+    }
+
+    /// Another disk with the same files, for a machine that starts anew; `seed` is for its faults. Names
+    /// that are not durable yet are so there.
+    #[must_use]
+    pub fn copy(&self, seed: u64) -> Arc<Self> {
+        let copy = Self::new(seed);
+        let mut copied = lock(&copy.state);
+        let state = lock(&self.state);
+        for (path, inode) in &state.names {
+            let inode = Arc::new(Mutex::new(lock(inode).clone()));
+            copied.names.insert(path.clone(), inode);
+        }
+        copied.durable_names = copied.names.clone();
+        copied.capacity = state.capacity;
+        drop((copied, state));
+        copy
+    }
+
+    /// What a file holds, as its users see it; nothing when it is not there.
+    #[must_use]
+    pub fn contents(&self, path: &str) -> Vec<u8> {
+        let inode = lock(&self.state).names.get(path).cloned();
+        let read = |inode: Arc<Mutex<Inode>>| {
+            let inode = lock(&inode);
+            let mut all = vec![0; usize::try_from(inode.size()).unwrap_or(0)];
+            inode.read(&mut all, 0);
+            all
+        };
+        inode.map(read).unwrap_or_default()
+    }
+
     /// The places where files hold `bytes`, which are not empty, as their users see them.
     #[must_use]
     pub fn find(&self, bytes: &[u8]) -> Vec<(String, u64)> {
@@ -342,7 +384,9 @@ impl State {
     fn change(&mut self, boot: u64, dir: &str, change: Change) -> io::Result<()> {
         match self.begin(boot, Operation::Name)? {
             Some(Fault::Full) => Err(ErrorKind::StorageFull.into()),
-            Some(Fault::Fail | Fault::Short) => Err(io::Error::other("planned failure")),
+            Some(Fault::Fail | Fault::Short | Fault::Torn) => {
+                Err(io::Error::other("planned failure"))
+            }
             Some(Fault::PowerCut) => {
                 self.pending.entry(dir.to_owned()).or_default().push(change);
                 Err(dead())
@@ -553,6 +597,9 @@ impl DiskFile for SimFile {
             Some(_) => 0,
         };
         inode = lock(&self.inode);
+        if fault == Some(Fault::Torn) {
+            inode.write_torn(parts, position, &mut state.dice);
+        }
         let mut at = position;
         for part in parts {
             let part = part.get(..budget.min(part.len())).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The contents of one simulated file.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::IoSlice;
 use std::ops::RangeInclusive;
 
 use crate::util::Dice;
@@ -10,7 +11,7 @@ const SECTOR: usize = 512;
 const SECTORS: usize = PAGE / SECTOR;
 
 /// A file's bytes. Pages that were never written are not there and read as zeros.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Inode {
     pages: BTreeMap<u64, Page>,
     size: u64,
@@ -21,6 +22,7 @@ pub(super) struct Inode {
     broken: BTreeSet<u64>,
 }
 
+#[derive(Clone)]
 struct Page {
     now: Box<[u8; PAGE]>,
     /// What is on the medium, where that may differ.
@@ -73,6 +75,18 @@ impl Inode {
             page.write(at, bytes);
         }
         self.size = self.size.max(position + bytes.len() as u64);
+    }
+
+    /// Writes any of the sectors.
+    pub(super) fn write_torn(&mut self, parts: &[IoSlice<'_>], position: u64, dice: &mut Dice) {
+        let keep = dice.share();
+        let mut at = position;
+        for sector in parts.iter().flat_map(|part| part.chunks(SECTOR)) {
+            if dice.chance(keep) {
+                self.write(sector, at);
+            }
+            at += sector.len() as u64;
+        }
     }
 
     pub(super) fn resize(&mut self, size: u64) {
@@ -136,6 +150,10 @@ impl Inode {
             self.size = self.durable_size;
         }
         self.sync();
+    }
+
+    pub(super) fn flipped(&self) -> impl Iterator<Item = u64> {
+        self.flipped.keys().copied()
     }
 
     pub(super) fn flip_bit(&mut self, byte: u64, bit: u8) -> bool {
