@@ -89,7 +89,7 @@ impl Inner {
         progress: &mut Progress,
     ) -> Result<(), MaintenanceError> {
         // Frames before the newest are applied when their partition's lock is to be had.
-        let end = self.journal.end();
+        let (end, laid) = (self.journal.end(), self.laid());
         let lsn = Lsn(self.newest.load(Ordering::SeqCst));
         let wanted = self.wanted(progress);
         let published = self.publish(lsn, &wanted, progress).await;
@@ -101,6 +101,7 @@ impl Inner {
         let former = published?;
         progress.checkpoint_end = Some(end);
         progress.replayed_bytes = 0;
+        progress.checkpoint_laid = laid;
         // Neither may keep the other from giving back space.
         let deleted = self.blobs.store.delete(former).await;
         self.trim(lsn, &progress.held.frames()).await?;

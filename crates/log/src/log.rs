@@ -86,6 +86,8 @@ pub(crate) struct Counters {
     pub(crate) journal_reads: AtomicU64,
     /// Whether an append was refused since the last round of maintenance.
     pub(crate) refused: AtomicBool,
+    /// Whether somebody has waited since then because the journal is crowded.
+    pub(crate) crowded: AtomicBool,
     /// Whether anything was deleted since the last checkpoint that was taken for that.
     pub(crate) deletions: AtomicBool,
 }

@@ -34,6 +34,8 @@ pub(crate) struct Progress {
     pub(crate) checkpoint_end: Option<Lsn>,
     /// Bytes of former sessions' journals that recovery would replay again.
     pub(crate) replayed_bytes: u64,
+    /// What [`Inner::laid`] was then.
+    pub(crate) checkpoint_laid: u64,
     /// Whether orphans were removed.
     pub(crate) swept: bool,
     /// Partitions that have batches to lay out that the disk does not read.
@@ -81,7 +83,7 @@ impl Log {
         let is_low = self.inner.settings.reserve.is_low();
         let helps = is_low && self.inner.layout_helps();
         let pressure = if helps { Pressure::Journal } else { self.inner.pressure() };
-        let pressed = pressure == Pressure::Journal;
+        self.inner.counters.crowded.store(false, Ordering::Relaxed);
         // One step's failure must not keep another from giving back space.
         let swept = self.inner.sweep(&mut progress).await;
         let laid = match is_low && !helps {
@@ -89,6 +91,9 @@ impl Log {
             false => self.inner.lay_out_round(pressure, false, &mut progress).await,
         };
         let merged = if is_low { Ok(()) } else { self.inner.merge(&mut progress).await };
+        // Much may have come meanwhile.
+        let pressed =
+            pressure == Pressure::Journal || self.inner.pressure() == Pressure::Journal;
         // Closing takes its own.
         let is_due = !self.inner.is_closing()
             && (self.inner.checkpoint_due(pressed, &progress)
@@ -166,7 +171,7 @@ impl Inner {
     }
 
     /// Rises with everything that is laid out, or given up.
-    fn laid(&self) -> u64 {
+    pub(crate) fn laid(&self) -> u64 {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         count(&self.counters.layouts) + count(&self.counters.losses)
     }
@@ -199,9 +204,12 @@ impl Inner {
         let refused = self.counters.refused.swap(false, Ordering::Relaxed);
         let (_, max) = self.journal.usage();
         // Former sessions' journals go with this one's first checkpoint. A refusal alone may be for
-        // a moment's lack of a file; it counts when space is short.
-        let worthwhile =
-            refused || progress.checkpoint_end.is_none() || since >= max / JOURNAL_STEP_DIVISOR;
+        // a moment's lack of a file; it counts when space is short. What was laid out gives space back
+        // with the next checkpoint, however little was appended: who waits for the space appends nothing.
+        let worthwhile = refused
+            || progress.checkpoint_end.is_none()
+            || self.laid() != progress.checkpoint_laid
+            || since >= max / JOURNAL_STEP_DIVISOR;
         since >= self.settings.checkpoint_bytes || (pressed && worthwhile)
     }
 

@@ -1,5 +1,7 @@
 //! Waiting for room in the journal, instead of turning producers away for a moment's lack of it.
 
+use std::sync::atomic::Ordering;
+
 use millstream_env::{JournalState, JournalStatus};
 use millstream_types::Lsn;
 use tokio::sync::watch;
@@ -21,10 +23,15 @@ const CROWDED_PERCENT: u64 = 75;
 
 impl Partition {
     /// Whether so much of the journal is used that those who write much should leave the rest to others.
+    /// Then space is given back as soon as may be: they wait for it.
     #[must_use]
     pub fn is_journal_crowded(&self) -> bool {
         let (used, max) = self.log.journal.usage();
-        used.saturating_mul(100) > max.saturating_mul(CROWDED_PERCENT)
+        let is_crowded = used.saturating_mul(100) > max.saturating_mul(CROWDED_PERCENT);
+        if is_crowded && !self.log.counters.crowded.swap(true, Ordering::Relaxed) {
+            self.log.due.notify_one();
+        }
+        is_crowded
     }
 
     /// Below here everything of its session is durable and visible.

@@ -166,6 +166,30 @@ fn the_journal_keeps_what_the_states_of_all_checkpoints_refer_to() {
     });
 }
 
+/// Producers who leave the last of the journal to others append nothing while they wait for space: that
+/// little came since the last checkpoint must not put off the one that gives it back.
+#[test]
+fn what_is_laid_out_in_a_full_journal_gives_its_space_back_though_nothing_more_comes() {
+    run(async {
+        let mut world = World::new(1, PARTITIONS);
+        // What layout itself appends is little of it.
+        world.journal.file_bytes = 1024 * 1024;
+        world.settings.checkpoint_bytes = u64::MAX;
+        let log = filled(&mut world).await;
+        let is_pressed = |log: &Log| log.stats().journal_used * 100 > log.stats().journal_max * 50;
+        while !is_pressed(&log) {
+            append(&log, 0, 90_000).await;
+        }
+        // It refers to all that is in the journal.
+        log.checkpoint().await.unwrap();
+        assert!(is_pressed(&log));
+        log.maintain().await.unwrap();
+        let stats = log.stats();
+        assert_eq!(stats.backlog_bytes, 0);
+        assert!(!is_pressed(&log), "{} of {}", stats.journal_used, stats.journal_max);
+    });
+}
+
 /// A deleted partition's batches keep no journal, though an older checkpoint refers to them.
 #[test]
 fn a_deleted_topic_lets_the_journal_go() {
