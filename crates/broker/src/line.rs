@@ -142,7 +142,8 @@ impl Append {
     /// Appends, if it may; otherwise says which position must be durable first, where that is why.
     fn try_now(&self, shared: &Shared, env: &Env) -> (Result<Appended, AppendError>, Option<Lsn>) {
         let behind = if self.heavy { self.behind(shared, env) } else { None };
-        if behind.is_some() || (self.heavy && self.partition.is_journal_crowded()) {
+        let to = &self.partition;
+        if behind.is_some() || self.heavy && (to.is_journal_crowded() || to.is_layout_behind()) {
             return (Err(AppendError::Full), behind);
         }
         (self.append(shared, env), None)

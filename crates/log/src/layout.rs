@@ -23,6 +23,8 @@ use crate::blobs::segment_name;
 use crate::error::{AppendError, MaintenanceError, ReadError, SessionOver};
 use crate::log::Inner;
 use crate::maintenance::Progress;
+#[cfg(doc)]
+use crate::pace::Pace;
 use crate::partition::{Partition, Shared};
 use crate::plan::{Backlog, Job, Pressure, plan};
 use crate::settings::LogSettings;
@@ -107,7 +109,8 @@ impl Inner {
             if runs.is_empty() {
                 continue;
             }
-            let written = self.write_blob(runs, progress).await;
+            let spares = pressure != Pressure::Journal && !is_asked;
+            let written = self.write_blob(runs, spares, progress).await;
             let unread = written.unwrap_or_else(|error| {
                 result = Err(error);
                 Vec::new()
@@ -165,13 +168,6 @@ impl Inner {
         backlogs
     }
 
-    /// The size of all batches that are in the journal only.
-    pub(crate) fn backlog_bytes(&self) -> u64 {
-        let ids: Vec<_> = locked(&self.backlog).iter().copied().collect();
-        let shared = ids.iter().filter_map(|id| reading(&self.partitions).get(id).map(Arc::clone));
-        shared.map(|shared| locked(&shared.state).backlog_bytes).sum()
-    }
-
     /// The next run of a partition: batches that are durable and in no segment.
     fn take(&self, id: PartitionId) -> Option<Taken> {
         let shared = Arc::clone(reading(&self.partitions).get(&id)?);
@@ -198,21 +194,23 @@ impl Inner {
         Some(Taken { shared, source: Source::Backlog(batches), aborted })
     }
 
-    /// Writes one blob with these runs, then makes them part of their partitions. Returns what could
-    /// not be read.
+    /// Writes one blob with these runs, then makes them part of their partitions. `spares`: as [`Pace`]
+    /// says. Returns what could not be read.
     async fn write_blob(
         self: &Arc<Self>,
         runs: Vec<Taken>,
+        spares: bool,
         progress: &mut Progress,
     ) -> Result<Vec<Unread>, MaintenanceError> {
         let name = segment_name(self.session, self.env.uuid()).ok_or(SessionOver)?;
         let blob = self.blobs.hold(name.clone());
+        let _writing = self.pace.begin();
         let partitions: BTreeMap<_, _> =
             runs.iter().map(|run| (run.shared.id, Arc::clone(&run.shared))).collect();
         let counters = &self.counters;
         let counter =
             if runs.len() > 1 { &counters.pack_written } else { &counters.segment_written };
-        let written = match self.upload(&name, runs, counter).await {
+        let written = match self.upload(&name, runs, spares, counter).await {
             Ok(uploaded) => {
                 progress.full = Backoff::default();
                 for run in &uploaded.runs {

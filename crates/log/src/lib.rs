@@ -35,6 +35,7 @@ mod maintenance;
 mod merge;
 pub mod offline;
 mod open;
+mod pace;
 mod partition;
 mod pins;
 mod plan;

@@ -15,6 +15,7 @@ use crate::durable::Durable;
 use crate::error::{AppendError, SessionOver};
 use crate::indexes::Indexes;
 use crate::maintenance::Progress;
+use crate::pace::Pace;
 use crate::partition::{Partition, Shared};
 use crate::pins::Pins;
 use crate::settings::{LogSettings, PartitionConfig, PartitionSpec, TrimSink};
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) changed: Mutex<Vec<Arc<Shared>>>,
     pub(crate) durable: Arc<Durable>,
     pub(crate) tail: Tail,
+    pub(crate) pace: Pace,
     pub(crate) indexes: Indexes,
     pub(crate) pins: Arc<Pins>,
     /// Layout and checkpoints run one at a time.
@@ -185,6 +187,7 @@ impl Log {
             state.deleted = true;
             self.inner.note_changed(&mut state, &shared);
             state.recent.clear();
+            self.inner.pace.note(state.backlog_bytes, 0);
             state.backlog_bytes = 0;
             state.segment_bytes = 0;
             let segments = std::mem::take(&mut state.segments);
@@ -356,11 +359,14 @@ impl Inner {
             (locked(&shared.state).backlog_bytes > 0).then_some(*id)
         };
         let backlog = parts.partitions.iter().filter_map(with_backlog).collect();
+        let bytes = |shared: &Arc<Shared>| locked(&shared.state).backlog_bytes;
+        let backlog_bytes = parts.partitions.values().map(bytes).sum();
         let mergeable = parts.partitions.keys().copied().collect();
         let changed = parts.partitions.values().filter(|shared| locked(&shared.state).is_changed);
         let changed = changed.cloned().collect();
         Self {
             tail: Tail::new(parts.settings.tail_bytes),
+            pace: Pace::new(backlog_bytes, &parts.settings),
             indexes: Indexes::new(parts.settings.index_cache_bytes),
             env: parts.env,
             journals: parts.journals,

@@ -92,8 +92,7 @@ impl Log {
         };
         let merged = if is_low { Ok(()) } else { self.inner.merge(&mut progress).await };
         // Much may have come meanwhile.
-        let pressed =
-            pressure == Pressure::Journal || self.inner.pressure() == Pressure::Journal;
+        let pressed = pressure == Pressure::Journal || self.inner.pressure() == Pressure::Journal;
         // Closing takes its own.
         let is_due = !self.inner.is_closing()
             && (self.inner.checkpoint_due(pressed, &progress)
@@ -130,7 +129,7 @@ impl Log {
 
 impl Inner {
     /// What needs space.
-    fn pressure(&self) -> Pressure {
+    pub(crate) fn pressure(&self) -> Pressure {
         let (used, max) = self.journal.usage();
         let fresh = self.counters.fresh_bytes.load(Ordering::Relaxed);
         if used.saturating_mul(100) > max.saturating_mul(self.settings.journal_used_percent) {
@@ -220,7 +219,7 @@ impl Inner {
             return true;
         }
         let (used, max) = self.journal.usage();
-        let backlog = self.backlog_bytes();
+        let backlog = self.pace.backlog_bytes();
         used > backlog.saturating_mul(2).saturating_add(max / JOURNAL_WORTH_DIVISOR)
     }
 

@@ -175,7 +175,7 @@ impl Inner {
         let blob = self.blobs.hold(name.clone());
         let partition = Partition { log: Arc::clone(self), shared };
         let counter = &self.counters.merge_written;
-        let merged = self.upload(&name, vec![taken], counter).await.and_then(|uploaded| {
+        let merged = self.upload(&name, vec![taken], true, counter).await.and_then(|uploaded| {
             if let Some(unread) = uploaded.unread.into_iter().next() {
                 return self.leave_unmerged(unread, unmerged);
             }

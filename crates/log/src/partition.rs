@@ -227,7 +227,9 @@ impl Partition {
             monotonic: log.env.clock.monotonic(),
             producer_ids_max: log.settings.producer_ids_max,
         };
+        let backlog = state.backlog_bytes;
         let dropped = state.apply(change, size, &moment, &log.blobs)?;
+        log.pace.note(backlog, state.backlog_bytes);
         log.blobs.release(dropped, at.end());
         // All of the partition's frames before this one are durable when this one is.
         if log.durable.push(at.end(), &self.shared, state.log_end) && state.advance(state.log_end) {

@@ -9,12 +9,13 @@ use tokio::sync::watch;
 use crate::error::SessionOver;
 use crate::partition::Partition;
 
-/// Follows whether the journal has room again.
+/// Follows whether the journal has room again, or layout has come further.
 #[derive(Debug)]
 pub struct Room {
     status: watch::Receiver<JournalStatus>,
     /// The journal's count of returning room before the last try.
     tried_at: u64,
+    laid: watch::Receiver<()>,
 }
 
 /// The journal is crowded when more of it is used, as a percentage: well above what has it laid out, and
@@ -32,6 +33,13 @@ impl Partition {
             self.log.due.notify_one();
         }
         is_crowded
+    }
+
+    /// Whether batches come faster than they are laid out, so that more of them would have to be read
+    /// back for that: those who write much do better to wait for it.
+    #[must_use]
+    pub fn is_layout_behind(&self) -> bool {
+        self.log.pace.is_behind()
     }
 
     /// Below here everything of its session is durable and visible.
@@ -59,7 +67,7 @@ impl Partition {
     pub fn room(&self) -> Room {
         let status = self.log.journal.status();
         let tried_at = status.borrow().room;
-        Room { status, tried_at }
+        Room { status, tried_at, laid: self.log.pace.news() }
     }
 }
 
@@ -72,7 +80,11 @@ impl Room {
             status.room != tried_at || status.disk_full || status.state != JournalState::Open
         };
         // An error: the journal is gone without a word, with its runtime.
-        let Ok(status) = self.status.wait_for(look).await else { return false };
+        let status = tokio::select! {
+            status = self.status.wait_for(look) => status,
+            Ok(()) = self.laid.changed() => return true,
+        };
+        let Ok(status) = status else { return false };
         self.tried_at = status.room;
         !status.disk_full && status.state == JournalState::Open
     }

@@ -20,6 +20,9 @@ pub struct LogSettings {
     pub tail_bytes: u64,
     /// How much memory indexes of segments may take, in bytes. Default: 8 MiB.
     pub index_cache_bytes: u64,
+    /// How fast things are laid out while nothing is appended and nothing presses, in bytes per second;
+    /// for each byte that is appended two more. `None`: as fast as the disk takes them. Default: 32 MiB.
+    pub layout_rate: Option<u64>,
     /// A partition with so many bytes in the journal gets a segment of its own. Default: 8 MiB.
     pub segment_bytes_min: u64,
     /// When a partition's small runs in packs hold so many bytes, they are merged into one, which is
@@ -140,6 +143,7 @@ impl Default for LogSettings {
             cluster: ClusterId::NIL,
             tail_bytes: 64 * MIB,
             index_cache_bytes: 8 * MIB,
+            layout_rate: Some(32 * MIB),
             segment_bytes_min: 8 * MIB,
             merge_bytes_min: MIB,
             run_bytes_max: 64 * MIB,

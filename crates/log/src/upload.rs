@@ -19,12 +19,17 @@ use crate::blobs::Segment;
 use crate::epochs::Epochs;
 use crate::error::{MaintenanceError, ReadError};
 use crate::log::Inner;
+use crate::pace::{STEP_BYTES, Walk};
 use crate::partition::Shared;
-use crate::read::{JournalPlace, Walk};
+use crate::plan::Pressure;
+use crate::read::{self, JournalPlace};
 use crate::util::locked;
 
-/// Blobs are handed to the store in chunks of about so many bytes.
+/// What is merged is read in chunks of about so many bytes.
 const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Blobs are handed to the store in steps of about so many bytes.
+const STEP: usize = STEP_BYTES as usize;
 
 /// Batches from this size on are handed to the store as they are, in bytes: the store copies them
 /// where it wants them, and copying them together before costs as much again. Smaller ones are
@@ -66,6 +71,9 @@ struct Upload {
     /// What is ready for the store.
     pieces: VecDeque<Bytes>,
     told: Arc<Mutex<Told>>,
+    walk: Walk,
+    /// Whether it makes way for others who write.
+    spares: bool,
 }
 
 /// What was stored.
@@ -97,11 +105,13 @@ struct Told {
 
 impl Inner {
     /// Stores a blob with these runs: all of a merged one or nothing, of one from the journal what
-    /// can be read before the first damage. What the disk takes for it counts as `written`.
+    /// can be read before the first damage. What the disk takes for it counts as `written`. `spares`: it
+    /// makes way for others who write, as [`crate::pace`] says.
     pub(crate) async fn upload(
         self: &Arc<Self>,
         name: &BlobName,
         runs: Vec<Taken>,
+        spares: bool,
         written: &AtomicU64,
     ) -> Result<Uploaded, MaintenanceError> {
         let told = Arc::new(Mutex::new(Told::default()));
@@ -114,12 +124,14 @@ impl Inner {
             is_begun: false,
             pieces: VecDeque::new(),
             told: Arc::clone(&told),
+            walk: Walk::new(self.env.clock.monotonic(), self.journal.end()),
+            spares,
         };
         let failed = name.clone();
         let body = stream::try_unfold(upload, move |mut upload| {
             let name = failed.clone();
             async move {
-                match upload.next().await {
+                match upload.paced().await {
                     Ok(chunk) => Ok(chunk.map(|chunk| (chunk, upload))),
                     Err(Void) => {
                         locked(&upload.told).is_void = true;
@@ -148,9 +160,27 @@ impl Inner {
 struct Void;
 
 impl Upload {
+    /// The next bytes, when it is time for them.
+    async fn paced(&mut self) -> Result<Option<Bytes>, Void> {
+        let log = Arc::clone(&self.log);
+        let at = || (log.env.clock.monotonic(), log.journal.end());
+        let (now, end) = at();
+        let mut waits = self.spares && self.walk.is_ahead(&log.pace, now, end);
+        while waits && !log.is_closing() && log.pressure() != Pressure::Journal {
+            let (now, end) = at();
+            match self.walk.pause(&log.pace, now, end) {
+                Some(pause) => log.env.sleep(pause).await,
+                None => waits = false,
+            }
+        }
+        let next = self.next().await?;
+        self.walk.step(next.as_ref().map_or(0, |bytes| bytes.len() as u64));
+        Ok(next)
+    }
+
     /// The next bytes of the blob; `None` after the last.
     async fn next(&mut self) -> Result<Option<Bytes>, Void> {
-        while self.pieces.is_empty() && self.gathered.len() < CHUNK_BYTES {
+        while self.pieces.is_empty() && self.gathered.len() < STEP {
             let Some(run) = self.runs.front_mut() else { break };
             let batches = run.next(&self.log, &self.told).await?;
             if batches.is_empty() {
@@ -240,7 +270,7 @@ impl Taken {
     }
 }
 
-/// The next batches of a backlog, about a chunk of them: from memory, or the journal. Ends before the
+/// The next batches of a backlog, about a step of them: from memory, or the journal. Ends before the
 /// first batch that can't be read; then also says why, and how far it is the same with those behind.
 async fn from_backlog(
     log: &Inner,
@@ -249,7 +279,7 @@ async fn from_backlog(
 ) -> (Vec<(Place, StoredBatch)>, Option<(LostRange, ReadError)>) {
     let mut bytes = 0;
     let mut group = Vec::new();
-    while bytes < CHUNK_BYTES {
+    while bytes < STEP {
         let Some(taken) = batches.pop_front() else { break };
         bytes += taken.size as usize;
         group.push(taken);
@@ -296,7 +326,7 @@ async fn from_segments(
     let mut batches = Vec::new();
     let mut bytes = 0;
     while let Some(segment) = segments.front() {
-        let mut walk = Walk::new(log, segment, epochs, *from).await?;
+        let mut walk = read::Walk::new(log, segment, epochs, *from).await?;
         while bytes < CHUNK_BYTES
             && let Some((header, batch)) = walk.next_whole(CHUNK_BYTES as u64).await?
         {

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _};
 use millstream_record::journal::BLOCK;
 
 use super::{BlobError, BlobName, BlobStore, Created, Space};
@@ -35,6 +35,9 @@ const URGENT: &str = "checkpoint/";
 /// How much is written at a time, in bytes. The journal writes up to 8 MiB at a time: with less than half of
 /// that, layout falls behind it on a busy disk (measured: 325 MB/s produced with 1 MiB, 477 with 4).
 const CHUNK: usize = 4 * 1024 * 1024;
+
+/// So much is written when what comes next is not there yet, in bytes.
+const DRAINED_MIN: usize = 128 * 1024;
 
 /// Reads of so many bytes go around the page cache: filling it costs more than the disk does, and who
 /// reads that much at once goes on to what comes next.
@@ -101,7 +104,16 @@ impl LocalBlobStore {
         let disk = &self.inner.disk;
         let inner = Arc::clone(&self.inner);
         let mut upload = blocking(disk, move || Upload::begin(inner, name)).await?;
-        while let Some(piece) = body.next().await {
+        loop {
+            // While nothing comes, what has come is written.
+            let next = match body.next().now_or_never() {
+                Some(next) => next,
+                None => {
+                    upload = upload.drain().await?;
+                    body.next().await
+                }
+            };
+            let Some(piece) = next else { break };
             upload = upload.put(piece?).await?;
         }
         let size = upload.written + upload.filled as u64;
@@ -274,6 +286,26 @@ impl Upload {
         }
         let disk = Arc::clone(&self.inner.disk);
         blocking(&disk, move || self.put_now(&piece).map(|()| self)).await
+    }
+
+    /// Writes what has come, but for the rest of a block, if it is enough to be worth a write.
+    async fn drain(mut self) -> Result<Self, BlobError> {
+        if self.filled < DRAINED_MIN {
+            return Ok(self);
+        }
+        let disk = Arc::clone(&self.inner.disk);
+        blocking(&disk, move || {
+            let rest = self.filled % BLOCK as usize;
+            let whole = self.filled - rest;
+            let mut kept = [0; BLOCK as usize];
+            kept[..rest].copy_from_slice(&self.chunk.bytes()[whole..self.filled]);
+            self.filled = whole;
+            self.write_chunk().map_err(|error| failed(&self.name, &error))?;
+            self.chunk.bytes_mut()[..rest].copy_from_slice(&kept[..rest]);
+            self.filled = rest;
+            Ok(self)
+        })
+        .await
     }
 
     fn put_now(&mut self, mut piece: &[u8]) -> Result<(), BlobError> {

@@ -25,6 +25,16 @@ use crate::util::lock;
 /// in bytes.
 const ZERO_AHEAD: u64 = 8 * 1024 * 1024;
 
+/// For each byte that is appended so many are filled with zeros: half a file ahead it begins, and a quarter
+/// of a file ahead it must be done. Faster than that it would only be in the way of what is written.
+const ZEROS_PER_APPENDED: u64 = 5;
+
+/// And so many when nothing is appended, in bytes per second.
+const ZERO_RATE: u64 = 32 * 1024 * 1024;
+
+/// How long the one who fills files waits before it looks again.
+const ZERO_PAUSE: Duration = Duration::from_millis(2);
+
 /// How long a disk that is full is left alone. Each try takes its last blocks for a moment, which others
 /// need to free some.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -344,13 +354,49 @@ impl Writer {
     }
 }
 
+/// Filling a file with zeros, beside the writer and others who wait for the same disk.
+struct Zeroing<'a> {
+    shared: &'a Shared,
+    begun: Monotonic,
+    /// Where the next group was to start then.
+    from: u64,
+    pieces: u64,
+}
+
+impl<'a> Zeroing<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let from = lock(&shared.open).next;
+        Self { shared, begun: shared.env.clock.monotonic(), from, pieces: 0 }
+    }
+
+    /// Waits until it is time for the next piece. `false`: the file is needed as it is.
+    fn goes_on(&mut self) -> bool {
+        loop {
+            let open = lock(&self.shared.open);
+            if open.hurries() {
+                return false;
+            }
+            let appended = open.next - self.from;
+            drop(open);
+            let rested = self.shared.env.clock.monotonic().since(self.begun).as_secs_f64();
+            let allowed = (rested * ZERO_RATE as f64) as u64 + appended * ZEROS_PER_APPENDED;
+            if self.pieces * ZERO_BYTES as u64 <= allowed {
+                self.pieces += 1;
+                return true;
+            }
+            std::thread::park_timeout(ZERO_PAUSE);
+        }
+    }
+}
+
 fn prepare_now(shared: &Shared) -> io::Result<()> {
     let area = shared.files.area();
     let (sequence, urgent) = {
         let open = lock(&shared.open);
         (open.ready / area, open.urgent)
     };
-    let mut goes_on = || !lock(&shared.open).hurries();
+    let mut zeroing = Zeroing::new(shared);
+    let mut goes_on = || zeroing.goes_on();
     let made = shared.files.prepare(shared.stream, sequence, urgent, &mut goes_on);
     let mut open = lock(&shared.open);
     open.preparing = false;

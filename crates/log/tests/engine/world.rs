@@ -72,6 +72,7 @@ pub(crate) fn tiny() -> LogSettings {
     LogSettings {
         tail_bytes: 8 * 1024,
         index_cache_bytes: 2 * 1024,
+        layout_rate: None,
         segment_bytes_min: 16 * 1024,
         merge_bytes_min: 16 * 1024,
         run_bytes_max: 48 * 1024,
