@@ -13,12 +13,7 @@ A kill proves no flush: the operating system still has what was written. The las
 """
 
 import argparse
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -26,48 +21,12 @@ import traceback
 import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from driver import SECONDS, Server, check, conclude, remark
+
 TOPIC, PARTITIONS = "kill", 12
-SECONDS = 60  # for the server to come back, and for anything else to make progress
 RATE = 700  # records a second and producer
 # A client that comes back quickly, and is silent about a server that is away.
 QUICK = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200, "log_level": 0}
-
-
-class Failure(Exception):
-    pass
-
-
-def check(holds, what):
-    if not holds:
-        raise Failure(what)
-
-
-def remark(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-class Server:
-    def __init__(self, command, log):
-        self.command, self.log = command, open(log, "ab")
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True
-        )
-
-    def kill(self):
-        check(self.process.poll() is None, f"the server ended by itself: {self.process.returncode}")
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Worker(threading.Thread):
@@ -325,15 +284,8 @@ def main():
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     server = Server([word for i, word in enumerate(options.command) if i or word != "--"], options.log)
-    try:
-        result = {"result": "pass", "data": run(options, server)}
-    except Exception as error:
-        traceback.print_exc()
-        result = {"result": "fail", "reason": f"seed {options.seed}: {error}"}
-    finally:
-        server.stop()
-    print(json.dumps(result), flush=True)
-    os._exit(0)  # the clients of a failed run may hang
+    remark(f"seed {options.seed}")
+    conclude(server, lambda: run(options, server))
 
 
 main()

@@ -1,6 +1,7 @@
 //! Kill rounds: `tests/clients/kill/kill.py` with the server's command.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -46,11 +47,32 @@ fn attempt(
     driver.arg(places.sources.join("kill/kill.py"));
     driver.args(["--bootstrap", &format!("127.0.0.1:{port}")]);
     driver.args(["--rounds", &rounds.to_string(), "--seed", &seed.to_string()]);
+    let limit = Duration::from_secs(60 + rounds * SECONDS_PER_ROUND);
+    let outcome = drive(driver, &command, places, &folder, ("kill", name), limit)?;
+    if outcome.verdict == Verdict::Pass {
+        fs::remove_dir_all(folder.join("data")).context("deleting what the server has left")?;
+    }
+    Ok(outcome)
+}
+
+/// Has `driver` test the server that `command` starts; its last line is the result. Logs are in `folder`.
+///
+/// # Errors
+///
+/// When there is no result, or none in time.
+pub(crate) fn drive(
+    mut driver: Command,
+    command: &str,
+    places: &Places,
+    folder: &Path,
+    (client, scenario): (&str, &str),
+    limit: Duration,
+) -> anyhow::Result<Outcome> {
     driver.arg("--log").arg(folder.join("server.log")).args(["--", "sh", "-c"]);
     driver.arg(format!("exec {command}")).current_dir(&places.root);
-    let (out, err) = (folder.join("kill.out"), folder.join("kill.err"));
+    let (out, err) = (folder.join("driver.out"), folder.join("driver.err"));
     let mut child = process::start(driver, &out, &err)?;
-    let ended = process::wait(&mut child, Duration::from_secs(60 + rounds * SECONDS_PER_ROUND))?;
+    let ended = process::wait(&mut child, limit)?;
     process::kill(&mut child);
     ended.with_context(|| format!("not done in time\n{}", process::tail(&err, 20)))?;
     let printed = fs::read_to_string(&out)?;
@@ -62,17 +84,15 @@ fn attempt(
     let verdict = if result["result"] == "pass" { Verdict::Pass } else { Verdict::Fail };
     let reason = if verdict == Verdict::Pass {
         println!("  {}", result["data"]);
-        fs::remove_dir_all(folder.join("data")).context("deleting what the server has left")?;
         String::new()
     } else {
-        let log = folder.join("server.log");
         format!(
             "{}\nserver's log:\n{}",
             result["reason"].as_str().unwrap_or_default(),
-            process::tail(&log, 20)
+            process::tail(&folder.join("server.log"), 20)
         )
     };
-    let mut outcome = Outcome::new("kill", name, verdict, reason);
+    let mut outcome = Outcome::new(client, scenario, verdict, reason);
     outcome.data = result["data"].clone();
     Ok(outcome)
 }

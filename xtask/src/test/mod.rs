@@ -6,7 +6,8 @@
 //! 3. `server.rs`: starts the server on free ports.
 //! 4. `suite.rs` and `matrix.rs`: run the scenarios of `tests/clients/scenarios.json`.
 //! 5. `kill.rs`: kills the server again and again while it is used.
-//! 6. `docs.rs`: writes `docs/clients.md`.
+//! 6. `full.rs`, with `--long`: has it fill up a disk.
+//! 7. `docs.rs`: writes `docs/clients.md`.
 
 // The ban on clocks, sleeping and files is for the product; chores do these things.
 #![expect(clippy::disallowed_methods, reason = "a chore, not the product")]
@@ -22,6 +23,7 @@ use suite::Suite;
 
 mod clients;
 mod docs;
+mod full;
 mod fuzz;
 mod kill;
 mod matrix;
@@ -48,7 +50,8 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     let scenarios = suite::scenarios(&places)?;
     if options.list {
         println!("workspace\nkill\n{}", suite::names(&scenarios).join("\n"));
-        fuzz::names().for_each(|name| println!("{name}    (with --long)"));
+        let long = std::iter::once(full::NAME.to_owned()).chain(fuzz::names());
+        long.for_each(|name| println!("{name}    (with --long)"));
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -68,6 +71,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     let versions = client_suite(&options, &places, &run, &clients, &scenarios, &mut outcomes)?;
     if options.wants("kill") && options.against.is_none() {
         outcomes.push(kill::rounds(&options, &places, seconds));
+    }
+    if options.fills() {
+        outcomes.push(full::run(&options, &places));
     }
     if options.long && options.own_server && options.against.is_none() {
         outcomes.append(&mut fuzz::run(&options, &places));
@@ -139,7 +145,7 @@ fn set_up(
             .any(|scenario| options.wants(&format!("{}/{}", client.name, scenario.name)))
     };
     let clients: Vec<Client> = CLIENTS.iter().filter(wanted).copied().collect();
-    let needs_python = options.wants("kill") && options.against.is_none();
+    let needs_python = options.wants("kill") && options.against.is_none() || options.fills();
     let mut runtimes: Vec<Runtime> = clients.iter().map(|client| client.runtime).collect();
     if needs_python || !runtimes.is_empty() {
         runtimes.push(Runtime::Python);

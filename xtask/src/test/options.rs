@@ -10,10 +10,12 @@ const MILLSTREAM: &str = "target/release/millstream serve --kafka-listen 127.0.0
 pub(crate) const USAGE: &str = "\
 cargo xtask test [OPTION]...
 
-  --long              200 kill rounds instead of 20, 10,000 seeds of power cuts, and fuzzing
+  --long              200 kill rounds instead of 20, 10,000 seeds of power cuts and other faults, a
+                      disk that is filled up, and fuzzing
   --fuzz-minutes N    for how long each fuzz target runs (default 10)
   --only PATTERN      only the steps whose name contains PATTERN: `workspace`, `kill`,
-                      `kafkajs`, `group`, `confluent-kafka/produce-gzip`, ... (may be repeated)
+                      `full-disk`, `kafkajs`, `group`, `confluent-kafka/produce-gzip`, ... (may
+                      be repeated)
   --against HOST:PORT run the clients against a server that is already there
   --server COMMAND    run everything against this server command, with {port}, {http} and
                       {data} put in, e.g. 'tests/clients/peer/apache-kafka.sh {port} {data}'
@@ -90,6 +92,13 @@ impl Options {
         !self.only.is_empty() && self.only.iter().all(|pattern| pattern.starts_with("fuzz"))
     }
 
+    /// Whether a disk is to be filled up: in a long run, or when somebody asks for just that.
+    pub(crate) fn fills(&self) -> bool {
+        let is_asked = self.only.iter().any(|pattern| super::full::NAME.contains(pattern.as_str()));
+        let own = self.own_server && self.against.is_none();
+        own && (self.long && self.only.is_empty() || is_asked)
+    }
+
     /// Whether the step of this name is asked for.
     pub(crate) fn wants(&self, step: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|pattern| step.contains(pattern.as_str()))
@@ -137,6 +146,19 @@ mod tests {
             assert_eq!(parse(line).expect("valid").only_fuzzes(), expected, "{line}");
         }
         assert!(parse("--fuzz-minutes 0").is_err());
+    }
+
+    #[test]
+    fn a_disk_is_filled_up_when_somebody_asks_for_it() {
+        for (line, expected) in [
+            ("--long", true),
+            ("--only full-disk", true),
+            ("--long --only kill", false),
+            ("", false),
+            ("--only full-disk --server cat", false),
+        ] {
+            assert_eq!(parse(line).expect("valid").fills(), expected, "{line}");
+        }
     }
 
     #[test]
