@@ -19,6 +19,8 @@ use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 pub use aligned::AlignedBuffer;
 pub use read_only::ReadOnlyDisk;
 pub use real::RealDisk;
@@ -69,6 +71,12 @@ pub struct Space {
 pub trait Disk: Debug + Send + Sync {
     /// Whether calls return at once, so that they may be made on an async thread.
     fn in_memory(&self) -> bool;
+
+    /// What passes before each piece of work on a disk in memory that plays a slow one; `None` when
+    /// nothing does.
+    fn pause(&self) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
 
     /// Opens a file.
     ///

@@ -24,6 +24,9 @@ pub(crate) async fn blocking<T: Send + 'static>(
     if disk.in_memory() {
         // So that others get their turn here, as they do on a real disk.
         tokio::task::yield_now().await;
+        if let Some(pause) = disk.pause() {
+            pause.await;
+        }
         return work();
     }
     #[expect(clippy::disallowed_methods, reason = "this is where blocking work is moved off")]
@@ -43,9 +46,12 @@ pub(crate) fn pumped<T: Send + 'static, E: Send + 'static>(
     mut next: impl FnMut() -> Result<Option<T>, E> + Send + 'static,
 ) -> BoxStream<'static, Result<T, E>> {
     if disk.in_memory() {
-        return Box::pin(stream::try_unfold(next, |mut next| async move {
+        return Box::pin(stream::try_unfold((next, Arc::clone(disk)), |(mut next, disk)| async {
             tokio::task::yield_now().await;
-            Ok(next()?.map(|item| (item, next)))
+            if let Some(pause) = disk.pause() {
+                pause.await;
+            }
+            Ok(next()?.map(|item| (item, (next, disk))))
         }));
     }
     let (sender, receiver) = mpsc::channel(PUMPED_AHEAD);

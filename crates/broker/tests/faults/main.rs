@@ -2,10 +2,12 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod clocks;
 mod full;
 mod metadata;
 mod repair;
 mod session;
+mod slow;
 mod sweep;
 mod world;
 

@@ -268,7 +268,7 @@ async fn offsets_of_a_deleted_topic_do_not_come_back() {
 }
 
 /// A newcomer of a group, who gives the others ten minutes.
-fn join(number: u8) -> Command {
+pub(crate) fn join(number: u8) -> Command {
     Command::Join(Join {
         group: "h".into(),
         member: "".into(),

@@ -3,6 +3,8 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use super::{Access, Caching, DirEntry, Disk, DiskFile, Space};
 
 /// Another disk, which nobody can change through this one. Changes are swallowed, not refused: who
@@ -33,6 +35,10 @@ impl ReadOnlyDisk {
 impl Disk for ReadOnlyDisk {
     fn in_memory(&self) -> bool {
         self.inner.in_memory()
+    }
+
+    fn pause(&self) -> Option<BoxFuture<'static, ()>> {
+        self.inner.pause()
     }
 
     fn open(&self, path: &str, access: Access, caching: Caching) -> io::Result<Arc<dyn DiskFile>> {

@@ -10,9 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 
 use crate::disk::{Access, Caching, DirEntry, Disk, DiskFile, Space, parent};
 use crate::util::{Dice, lock};
+use crate::world::Env;
 use inode::Inode;
 
 /// What can fail.
@@ -87,6 +91,7 @@ struct State {
     written: BTreeMap<Box<str>, u64>,
     ignore_sync: bool,
     capacity: Option<u64>,
+    slow: Option<(Env, Duration)>,
 }
 
 /// One change to the names of a directory. On the medium it happens as a whole or not at all.
@@ -138,6 +143,7 @@ impl SimDisk {
                 written: BTreeMap::new(),
                 ignore_sync: false,
                 capacity: None,
+                slow: None,
             }),
         })
     }
@@ -232,6 +238,11 @@ impl SimDisk {
     /// test of durability that does not fail then tests nothing.
     pub fn ignore_sync(&self, ignore: bool) {
         lock(&self.state).ignore_sync = ignore;
+    }
+
+    /// Lets so much time pass before each piece of work from now on.
+    pub fn slow_down(&self, env: &Env, each: Duration) {
+        lock(&self.state).slow = Some((env.clone(), each));
     }
 
     /// Limits the sum of all files' lengths, in bytes.
@@ -441,6 +452,11 @@ impl Mounted {
 impl Disk for Mounted {
     fn in_memory(&self) -> bool {
         true
+    }
+
+    fn pause(&self) -> Option<BoxFuture<'static, ()>> {
+        let (env, each) = lock(&self.disk.state).slow.clone()?;
+        Some(env.sleep(each))
     }
 
     fn open(&self, path: &str, access: Access, caching: Caching) -> io::Result<Arc<dyn DiskFile>> {

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::BoxFuture;
 use millstream_record::file::FileError;
 use millstream_record::journal::{BLOCK, JournalHeader, Seal, Stream};
 use millstream_types::{ClusterId, Lsn, SessionId};
@@ -237,6 +238,11 @@ impl Files {
 
     pub(super) fn in_memory(&self) -> bool {
         self.disk.in_memory()
+    }
+
+    /// As [`Disk::pause`].
+    pub(super) fn pause(&self) -> Option<BoxFuture<'static, ()>> {
+        self.disk.pause()
     }
 
     /// Bytes in files of sessions, but for what of `session` is at or above `end`; and the most

@@ -130,6 +130,9 @@ pub(super) fn start(shared: &Arc<Shared>, zeroed: u64) -> Result<(), JournalErro
             let _last_word = last_word;
             let mut writer = writer;
             loop {
+                if let Some(pause) = writer.shared.files.pause() {
+                    pause.await;
+                }
                 match writer.step() {
                     Step::Worked => tokio::task::yield_now().await,
                     Step::Idle => {

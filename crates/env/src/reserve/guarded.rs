@@ -3,6 +3,8 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use super::Reserve;
 use crate::disk::{Access, Caching, DirEntry, Disk, DiskFile, Space};
 
@@ -52,6 +54,10 @@ impl Guarded {
 impl Disk for Guarded {
     fn in_memory(&self) -> bool {
         self.inner.in_memory()
+    }
+
+    fn pause(&self) -> Option<BoxFuture<'static, ()>> {
+        self.inner.pause()
     }
 
     fn open(&self, path: &str, access: Access, caching: Caching) -> io::Result<Arc<dyn DiskFile>> {
