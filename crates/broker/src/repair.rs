@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_coordinator::cluster::{self, ClusterState, Overrides};
-use millstream_env::{DataDir, Env, MetaError, MetaLog as _};
+use millstream_env::{DataDir, Env, MetaError};
 use millstream_log::TrimSink;
 use millstream_log::offline::{Plan, RepairError};
 use millstream_types::{BrokerId, SessionId};
@@ -72,19 +72,24 @@ impl Repair {
     /// [`RepairFailed`]. It may be begun again: what is moved or removed is in the folder.
     pub async fn carry_out(self, data: &DataDir, env: &Env) -> Result<String, RepairFailed> {
         let quarantine = data.new_quarantine()?;
+        let newest = self.stored.metadata.former.as_ref().map_or(SessionId(0), |f| f.session);
         if !data.flaws().is_empty() {
             data.set_aside(&quarantine, &["cluster".to_owned()])?;
             data.write_identity()?;
         }
         if self.stored.metadata_are_damaged {
-            data.set_metadata_aside(&quarantine)?;
-            let log = data.meta();
-            log.load().await?;
-            let state = Bytes::from(cluster::encode(&self.stored.state.snapshot()));
-            log.append(1, state).await?;
+            data.copy_metadata_aside(&quarantine)?;
+            let mut state = self.stored.state.clone();
+            // The entries of the newest sessions may be among what is lost. Who stops here must not leave
+            // metadata by which their numbers would be used again.
+            while state.session() < newest {
+                let opened = state.open_session();
+                state.replay(opened);
+            }
+            let state = Bytes::from(cluster::encode(&state.snapshot()));
+            data.meta().rewrite(state).await?;
         }
         let metadata = Metadata::open(env.clone(), data.meta(), data.reserve()).await?;
-        let newest = self.stored.metadata.former.as_ref().map_or(SessionId(0), |f| f.session);
         loop {
             open_session(&metadata).await?;
             // No number of a session is used twice.

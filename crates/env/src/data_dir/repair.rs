@@ -94,12 +94,12 @@ impl DataDir {
         Ok(())
     }
 
-    /// Copies the files of the metadata log below `folder`, then removes them. Blocks.
+    /// Copies the files of the metadata log below `folder`. Blocks.
     ///
     /// # Errors
     ///
     /// What the disk says.
-    pub fn set_metadata_aside(&self, folder: &str) -> io::Result<()> {
+    pub fn copy_metadata_aside(&self, folder: &str) -> io::Result<()> {
         let files = self.disk.list("meta")?;
         let paths: Vec<_> = files.iter().map(|file| format!("meta/{}", file.name)).collect();
         for path in &paths {
@@ -108,10 +108,7 @@ impl DataDir {
             self.disk.create_dir(parent(&to))?;
             write_whole(&*self.disk, &to, &[&bytes])?;
         }
-        for path in &paths {
-            self.disk.remove(path)?;
-        }
-        self.disk.sync_dir("meta")
+        Ok(())
     }
 }
 

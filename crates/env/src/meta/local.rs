@@ -90,6 +90,16 @@ impl LocalMetaLog {
         self.run(Inner::look).await
     }
 
+    /// Has everything that is there, damaged as it may be, replaced by `state`. When this is interrupted,
+    /// what was there still is, or `state` is all there is; [`LocalMetaLog::look`] finds either.
+    ///
+    /// # Errors
+    ///
+    /// [`MetaError`] when the disk fails.
+    pub async fn rewrite(&self, state: Bytes) -> Result<(), MetaError> {
+        self.run(move |inner| inner.rewrite(state)).await
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, MetaError> + Send + 'static,
@@ -153,17 +163,36 @@ impl Inner {
                 // A later one is there already.
                 return Ok(());
             }
-            let header = FileHeader {
-                kind: FileKind::Snapshot,
-                cluster: self.cluster,
-                numbers: [upto, snapshot.state.len() as u64, crc32c(&snapshot.state).into(), 0],
-            };
-            write_whole(&*self.disk, &snapshot_path(upto), &[&header.encode(), &snapshot.state])
-                .map_err(storage)?;
-            self.wrote((FILE_HEADER_SIZE + snapshot.state.len()) as u64);
+            self.write_snapshot(snapshot)?;
             *state = self.new_log(upto + 1, Some(state)).map_err(storage)?;
             self.clean(&self.find()?, Some(upto), upto + 1)
         })
+    }
+
+    fn write_snapshot(&self, snapshot: &MetaSnapshot) -> Result<(), MetaError> {
+        let MetaSnapshot { upto, state } = snapshot;
+        let header = FileHeader {
+            kind: FileKind::Snapshot,
+            cluster: self.cluster,
+            numbers: [*upto, state.len() as u64, crc32c(state).into(), 0],
+        };
+        write_whole(&*self.disk, &snapshot_path(*upto), &[&header.encode(), state])
+            .map_err(storage)?;
+        self.wrote((FILE_HEADER_SIZE + state.len()) as u64);
+        Ok(())
+    }
+
+    fn rewrite(&self, state: Bytes) -> Result<(), MetaError> {
+        *lock(&self.state) = None;
+        let found = self.find()?;
+        let ((_, entries), _) = self.look()?;
+        let numbers = found.snapshots.iter().chain(&found.logs).copied();
+        let numbers = numbers.chain(entries.iter().map(|(number, _)| *number));
+        // Above all that was ever seen: it covers that, however much of it is left.
+        let upto = numbers.max().unwrap_or(0).saturating_add(1);
+        self.write_snapshot(&MetaSnapshot { upto, state })?;
+        self.new_log(upto + 1, None).map_err(storage)?;
+        self.clean(&self.find()?, Some(upto), upto + 1)
     }
 
     fn load(&self) -> Result<MetaContents, MetaError> {

@@ -17,9 +17,9 @@ use crate::world::World;
 const GROUP_MAX: usize = 5;
 
 /// A machine that a broker has left, by a crash or in order, and what it must hold.
-struct Left {
-    world: World,
-    model: Model,
+pub(super) struct Left {
+    pub(super) world: World,
+    pub(super) model: Model,
     /// How much time had passed.
     age: Duration,
     crash: bool,
@@ -34,7 +34,7 @@ struct Reached {
     missing: usize,
 }
 
-async fn left_behind(client: Client, crash: bool) -> Left {
+pub(super) async fn left_behind(client: Client, crash: bool) -> Left {
     let Client { world, broker, model, .. } = client;
     if !crash {
         broker.close().await;
@@ -48,7 +48,7 @@ async fn left_behind(client: Client, crash: bool) -> Left {
 
 impl Left {
     /// The same once more.
-    fn copy(&self, seed: u64) -> World {
+    pub(super) fn copy(&self, seed: u64) -> World {
         let world = World { machine: self.world.machine.copy(seed), ..World::new(seed) };
         world.clock.advance(self.age);
         world
@@ -110,7 +110,7 @@ fn bound(missing: usize, is_journal: bool, losses: &Losses) -> Checked {
 }
 
 /// The bytes of all files that are not zero, by what they are part of.
-fn places(world: &World) -> BTreeMap<&'static str, Vec<(Rc<str>, u64)>> {
+pub(super) fn places(world: &World) -> BTreeMap<&'static str, Vec<(Rc<str>, u64)>> {
     let mut places: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (path, _) in world.machine.files() {
         let bytes = world.machine.contents(&path);
@@ -159,7 +159,7 @@ fn a_flipped_bit_anywhere_costs_the_batch_it_hits_and_that_is_reported() {
         let most = kinds.iter().map(|(_, bytes)| bytes.len() as u64).max().unwrap();
         let mut reached = Reached::default();
         // Each kind in turn, however small.
-        let failed = sweep(8 * most * 8, |at, seed| {
+        let failed = sweep(8 * most * 8, 1, |at, seed| {
             let (kind, bytes) = &kinds[(at % 8) as usize];
             let bit = at / 8 % 8;
             let (path, byte) = &bytes[(at / 64) as usize % bytes.len()];
@@ -189,7 +189,7 @@ async fn flip(at: u64, seed: u64, reached: &mut Reached) -> Checked {
 fn a_bit_that_flips_in_any_write_costs_the_batch_it_hits_and_that_is_reported() {
     let count = run(operations()) / 2;
     let mut reached = Reached::default();
-    let failed = sweep(count, |at, seed| {
+    let failed = sweep(count, u64::MAX, |at, seed| {
         (format!("write {at}, seed {seed}"), run(flip(at, seed, &mut reached)))
     });
     println!("{reached:?}");

@@ -32,10 +32,17 @@ impl Inner {
         }
         let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.upto);
         let mut entries = Vec::new();
-        if let Some(&first) = found.logs.iter().max() {
+        let log = found.logs.iter().max().copied();
+        if let Some(first) = log {
             entries = self.look_at_log(first, &mut flaws)?;
-            entries.retain(|(number, _)| *number > covered);
         }
+        let next = entries.last().map(|(number, _)| number + 1).or(log);
+        if snapshot.is_some() && next.is_none_or(|next| next <= covered) {
+            // A repair was interrupted, or somebody has removed the log.
+            let why = format!("the log that belongs to the snapshot {covered} is missing");
+            flaws.push(Flaw { file: log_path(covered + 1), why });
+        }
+        entries.retain(|(number, _)| *number > covered);
         let mut expected = covered + 1;
         for (number, _) in &entries {
             if *number > expected {
