@@ -226,20 +226,31 @@ impl Repetition<'_> {
         self.start()?;
         self.warm_up()?;
         for (turn, pace) in self.size.paces.iter().enumerate() {
-            self.each_system(turn, |this, system| this.latency(*pace, system))?;
+            if self.wants(pace.label) {
+                self.each_system(turn, |this, system| this.latency(*pace, system))?;
+            }
         }
-        self.each_system(1, Self::tail)?;
+        if self.wants(TAIL) {
+            self.each_system(1, Self::tail)?;
+        }
         for (turn, shape) in self.size.shapes.iter().enumerate() {
-            self.each_system(turn, |this, system| this.produce(*shape, system))?;
-            if *shape == READ {
+            let is_read = *shape == READ && (self.wants(WARM) || self.wants(COLD));
+            if is_read || self.wants(&shape.label()) {
+                self.each_system(turn, |this, system| this.produce(*shape, system))?;
+            }
+            if is_read {
                 self.each_system(turn, |this, system| this.consume(WARM, system))?;
             }
         }
-        if watch::drop_caches() {
+        if self.wants(COLD) && watch::drop_caches() {
             self.each_system(0, |this, system| this.consume(COLD, system))?;
         }
-        self.each_system(1, Self::java)?;
-        self.each_system(0, Self::kcat)?;
+        if self.wants(JAVA) {
+            self.each_system(1, Self::java)?;
+        }
+        if self.wants(KCAT) {
+            self.each_system(0, Self::kcat)?;
+        }
         for (program, server) in std::mem::take(&mut self.servers) {
             let system = program.systems()[0];
             let resident = watch::resident_mebibytes(server.process())?;
@@ -248,6 +259,11 @@ impl Repetition<'_> {
             server.stop()?;
         }
         Ok(())
+    }
+
+    /// Whether a row is asked for.
+    fn wants(&self, row: &str) -> bool {
+        self.plan.rows.as_ref().is_none_or(|part| row.contains(part.as_str()))
     }
 
     /// Programs in the order of this repetition: every other one begins with the other.
