@@ -2,7 +2,8 @@
 //!
 //! Batches in memory may be evicted while an answer holds them, and what comes from the disk is held
 //! by nothing else: a hundred readers that ask for much and take it slowly would fill any memory.
-//! When the budget is used up nobody waits for the slow ones at first: each answer to a fetch then has
+//! No answer takes more than a part of what is left, so that several readers that are far behind get
+//! much each. When the budget is used up nobody waits for the slow ones at first: each answer to a fetch then has
 //! one batch, so that everybody moves, and readers that have stopped are left by their connections.
 //! Where that is not enough, at half as much again, new answers wait.
 
@@ -10,6 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+
+/// An answer takes this part of what is left at most. Without it the first five of eight clients that
+/// read with the usual limits took all, and the others were answered batch by batch.
+const PART_DIVISOR: usize = 4;
 
 /// How many bytes there may be, and how many there are.
 #[derive(Debug)]
@@ -67,16 +72,21 @@ impl Budget {
 }
 
 impl Share {
-    /// Takes up to `wanted` bytes more, as far as there are any. Returns how many.
+    /// Takes up to `wanted` bytes more, as far as its part of what is left allows. Returns how many.
     pub(crate) fn take(&mut self, wanted: usize) -> usize {
         let Budget { bytes_max, used, .. } = &*self.budget;
-        let taken = |used: usize| wanted.min(bytes_max.saturating_sub(used));
+        let taken = |used: usize| {
+            let left = bytes_max.saturating_sub(used);
+            let part = left.saturating_add(self.bytes) / PART_DIVISOR;
+            wanted.min(part.saturating_sub(self.bytes))
+        };
         let before = used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used + taken(used)));
         // The update never declines, so that both hold what was used before.
         let (Ok(before) | Err(before)) = before;
-        self.bytes += taken(before);
-        taken(before)
+        let taken = taken(before);
+        self.bytes += taken;
+        taken
     }
 
     /// Puts what was needed in the place of what was taken before. It may be more: a first batch is
@@ -114,19 +124,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_take_what_is_left_and_give_it_back() {
+    fn shares_take_a_part_of_what_is_left_and_give_it_back() {
         let budget = Budget::new(100);
         let (mut one, mut two) = (budget.share(), budget.share());
-        assert_eq!(one.take(70), 70);
-        assert_eq!(two.take(70), 30);
+        assert_eq!(one.take(20), 20);
+        assert_eq!(one.take(70), 5, "a quarter of all in the end");
+        assert_eq!(two.take(70), 18);
         assert_eq!(two.take(1), 0);
-        one.settle(70, 60);
-        assert_eq!(two.take(70), 10);
+        one.settle(25, 13);
+        assert_eq!(two.take(70), 3);
         // A first batch that is larger than what was left.
-        two.settle(40, 90);
+        two.settle(21, 90);
         assert_eq!(one.take(1), 0);
         drop(two);
-        assert_eq!(one.take(70), 40);
+        assert_eq!(one.take(70), 12);
         one.clear();
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }

@@ -3,13 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use millstream_env::Env;
-use millstream_log::{Added, Isolation, News, ReadError, Slice, WatchGuard};
+use millstream_log::{
+    Added, Ends, Isolation, News, Partition, ReadError, ReadNow, Reading as LogReading, Slice,
+    WatchGuard,
+};
 use millstream_types::{LeaderEpoch, Offset};
 
 use crate::budget::{Budget, Share};
 use crate::epoch::{self, EpochError};
 use crate::topics::Topic;
+
+/// So many partitions of one fetch are read from the disk at once: a disk is faster with several, and each
+/// waits for a thread. More than four gave nothing on two cores.
+const READS_MAX: usize = 4;
 
 /// What is wanted of one partition.
 #[derive(Clone, Debug)]
@@ -116,6 +124,21 @@ struct Reading<'a> {
     complete: bool,
 }
 
+/// What a want leads to.
+enum Found<'a> {
+    Serves(&'a Partition, Ends),
+    Diverges { epoch: LeaderEpoch, end: Offset },
+}
+
+/// A partition of which more is to be read from the disk.
+struct Begun {
+    which: usize,
+    partition: Partition,
+    reading: LogReading,
+    /// What the answer has taken for it, in bytes.
+    taken: usize,
+}
+
 /// A fetch that waits for more.
 struct Waiting<'a> {
     reading: Reading<'a>,
@@ -132,22 +155,119 @@ impl<'a> Reading<'a> {
         Self { wants, bounds, results, bytes: 0, share, complete }
     }
 
-    /// Reads what has not been read.
+    /// Reads what has not been read: what is in memory at once, and the rest together.
     async fn read(&mut self) {
-        for (want, result) in self.wants.iter().zip(&mut self.results) {
-            if result.is_some() {
-                continue;
-            }
-            let read = read_one(want, self.bounds, self.bytes, &mut self.share).await;
-            if let Ok(Fetched::Records(slice)) = &read {
-                self.bytes += slice.bytes;
-            }
-            self.complete |= completes(want, &read, self.bounds.isolation);
-            *result = Some(read);
+        let mut cold = Vec::new();
+        for which in 0..self.wants.len() {
+            let is_first = self.bytes == 0 && cold.is_empty();
+            cold.extend(self.read_now(which, is_first));
+        }
+        self.read_on(cold).await;
+        // The first has nothing after all, and those behind it had no room for one batch.
+        let mut others = 0..self.wants.len();
+        while self.bytes == 0
+            && let Some(which) = others.find(|which| self.has_left_all(*which))
+        {
+            self.renew(which);
+            let begun = self.read_now(which, true);
+            self.read_on(begun.into_iter().collect()).await;
         }
         let nothing_to_wait_for =
             self.results.iter().all(|result| matches!(result, Some(Err(FetchError::NoPartition))));
         self.complete |= nothing_to_wait_for || self.bytes >= self.bounds.enough();
+    }
+
+    /// Reads one partition, if that has not been done, as far as it is in memory. Returns what is to be read
+    /// from the disk. A batch that is larger than what is left is taken when `must`.
+    fn read_now(&mut self, which: usize, must: bool) -> Option<Begun> {
+        let want = self.wants.get(which)?;
+        if self.results.get(which)?.is_some() {
+            return None;
+        }
+        let (partition, ends) = match look_up(want) {
+            Ok(Found::Serves(partition, ends)) => (partition, ends),
+            Ok(Found::Diverges { epoch, end }) => {
+                self.put(which, Ok(Fetched::Diverging { epoch, end }));
+                return None;
+            }
+            Err(error) => {
+                self.put(which, Err(error));
+                return None;
+            }
+        };
+        let most = want.bytes_max.min(self.bounds.bytes_max.saturating_sub(self.bytes));
+        // Where nothing is to be read, nothing is taken.
+        let taken = if want.from < ends.high_watermark { self.share.take(most) } else { 0 };
+        self.bytes += taken;
+        let read = match partition.read_now(want.from, taken, must, self.bounds.isolation) {
+            Ok(ReadNow::Begun(reading)) => {
+                return Some(Begun { which, partition: partition.clone(), reading, taken });
+            }
+            Ok(ReadNow::Done(slice)) => Ok(slice),
+            Err(error) => Err(error),
+        };
+        self.settle(which, partition, taken, read);
+        None
+    }
+
+    /// Reads from the disk.
+    async fn read_on(&mut self, cold: Vec<Begun>) {
+        if cold.is_empty() {
+            return;
+        }
+        let reads =
+            stream::iter(cold).map(|Begun { which, partition, reading, taken }| async move {
+                let read = partition.read_on(reading).await;
+                (which, partition, taken, read)
+            });
+        let mut reads = std::pin::pin!(reads.buffer_unordered(READS_MAX));
+        while let Some((which, partition, taken, read)) = reads.next().await {
+            self.settle(which, &partition, taken, read);
+        }
+    }
+
+    /// A read is over, for which so many bytes were taken.
+    fn settle(
+        &mut self,
+        which: usize,
+        partition: &Partition,
+        taken: usize,
+        read: Result<Slice, ReadError>,
+    ) {
+        let bytes = read.as_ref().map_or(0, |slice| slice.bytes);
+        self.share.settle(taken, bytes);
+        self.bytes = self.bytes - taken + bytes;
+        let read = match read {
+            // What this handle knew of may have been given back meanwhile.
+            Err(_) if partition.is_superseded() => Err(ReadError::NotLeader.into()),
+            Err(error) => Err(error.into()),
+            Ok(slice) => Ok(Fetched::Records(slice)),
+        };
+        self.put(which, read);
+    }
+
+    fn put(&mut self, which: usize, read: Result<Fetched, FetchError>) {
+        let at = self.wants.get(which).zip(self.results.get_mut(which));
+        let Some((want, result)) = at else { return };
+        self.complete |= completes(want, &read, self.bounds.isolation);
+        *result = Some(read);
+    }
+
+    /// Has a partition read again before the answer.
+    fn renew(&mut self, which: usize) {
+        if let Some(result) = self.results.get_mut(which) {
+            *result = None;
+        }
+    }
+
+    /// Whether there is something to read of which nothing was read.
+    fn has_left_all(&self, which: usize) -> bool {
+        match self.results.get(which) {
+            Some(Some(Ok(Fetched::Records(slice)))) => {
+                slice.bytes == 0 && slice.next < visible(slice, self.bounds.isolation)
+            }
+            _ => false,
+        }
     }
 
     /// Lets go of what was read and remembers how much it was.
@@ -183,16 +303,9 @@ impl<'a> Waiting<'a> {
         }
         while !enough {
             for which in self.news.comes().await {
-                self.renew(which);
+                self.reading.renew(which);
                 enough |= self.count(which);
             }
-        }
-    }
-
-    /// Has a partition read again before the answer.
-    fn renew(&mut self, which: usize) {
-        if let Some(result) = self.reading.results.get_mut(which) {
-            *result = None;
         }
     }
 
@@ -206,7 +319,7 @@ impl<'a> Waiting<'a> {
         let added = served.and_then(|partition| partition.added(count.next, isolation));
         // A new read will say what has become of it.
         let Some(added) = added else {
-            self.renew(which);
+            self.reading.renew(which);
             return true;
         };
         let before = count.bytes.min(want.bytes_max);
@@ -214,7 +327,7 @@ impl<'a> Waiting<'a> {
         self.reading.bytes += count.bytes.min(want.bytes_max) - before;
         let fills = fills(want, count.bytes);
         if added.bytes > 0 {
-            self.renew(which);
+            self.reading.renew(which);
         }
         fills || self.reading.bytes >= self.reading.bounds.enough()
     }
@@ -241,11 +354,7 @@ fn completes(want: &Want, read: &Result<Fetched, FetchError>, isolation: Isolati
     match read {
         // More is there than fits: batches are whole, so that the limits need never be reached.
         Ok(Fetched::Records(slice)) => {
-            let visible = match isolation {
-                Isolation::Uncommitted => slice.high_watermark,
-                Isolation::Committed => slice.last_stable,
-            };
-            slice.next < visible || fills(want, slice.bytes)
+            slice.next < visible(slice, isolation) || fills(want, slice.bytes)
         }
         // It may be there for hours; the others are waited for, as if it had not been asked for.
         Err(FetchError::NoPartition) => false,
@@ -253,13 +362,16 @@ fn completes(want: &Want, read: &Result<Fetched, FetchError>, isolation: Isolati
     }
 }
 
-/// Reads what is wanted of one partition, after `bytes` of others.
-async fn read_one(
-    want: &Want,
-    bounds: Bounds,
-    bytes: usize,
-    share: &mut Share,
-) -> Result<Fetched, FetchError> {
+/// One past the last offset that the reader may see.
+const fn visible(slice: &Slice, isolation: Isolation) -> Offset {
+    match isolation {
+        Isolation::Uncommitted => slice.high_watermark,
+        Isolation::Committed => slice.last_stable,
+    }
+}
+
+/// The partition that is wanted, if the reader's view of it is ours.
+fn look_up(want: &Want) -> Result<Found<'_>, FetchError> {
     let partition = want.topic.partition(want.partition).ok_or(FetchError::NoPartition)?;
     if partition.is_superseded() {
         // The reader looks again, and finds the session that serves now.
@@ -270,17 +382,8 @@ async fn read_one(
     if want.last_fetched_epoch != LeaderEpoch::NONE {
         let (epoch, end) = partition.epoch_end(want.last_fetched_epoch);
         if epoch < want.last_fetched_epoch || end < want.from {
-            return Ok(Fetched::Diverging { epoch, end });
+            return Ok(Found::Diverges { epoch, end });
         }
     }
-    let most = want.bytes_max.min(bounds.bytes_max.saturating_sub(bytes));
-    // Where nothing is to be read, nothing is taken.
-    let taken = if want.from < ends.high_watermark { share.take(most) } else { 0 };
-    let read = partition.read(want.from, taken, bytes == 0, bounds.isolation).await;
-    share.settle(taken, read.as_ref().map_or(0, |slice| slice.bytes));
-    match read {
-        // What this handle knew of may have been given back meanwhile.
-        Err(_) if partition.is_superseded() => Err(ReadError::NotLeader.into()),
-        read => Ok(Fetched::Records(read?)),
-    }
+    Ok(Found::Serves(partition, ends))
 }

@@ -155,19 +155,21 @@ async fn answers_that_are_not_taken_leave_one_batch_for_each_other() {
     }
     let wants = [world.want(0, 0, 55 * MIB)];
     // One that waits holds nothing.
-    let parked_wants = [world.want(0, 30, 55 * MIB)];
+    let parked_wants = [world.want(0, 38, 55 * MIB)];
     let mut parked = pin!(world.broker.fetch(&parked_wants, bounds(50 * MIB, 55 * MIB)));
     assert!(soon(&mut parked).await.is_none());
     let fetch = || async {
         let fetched = soon(world.broker.fetch(&wants, bounds(50 * MIB, 55 * MIB))).await;
         fetched.expect("no waiting, since not all of it was read")
     };
-    let first = fetch().await;
-    assert_eq!(counts(&first), [16]);
-    let others = [fetch().await, fetch().await];
-    assert_eq!(others.each_ref().map(counts), [[1], [1]]);
-    drop(first);
-    assert_eq!(counts(&fetch().await), [14], "the other two have one each");
-    drop(others);
-    assert_eq!(counts(&fetch().await), [16]);
+    // Each takes a quarter of what is left, and one batch whatever is left.
+    let mut held = Vec::new();
+    for expected in [4, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1] {
+        held.push(fetch().await);
+        assert_eq!(counts(&held[held.len() - 1]), [expected], "answer {}", held.len());
+    }
+    held.truncate(1);
+    assert_eq!(counts(&fetch().await), [3], "the others gave theirs back");
+    drop(held);
+    assert_eq!(counts(&fetch().await), [4]);
 }

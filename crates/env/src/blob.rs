@@ -67,6 +67,13 @@ pub trait BlobStore: Debug + Send + Sync {
         range: Option<Range<u64>>,
     ) -> BoxFuture<'_, Result<Bytes, BlobError>>;
 
+    /// Has later reads of a blob come from the medium, as far as anything in between keeps a copy: what was
+    /// read of it does not look like what was written. Best effort.
+    fn forget(&self, name: &BlobName) -> BoxFuture<'_, ()> {
+        let _ = name;
+        Box::pin(std::future::ready(()))
+    }
+
     /// The names that start with `prefix`, in order, with their sizes in bytes.
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<(BlobName, u64)>, BlobError>>;
 

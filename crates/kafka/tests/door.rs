@@ -270,15 +270,19 @@ async fn an_answer_holds_its_share_of_memory_until_it_is_written() {
     let world = world(&[("millstream.response.bytes", "1048576")]).await;
     world.fill("t", 110).await;
     let (mut slow, mut other) = (world.door.connect(), world.door.connect());
-    assert_eq!(batches(&mut other).await, 101, "the request's own limit");
+    assert_eq!(batches(&mut other).await, 25, "a quarter of the memory");
     for segment in encode_request(&fetch(&["t"]), 12, 7, None).unwrap() {
         slow.write_all(&segment).await.unwrap();
     }
     settle().await;
-    assert_eq!(batches(&mut other).await, 1, "the other answer has not been taken");
+    assert_eq!(
+        batches(&mut other).await,
+        19,
+        "a quarter of the rest: the other answer has not been taken"
+    );
     let length = slow.read_i32().await.unwrap();
     let mut frame = vec![0; usize::try_from(length).unwrap()];
     slow.read_exact(&mut frame).await.unwrap();
     settle().await;
-    assert_eq!(batches(&mut other).await, 101);
+    assert_eq!(batches(&mut other).await, 25);
 }

@@ -59,7 +59,7 @@ pub use log::{Log, LogStats};
 pub use lookup::Found;
 pub use millstream_record::batch::Origin;
 pub use partition::{Appended, Ends, Partition, ProducerInfo};
-pub use read::{Isolation, Slice};
+pub use read::{Isolation, ReadNow, Reading, Slice};
 pub use room::Room;
 pub use settings::{Former, LogSettings, PartitionConfig, PartitionSpec, Trim, TrimSink};
 pub use watch::{Added, News, WatchGuard};

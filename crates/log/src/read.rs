@@ -4,6 +4,7 @@
 //! covers that, in a segment from then on. Each step of a read looks, under the partition's lock, where
 //! the next offset is, takes hold of that place, and reads without the lock.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -61,8 +62,18 @@ pub struct Slice {
     pub aborted: Vec<(ProducerId, Offset)>,
 }
 
+/// What a read has come to without waiting for anything.
+#[derive(Debug)]
+pub enum ReadNow {
+    /// All that it returns was in memory.
+    Done(Slice),
+    /// More is on the disk: [`Partition::read_on`] gets it.
+    Begun(Reading),
+}
+
 /// A read under way.
-struct Reading {
+#[derive(Debug)]
+pub struct Reading {
     next: Offset,
     bound: Offset,
     ends: Ends,
@@ -83,14 +94,19 @@ struct Room {
 /// Where the next batches are.
 enum Source {
     Memory(Vec<StoredBatch>),
-    Journal(Vec<JournalPlace>, Pin),
-    /// A segment, and where it must not be read any more: behind are lost batches, or nothing that
-    /// is visible.
-    Segment(Segment, Epochs, Offset),
+    Disk(Cold),
     /// It was deleted after the read began.
     Deleted(Ends),
     /// It can't be had.
     Nowhere(ReadError),
+}
+
+/// The same, when they are not in memory.
+enum Cold {
+    Journal(Vec<JournalPlace>, Pin),
+    /// A segment, and where it must not be read any more: behind are lost batches, or nothing that
+    /// is visible.
+    Segment(Segment, Epochs, Offset),
 }
 
 /// A frame to read, and what it must hold.
@@ -125,6 +141,11 @@ impl Reading {
         Ok(any)
     }
 
+    /// What was read is good, and the next read meets the error; where there is nothing, it is this one's.
+    fn or_error(self, error: ReadError) -> Result<Slice, ReadError> {
+        if self.batches.is_empty() { Err(error) } else { Ok(self.finish()) }
+    }
+
     fn finish(self) -> Slice {
         let end = self.next;
         let overlaps = |txn: &&AbortedTxn| !self.batches.is_empty() && txn.first < end;
@@ -157,22 +178,75 @@ impl Partition {
         at_least_one: bool,
         isolation: Isolation,
     ) -> Result<Slice, ReadError> {
+        match self.read_now(from, bytes_max, at_least_one, isolation)? {
+            ReadNow::Done(slice) => Ok(slice),
+            ReadNow::Begun(reading) => self.read_on(reading).await,
+        }
+    }
+
+    /// The part of [`Partition::read`] that waits for nothing: most reads are over then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Partition::read`].
+    pub fn read_now(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+        isolation: Isolation,
+    ) -> Result<ReadNow, ReadError> {
         let room = Room { bytes: bytes_max, must: at_least_one };
         let mut reading = self.begin(from, room, isolation)?;
-        while reading.next < reading.bound && reading.room.fits(1) {
-            match self.step(&reading).await.and_then(|batches| reading.add(batches)) {
+        match self.read_memory(&mut reading) {
+            Ok(None) => Ok(ReadNow::Done(reading.finish())),
+            Ok(Some(_)) => Ok(ReadNow::Begun(reading)),
+            Err(error) => reading.or_error(error).map(ReadNow::Done),
+        }
+    }
+
+    /// Ends a read, with all that is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Partition::read`].
+    pub async fn read_on(&self, mut reading: Reading) -> Result<Slice, ReadError> {
+        loop {
+            let step = match self.read_memory(&mut reading) {
+                Ok(Some(cold)) => self.read_disk(&reading, cold).await,
+                Ok(None) => return Ok(reading.finish()),
+                Err(error) => Err(error),
+            };
+            match step.and_then(|batches| reading.add(batches)) {
                 Ok(true) => {}
-                Ok(false) => break,
-                // What was read is good; the next read meets the error.
-                Err(_) if !reading.batches.is_empty() => break,
+                Ok(false) => return Ok(reading.finish()),
                 // The next session may have moved what this one knows.
                 Err(ReadError::Corrupt { why, .. }) if self.log.durable.is_over() => {
-                    return Err(ReadError::Storage(why));
+                    return reading.or_error(ReadError::Storage(why));
                 }
-                Err(error) => return Err(error),
+                Err(error) => return reading.or_error(error),
             }
         }
-        Ok(reading.finish())
+    }
+
+    /// Reads on as long as the next batches are in memory. Returns where they are then, if there are
+    /// any more and there is room.
+    fn read_memory(&self, reading: &mut Reading) -> Result<Option<Cold>, ReadError> {
+        while reading.next < reading.bound && reading.room.fits(1) {
+            match self.source(reading) {
+                Source::Memory(batches) => {
+                    if !reading.add(batches)? {
+                        break;
+                    }
+                }
+                Source::Disk(cold) => return Ok(Some(cold)),
+                Source::Deleted(ends) => {
+                    return Err(ReadError::OutOfRange { offset: reading.next, ends });
+                }
+                Source::Nowhere(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     fn begin(&self, from: Offset, room: Room, isolation: Isolation) -> Result<Reading, ReadError> {
@@ -194,13 +268,15 @@ impl Partition {
         Ok(Reading { next: from, bound, ends, aborted, batches, bytes, room })
     }
 
-    /// The next batches, from one source.
-    async fn step(&self, reading: &Reading) -> Result<Vec<StoredBatch>, ReadError> {
+    /// The next batches, from one place on the disk.
+    async fn read_disk(
+        &self,
+        reading: &Reading,
+        cold: Cold,
+    ) -> Result<Vec<StoredBatch>, ReadError> {
         let log = &self.log;
-        let source = self.source(reading);
-        match source {
-            Source::Memory(batches) => Ok(batches),
-            Source::Journal(places, pin) => {
+        match cold {
+            Cold::Journal(places, pin) => {
                 log.counters.journal_reads.fetch_add(1, Ordering::Relaxed);
                 let mut frames = log.read_frames(self.shared.id, &places).await.into_iter();
                 drop(pin);
@@ -208,13 +284,11 @@ impl Partition {
                 // What was read is good; the next read meets the error.
                 Ok(std::iter::once(first?).chain(frames.map_while(Result::ok)).collect())
             }
-            Source::Segment(segment, epochs, bound) => {
+            Cold::Segment(segment, epochs, bound) => {
                 log.counters.cold_reads.fetch_add(1, Ordering::Relaxed);
                 let walk = Walk::new(log, &segment, &epochs, reading.next).await?;
                 walk.collect(bound, reading.room).await
             }
-            Source::Deleted(ends) => Err(ReadError::OutOfRange { offset: reading.next, ends }),
-            Source::Nowhere(error) => Err(error),
         }
     }
 
@@ -241,7 +315,7 @@ impl Partition {
             if !places.is_empty() {
                 let pin =
                     self.log.pins.pin(places.iter().map(|p| (p.at.session, p.at.lsn)).collect());
-                return Source::Journal(places, pin);
+                return Source::Disk(Cold::Journal(places, pin));
             }
             if rest().next().is_some_and(|first| first.base >= state.laid_end) {
                 // It is in the journal and does not fit.
@@ -252,7 +326,7 @@ impl Partition {
             Some(segment) => {
                 let lost = state.lost_from(reading.next).map_or(reading.bound, |range| range.from);
                 let bound = reading.bound.min(lost);
-                Source::Segment(segment.clone(), state.epochs.clone(), bound)
+                Source::Disk(Cold::Segment(segment.clone(), state.epochs.clone(), bound))
             }
             None => Source::Nowhere(ReadError::Corrupt {
                 partition: self.shared.id,
@@ -339,7 +413,8 @@ pub(crate) struct Walk<'a> {
     log: &'a Inner,
     segment: &'a Segment,
     epochs: &'a Epochs,
-    index: std::sync::Arc<RunIndex>,
+    /// Read only where it is needed: to begin in the middle, or to say how far a damage reaches.
+    index: Option<Arc<RunIndex>>,
     /// Where the next batch starts in the run, and the offset it must have.
     position: u64,
     expected: Offset,
@@ -350,6 +425,15 @@ pub(crate) struct Walk<'a> {
     from: Offset,
     /// The last one that was: where the next begins is known by its header only.
     skipped: Option<Known>,
+    /// Whether damage may have come up on the way here, as long as it was not read twice.
+    is_doubted: bool,
+}
+
+/// What is wrong with the next batch.
+struct Flaw {
+    why: String,
+    /// Where the next sound batch may be; `None` when only the index knows.
+    upto: Option<Offset>,
 }
 
 /// What the walk finds next.
@@ -366,12 +450,10 @@ impl<'a> Walk<'a> {
         epochs: &'a Epochs,
         from: Offset,
     ) -> Result<Self, ReadError> {
-        let index = log.indexes.get(segment, &log.blobs).await?;
-        let (position, expected) =
-            index.floor(from).map_or((0, segment.run.base), |entry| (entry.position, entry.offset));
         let (window, window_at) = (Bytes::new(), 0);
-        let skipped = None;
-        Ok(Self {
+        let (index, position, expected) = (None, 0, segment.run.base);
+        let (skipped, is_doubted) = (None, true);
+        let mut walk = Self {
             log,
             segment,
             epochs,
@@ -382,7 +464,22 @@ impl<'a> Walk<'a> {
             window_at,
             from,
             skipped,
-        })
+            is_doubted,
+        };
+        if from > segment.run.base
+            && let Some(entry) = walk.index().await?.floor(from)
+        {
+            (walk.position, walk.expected) = (entry.position, entry.offset);
+        }
+        Ok(walk)
+    }
+
+    async fn index(&mut self) -> Result<Arc<RunIndex>, ReadError> {
+        if let Some(index) = &self.index {
+            return Ok(Arc::clone(index));
+        }
+        let index = self.log.indexes.get(self.segment, &self.log.blobs).await?;
+        Ok(Arc::clone(self.index.insert(index)))
     }
 
     /// The batches below `bound` that there is room for.
@@ -426,8 +523,8 @@ impl<'a> Walk<'a> {
             let header = match self.peek(bound) {
                 Ok(Step::Batch(header)) => header,
                 Ok(Step::End) => return Ok(None),
-                Err(error) => {
-                    self.pass(error).await?;
+                Err(flaw) => {
+                    self.pass(flaw).await?;
                     continue;
                 }
             };
@@ -448,17 +545,24 @@ impl<'a> Walk<'a> {
             }
             match self.take(&header) {
                 Ok(batch) => return Ok(Some(batch)),
-                Err(error) => self.pass(error).await?,
+                Err(flaw) => self.pass(flaw).await?,
             }
         }
     }
 
-    /// Passes over a batch that is damaged in front of those that are wanted.
+    /// Passes over a batch that is damaged in front of those that are wanted. The first damage that a walk
+    /// meets is not believed: what is cached is read anew.
     ///
     /// # Errors
     ///
-    /// `error` with the offset at which it goes on, when that is one of those.
-    async fn pass(&mut self, error: ReadError) -> Result<(), ReadError> {
+    /// [`ReadError::Corrupt`] with the offset at which it goes on, when that is one of those.
+    async fn pass(&mut self, flaw: Flaw) -> Result<(), ReadError> {
+        if std::mem::take(&mut self.is_doubted) {
+            self.log.blobs.store.forget(&self.segment.blob.name).await;
+            self.window = Bytes::new();
+            return Ok(());
+        }
+        let error = self.corrupt(flaw).await;
         let ReadError::Corrupt { partition, from, upto, why } = error else { return Err(error) };
         let next = self.resync(upto).await;
         let upto = next.map_or(upto, |next| next.offset);
@@ -473,7 +577,8 @@ impl<'a> Walk<'a> {
     /// `upto`, which is the next place that the index knows.
     async fn resync(&mut self, upto: Offset) -> Option<Known> {
         let run = self.segment.run;
-        let known = self.index.entries().iter().find(|entry| entry.offset == upto);
+        let index = self.index().await.ok()?;
+        let known = index.entries().iter().find(|entry| entry.offset == upto);
         let known = known.map_or(Known { position: run.len, offset: run.end }, |entry| Known {
             position: entry.position,
             offset: entry.offset,
@@ -500,8 +605,10 @@ impl<'a> Walk<'a> {
         let Some(batch) = self.next(self.segment.run.end, ahead, room, true).await? else {
             return Ok(None);
         };
-        let header = batch.header().map_err(|error| self.corrupt(&error.to_string()))?;
-        Ok(Some((header, batch)))
+        match batch.header() {
+            Ok(header) => Ok(Some((header, batch))),
+            Err(error) => Err(self.corrupt(Flaw::here(error)).await),
+        }
     }
 
     fn rest(&self) -> &[u8] {
@@ -535,29 +642,29 @@ impl<'a> Walk<'a> {
         self.window = got.map_err(|error| unreadable(self.segment, &error))?;
         self.window_at = self.position;
         if (self.window.len() as u64) < want {
-            return Err(self.corrupt("the blob is too short"));
+            return Err(self.corrupt(Flaw::here("the blob is too short")).await);
         }
         Ok(())
     }
 
-    fn peek(&self, bound: Offset) -> Result<Step, ReadError> {
+    fn peek(&self, bound: Offset) -> Result<Step, Flaw> {
         let run = &self.segment.run;
         if self.position >= run.len || self.expected >= bound {
             return Ok(Step::End);
         }
-        let header = BatchHeader::decode(self.rest()).map_err(|e| self.corrupt(&e.to_string()))?;
+        let header = BatchHeader::decode(self.rest()).map_err(Flaw::here)?;
         let base = header.base_offset;
         let in_place = if run.dense { base == self.expected } else { base >= self.expected };
         if !in_place || header.last_offset_delta < 0 || header.last_offset() >= run.end {
-            return Err(self.corrupt("a batch has other offsets than it should"));
+            return Err(Flaw::here("a batch has other offsets than it should"));
         }
         if header.size() as u64 > run.len - self.position {
-            return Err(self.corrupt("a batch is longer than its run"));
+            return Err(Flaw::here("a batch is longer than its run"));
         }
         // A log start inside the oldest epoch moves that epoch's begin.
         let epoch = self.epochs.at(base);
         if epoch.is_some_and(|epoch| epoch != header.leader_epoch) {
-            return Err(self.corrupt("a batch has another leader epoch than it should"));
+            return Err(Flaw::here("a batch has another leader epoch than it should"));
         }
         // Above the bound nothing is visible, not even a part of a batch.
         Ok(if header.last_offset() >= bound { Step::End } else { Step::Batch(header) })
@@ -568,15 +675,12 @@ impl<'a> Walk<'a> {
         self.expected = header.last_offset().next();
     }
 
-    fn take(&mut self, header: &BatchHeader) -> Result<StoredBatch, ReadError> {
+    fn take(&mut self, header: &BatchHeader) -> Result<StoredBatch, Flaw> {
         let skipped = self.window.len() - self.rest().len();
         let bytes = self.window.slice(skipped..skipped + header.size());
-        let batch = StoredBatch::from_bytes(bytes).map_err(|error| {
-            let why = error.to_string();
-            match self.next_fits(header) {
-                true => self.corrupt_upto(header.last_offset().next(), &why),
-                false => self.corrupt(&why),
-            }
+        let batch = StoredBatch::from_bytes(bytes).map_err(|error| Flaw {
+            upto: self.next_fits(header).then(|| header.last_offset().next()),
+            ..Flaw::here(error)
         })?;
         self.skip(header);
         self.skipped = None;
@@ -594,19 +698,33 @@ impl<'a> Walk<'a> {
         matches!(after, Some(Ok(after)) if after.base_offset == next)
     }
 
-    /// An error for the batches from the next one up to where the index knows the next place.
-    fn corrupt(&self, why: &str) -> ReadError {
-        let after = self.index.entries().iter().find(|entry| entry.offset > self.expected);
-        self.corrupt_upto(after.map_or(self.segment.run.end, |entry| entry.offset), why)
-    }
-
-    fn corrupt_upto(&self, upto: Offset, why: &str) -> ReadError {
+    /// An error for the batches from the next one up to where a sound one may be.
+    async fn corrupt(&mut self, flaw: Flaw) -> ReadError {
+        let upto = match flaw.upto {
+            Some(upto) => upto,
+            // Without the index nobody knows a place behind.
+            None => self
+                .index()
+                .await
+                .ok()
+                .and_then(|index| {
+                    let after = index.entries().iter().find(|entry| entry.offset > self.expected);
+                    after.map(|entry| entry.offset)
+                })
+                .unwrap_or(self.segment.run.end),
+        };
         ReadError::Corrupt {
             partition: self.segment.run.partition,
             from: self.expected,
             upto,
-            why: format!("{}: {why}", self.segment.blob.name),
+            why: format!("{}: {}", self.segment.blob.name, flaw.why),
         }
+    }
+}
+
+impl Flaw {
+    fn here(why: impl ToString) -> Self {
+        Self { why: why.to_string(), upto: None }
     }
 }
 

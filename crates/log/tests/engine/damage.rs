@@ -455,3 +455,21 @@ fn a_damaged_index_costs_nothing() {
         }
     });
 }
+
+/// A bit that flips on the way from the disk must not cost what the disk holds.
+#[test]
+fn damage_of_a_segment_is_believed_after_a_second_read() {
+    run(async {
+        let mut world = World::new(1, 1);
+        let (log, all, _) = segment(&mut world, 700, 0).await;
+        let one = log.partition(partition(0)).unwrap();
+        for from in [0, 5] {
+            let fault = Fault::Flip;
+            world.machine.plan(FaultAt { on: Operation::Read, after: 0, fault });
+            let slice = one.read(Offset(from), 99_999, true, Isolation::Uncommitted).await;
+            assert_eq!(world.machine.faults_left(), 0);
+            assert_eq!(bytes(&slice.unwrap().batches)[0], all[from as usize]);
+        }
+        assert_eq!(survey(&one).await, (all, vec![]));
+    });
+}

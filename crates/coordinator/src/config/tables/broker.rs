@@ -348,8 +348,9 @@ static OWN: &[Entry] = &[
     ),
     long("millstream.response.bytes", "67108864").allow(AtLeast(1_048_576)).read_only().doc(
         "How much memory answers may take while they are made and sent, in bytes, at least 1 MiB. \
-         When it is used up, each Fetch brings one batch and clients that have stopped reading are \
-         left after 10 s; at half as much again, new answers wait.",
+         An answer to Fetch takes a quarter of what is left at most. When it is used up, each Fetch \
+         brings one batch and clients that have stopped reading are left after 10 s; at half as much \
+         again, new answers wait.",
     ),
     long("millstream.fetch.session.bytes", "33554432").allow(AtLeast(0)).read_only().doc(
         "How much memory incremental fetch sessions may take, in bytes; clients without one send \
