@@ -286,18 +286,12 @@ impl JournalStore for FileJournalStore {
     }
 
     fn read_many(&self, at: Vec<FrameAt>) -> BoxFuture<'static, Vec<Result<Frame, JournalError>>> {
-        let live: Vec<_> = at.iter().map(|at| self.live(at.session)).collect();
+        let durable = |session| self.live(session).map(|live| live.durable());
+        let durable: BTreeMap<_, _> =
+            at.iter().map(|at| (at.session, durable(at.session))).collect();
         let files = Arc::clone(&self.files);
         let disk = Arc::clone(&self.disk);
-        let read = move |(at, live): (FrameAt, Option<Arc<Shared>>)| {
-            if live.is_some_and(|live| at.end() > live.durable()) {
-                return Err(JournalError::Storage(format!("{at} is not durable yet")));
-            }
-            walk::read_frame(&files.view(at.session)?, at)
-        };
-        Box::pin(async move {
-            blocking(&disk, move || at.into_iter().zip(live).map(read).collect()).await
-        })
+        Box::pin(async move { blocking(&disk, move || read_many(&files, &durable, &at)).await })
     }
 
     fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionId>, JournalError>> {
@@ -307,6 +301,33 @@ impl JournalStore for FileJournalStore {
     fn trim(&self, session: SessionId, below: Lsn) -> BoxFuture<'_, Result<(), JournalError>> {
         Box::pin(self.trim_session(session, below))
     }
+}
+
+/// Reads frames, in whatever order they are asked for, in that of their positions. Of sessions that are
+/// being written it is known what is `durable`.
+fn read_many(
+    files: &Files,
+    durable: &BTreeMap<SessionId, Option<Lsn>>,
+    at: &[FrameAt],
+) -> Vec<Result<Frame, JournalError>> {
+    let mut order: Vec<usize> = (0..at.len()).collect();
+    order.sort_by_key(|nth| at[*nth]);
+    let sorted: Vec<FrameAt> = order.iter().map(|nth| at[*nth]).collect();
+    let mut read = Vec::with_capacity(at.len());
+    for same in sorted.chunk_by(|one, next| one.session == next.session) {
+        let Some(session) = same.first().map(|at| at.session) else { continue };
+        let upto = durable.get(&session).copied().flatten().unwrap_or(Lsn(u64::MAX));
+        let (there, missing) = same.split_at(same.partition_point(|at| at.end() <= upto));
+        match files.view(session) {
+            Ok(view) => read.extend(walk::read_frames(&view, there)),
+            Err(error) => read.extend(there.iter().map(|_| Err(error.clone()))),
+        }
+        let not_yet = |at| Err(JournalError::Storage(format!("{at} is not durable yet")));
+        read.extend(missing.iter().map(not_yet));
+    }
+    let mut found: Vec<_> = order.into_iter().zip(read).collect();
+    found.sort_by_key(|(nth, _)| *nth);
+    found.into_iter().map(|(_, read)| read).collect()
 }
 
 /// Finds where `session` ends, makes what is kept durable, and writes that down.

@@ -345,12 +345,22 @@ impl Inner {
         partition: PartitionId,
         places: &[JournalPlace],
     ) -> Vec<Result<StoredBatch, ReadError>> {
+        let places: Vec<_> = places.iter().map(|place| (partition, *place)).collect();
+        self.read_places(&places).await
+    }
+
+    /// The same of several partitions.
+    pub(crate) async fn read_places(
+        &self,
+        places: &[(PartitionId, JournalPlace)],
+    ) -> Vec<Result<StoredBatch, ReadError>> {
         let each = places.len().div_ceil(JOURNAL_READS).max(1);
         let parts = places.chunks(each);
-        let reads = parts.map(|part| part.iter().map(|place| place.at).collect());
+        let reads = parts.map(|part| part.iter().map(|(_, place)| place.at).collect());
         let reads: Vec<_> = reads.map(|at| self.journals.read_many(at)).collect();
         let frames = join_all(reads).await.into_iter().flatten();
-        places.iter().zip(frames).map(|(place, read)| place.batch(partition, read)).collect()
+        let found = places.iter().zip(frames);
+        found.map(|((partition, place), read)| place.batch(*partition, read)).collect()
     }
 }
 

@@ -1,12 +1,12 @@
 //! Streaming a blob of batches to the store, about one chunk at a time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use millstream_env::{BlobError, BlobName};
+use millstream_env::{BlobError, BlobName, FrameAt};
 use millstream_record::StoredBatch;
 use millstream_record::index::{AbortedTxn, Place};
 use millstream_record::journal::BLOCK;
@@ -71,9 +71,34 @@ struct Upload {
     /// What is ready for the store.
     pieces: VecDeque<Bytes>,
     told: Arc<Mutex<Told>>,
+    /// `None` before the first step.
+    fallen: Option<Fallen>,
     walk: Walk,
     /// Whether it makes way for others who write.
     spares: bool,
+}
+
+/// Batches of a pack that have fallen out of memory, by where they lie in the journal. There the partitions
+/// of a pack lie close together, and each of them is scattered: all of them are read at once.
+#[derive(Default)]
+struct Fallen(BTreeMap<FrameAt, Result<StoredBatch, ReadError>>);
+
+impl Fallen {
+    /// A pack is bounded ([`crate::LogSettings::pack_bytes_max`]), and so is this; one run alone may
+    /// be larger, and is read as it goes.
+    async fn read(log: &Inner, runs: &VecDeque<Taken>) -> Self {
+        let mut places = Vec::new();
+        for run in runs.iter().filter(|_| runs.len() > 1) {
+            if let Source::Backlog(batches) = &run.source {
+                let state = locked(&run.shared.state);
+                let fallen = batches.iter().filter(|b| state.in_memory(b.place.base).is_none());
+                places.extend(fallen.map(|batch| (run.shared.id, batch.place)));
+            }
+        }
+        places.sort_unstable_by_key(|(_, place)| place.at);
+        let read = log.read_places(&places).await;
+        Self(places.iter().map(|(_, place)| place.at).zip(read).collect())
+    }
 }
 
 /// What was stored.
@@ -124,6 +149,7 @@ impl Inner {
             is_begun: false,
             pieces: VecDeque::new(),
             told: Arc::clone(&told),
+            fallen: None,
             walk: Walk::new(self.env.clock.monotonic(), self.journal.end()),
             spares,
         };
@@ -180,9 +206,13 @@ impl Upload {
 
     /// The next bytes of the blob; `None` after the last.
     async fn next(&mut self) -> Result<Option<Bytes>, Void> {
+        if self.fallen.is_none() {
+            self.fallen = Some(Fallen::read(&self.log, &self.runs).await);
+        }
         while self.pieces.is_empty() && self.gathered.len() < STEP {
             let Some(run) = self.runs.front_mut() else { break };
-            let batches = run.next(&self.log, &self.told).await?;
+            let fallen = self.fallen.get_or_insert_default();
+            let batches = run.next(&self.log, fallen, &self.told).await?;
             if batches.is_empty() {
                 self.end_run();
                 continue;
@@ -237,12 +267,13 @@ impl Taken {
     async fn next(
         &mut self,
         log: &Inner,
+        fallen: &mut Fallen,
         told: &Mutex<Told>,
     ) -> Result<Vec<(Place, StoredBatch)>, Void> {
         let shared = &self.shared;
         match &mut self.source {
             Source::Backlog(rest) => {
-                let (batches, unread) = from_backlog(log, shared, rest).await;
+                let (batches, unread) = from_backlog(log, shared, fallen, rest).await;
                 if let Some((range, error)) = unread {
                     rest.clear();
                     self.aborted.retain(|txn| txn.last < range.from);
@@ -275,6 +306,7 @@ impl Taken {
 async fn from_backlog(
     log: &Inner,
     shared: &Shared,
+    fallen: &mut Fallen,
     batches: &mut VecDeque<TakenBatch>,
 ) -> (Vec<(Place, StoredBatch)>, Option<(LostRange, ReadError)>) {
     let mut bytes = 0;
@@ -288,10 +320,14 @@ async fn from_backlog(
         let state = locked(&shared.state);
         group.iter().map(|taken| state.in_memory(taken.place.base)).collect()
     };
+    let pairs = group.iter().zip(held);
+    let held: Vec<_> = pairs
+        .map(|(taken, held)| held.map(Ok).or_else(|| fallen.0.remove(&taken.place.at)))
+        .collect();
     let missing = group.iter().zip(&held).filter(|(_, held)| held.is_none());
     let places: Vec<_> = missing.map(|(taken, _)| taken.place).collect();
     let mut read = log.read_frames(shared.id, &places).await.into_iter();
-    let all = held.into_iter().filter_map(|held| held.map(Ok).or_else(|| read.next()));
+    let all = held.into_iter().filter_map(|held| held.or_else(|| read.next()));
     let mut placed = Vec::with_capacity(group.len());
     let mut unread: Option<(LostRange, ReadError)> = None;
     for (taken, batch) in group.iter().zip(all) {

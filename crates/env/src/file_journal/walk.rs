@@ -18,6 +18,13 @@ use crate::journal::{FrameAt, JournalError};
 /// How much is read at a time, in bytes. What is cut at its end is read again.
 const WINDOW: usize = 4 * 1024 * 1024;
 
+/// Frames are read at once when no more than this lies between two of them, in bytes: reading it costs less
+/// than another read.
+const GAP_BYTES_MAX: u64 = 16 * 1024;
+
+/// The most that is read at once for several frames, in bytes.
+const READ_BYTES_MAX: u64 = 1024 * 1024;
+
 /// So often the end of a journal that is being written is read before it is believed, where it is
 /// found farther on each time.
 const LIVE_READS: usize = 3;
@@ -303,8 +310,60 @@ pub(super) fn start_walk(view: &View) -> Result<(Walk, Option<Stop>), JournalErr
     Err(JournalError::Corrupt(why))
 }
 
-/// Reads one frame.
-pub(super) fn read_frame(view: &View, at: FrameAt) -> Result<Frame, JournalError> {
+/// Reads frames, all of the session that `view` is of, in the order of their positions: those that lie
+/// close together at once, because each read has its price.
+pub(super) fn read_frames(view: &View, at: &[FrameAt]) -> Vec<Result<Frame, JournalError>> {
+    let mut frames = Vec::with_capacity(at.len());
+    let mut rest = at;
+    while let Some(first) = rest.first() {
+        let mut end = first.end().0;
+        let is_near = |next: &&FrameAt| {
+            let near = (end..=end + GAP_BYTES_MAX).contains(&next.lsn.0)
+                && next.end().0 - first.lsn.0 <= READ_BYTES_MAX;
+            if near {
+                end = next.end().0;
+            }
+            near
+        };
+        let count = 1 + rest.iter().skip(1).take_while(is_near).count();
+        let (now, later) = rest.split_at(count);
+        rest = later;
+        match now {
+            [one] => frames.push(read_frame(view, *one)),
+            many => read_together(view, many, end, &mut frames),
+        }
+    }
+    frames
+}
+
+/// Reads frames that end at `end` with one read.
+fn read_together(
+    view: &View,
+    at: &[FrameAt],
+    end: u64,
+    frames: &mut Vec<Result<Frame, JournalError>>,
+) {
+    let start = at.first().map_or(end, |first| first.lsn.0);
+    let size = (end - start) as usize;
+    let wanted: usize = at.iter().map(|at| at.len as usize).sum();
+    let read = at
+        .iter()
+        .try_for_each(|at| check_place(view, *at))
+        .and_then(|()| view.read(start, size).map_err(storage));
+    let Ok(bytes) = read else {
+        // Each says for itself what is the matter.
+        return frames.extend(at.iter().map(|at| read_frame(view, *at)));
+    };
+    frames.extend(at.iter().map(|at| {
+        let from = (at.lsn.0 - start) as usize;
+        let found = bytes.slice(from.min(bytes.len())..(from + at.len as usize).min(bytes.len()));
+        // What lies in between must not be kept in memory for the sake of little.
+        let is_most = wanted >= size / 2;
+        decode_frame(if is_most { found } else { Bytes::copy_from_slice(&found) }, *at)
+    }));
+}
+
+fn check_place(view: &View, at: FrameAt) -> Result<(), JournalError> {
     let size = at.len as usize;
     if !(FRAME_HEADER_SIZE..=FRAME_HEADER_SIZE + FRAME_BODY_MAX).contains(&size) {
         return Err(JournalError::Corrupt(format!("{at}: none is as long")));
@@ -312,7 +371,17 @@ pub(super) fn read_frame(view: &View, at: FrameAt) -> Result<Frame, JournalError
     if at.lsn.0 < view.start() {
         return Err(JournalError::Storage(format!("{at} was trimmed")));
     }
-    let bytes = view.read(at.lsn.0, size).map_err(storage)?;
+    Ok(())
+}
+
+/// Reads one frame.
+fn read_frame(view: &View, at: FrameAt) -> Result<Frame, JournalError> {
+    check_place(view, at)?;
+    decode_frame(view.read(at.lsn.0, at.len as usize).map_err(storage)?, at)
+}
+
+fn decode_frame(bytes: Bytes, at: FrameAt) -> Result<Frame, JournalError> {
+    let size = at.len as usize;
     match Frame::decode(&bytes, at.session, at.lsn) {
         Ok((frame, found)) if found == size => Ok(frame),
         Ok((_, found)) => Err(JournalError::Corrupt(format!("{at} is in fact {found} bytes long"))),

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use millstream_env::disk::{Fault, FaultAt, Operation};
 use millstream_env::{
     Clock, DataDir, Durability, Env, FileJournalStore, FrameAt, Journal, JournalError,
@@ -365,6 +365,40 @@ fn a_full_journal_keeps_room_for_what_is_urgent() {
         let next = append(&*journal, frame(3, 3000)).await;
         assert!(durable(&*journal, next.end()).await);
         assert_eq!(store.read_at(at).await.unwrap(), urgent);
+    });
+}
+
+#[test]
+fn frames_that_are_read_together_are_those_that_are_read_alone() {
+    everywhere(|place| async move {
+        let store = open(&place).await;
+        let journal = store.create(SessionId(1)).await.unwrap();
+        let mut written = Vec::new();
+        // Far apart and close together, over several files.
+        for number in 0..150 {
+            let size = [10, 900, 7_000, 40][number % 4];
+            let frame = frame(number as u64, size);
+            written.push((append(&*journal, frame.clone()).await, frame));
+        }
+        assert!(durable(&*journal, journal.end()).await);
+        let check = async |chosen: Vec<usize>| {
+            let at = chosen.iter().map(|nth| written[*nth].0).collect();
+            let read = store.read_many(at).await;
+            let alone = chosen.iter().map(|nth| store.read_at(written[*nth].0));
+            assert_eq!(read, join_all(alone).await, "{chosen:?}");
+            read.iter().filter(|read| read.is_err()).count()
+        };
+        for step in [1, 2, 7, 50, 149] {
+            assert_eq!(check((0..150).step_by(step).collect()).await, 0);
+            assert_eq!(check((0..150).rev().step_by(step).chain([3, 3]).collect()).await, 0);
+        }
+        // One that is damaged costs none of its neighbours, nor does one that was never written.
+        place.damage("journal/00000000000000000001-00000000000000000000.log", 4096 + 500);
+        assert_eq!(check((0..150).collect()).await, 1);
+        let (last, _) = written[149];
+        let later = FrameAt { lsn: Lsn(last.end().0 + FILE), ..last };
+        let read = store.read_many(vec![later, last]).await;
+        assert!(matches!(read[..], [Err(JournalError::Storage(_)), Ok(_)]), "{read:?}");
     });
 }
 
