@@ -507,10 +507,14 @@ impl Inner {
 
 /// The session before this one, whose journal is to be recovered.
 fn former(state: &ClusterState) -> Result<Option<Former>, StartError> {
-    let session = state.session();
-    if session == SessionId(0) {
-        return Ok(None);
+    match state.session() {
+        SessionId(0) => Ok(None),
+        session => former_at(state, session).map(Some),
     }
+}
+
+/// The same where `session` is known to be the one, whatever the metadata say.
+fn former_at(state: &ClusterState, session: SessionId) -> Result<Former, StartError> {
     let trim = match state.trimmed() {
         None => None,
         Some(trimmed) => {
@@ -520,7 +524,7 @@ fn former(state: &ClusterState) -> Result<Option<Former>, StartError> {
             Some(Trim { session: trimmed.session, lsn: Lsn(trimmed.lsn), checkpoint })
         }
     };
-    Ok(Some(Former { session, trim }))
+    Ok(Former { session, trim })
 }
 
 /// Refuses to begin where somebody else has: the metadata are written before anything else.

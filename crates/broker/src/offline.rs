@@ -10,7 +10,7 @@ use millstream_env::{
 };
 use millstream_log::Former;
 use millstream_log::offline::{Finding, FindingKind, Offline, OfflineStores, Place};
-use millstream_types::{PartitionId, TopicId};
+use millstream_types::{PartitionId, SessionId, TopicId};
 
 use crate::StartError;
 use crate::metadata::{MetadataError, replay};
@@ -76,7 +76,11 @@ impl StoredLog {
         let sessions = journals.sessions().await.map_err(|error| stores(&error))?;
         let newest = sessions.into_iter().max();
         if metadata.former.is_none() && newest.is_some() {
-            return Err(StartError::NoMetadata);
+            if !metadata_are_damaged {
+                return Err(StartError::NoMetadata);
+            }
+            // The entry of the first session is what can't be read; the others are worth having.
+            metadata.former = Some(crate::former_at(&state, SessionId(0))?);
         }
         if let (Some(former), Some(newest)) = (&mut metadata.former, newest)
             && newest > former.session

@@ -74,9 +74,7 @@ pub enum DataDirError {
         holder: String,
     },
     /// It is none, or not one that this program can read.
-    #[error(
-        "{place}/cluster: {error}; `millstream log repair --data-dir {place}` says what can be done"
-    )]
+    #[error("{place}/cluster: {error}{}", advice(place, *.error))]
     Format {
         /// Which directory.
         place: String,
@@ -110,6 +108,25 @@ pub enum DataDirError {
         /// What the disk said.
         error: io::Error,
     },
+}
+
+impl DataDirError {
+    /// Whether a repair may help.
+    const fn is_damage(&self) -> bool {
+        match self {
+            Self::Format { error, .. } => !error.is_of_another_release(),
+            Self::Headless { .. } => true,
+            Self::InUse { .. } | Self::NotEmpty { .. } | Self::Storage { .. } => false,
+        }
+    }
+}
+
+/// What helps where the cluster file is damaged. One of another release says itself what to do.
+fn advice(place: &str, error: FileError) -> String {
+    if error.is_of_another_release() {
+        return String::new();
+    }
+    format!("; `millstream log repair --data-dir {place}` says what can be done")
 }
 
 impl DataDir {
@@ -150,9 +167,7 @@ impl DataDir {
     fn of(disk: Arc<dyn Disk>, env: Env, place: &str, lenient: bool) -> Result<Self, DataDirError> {
         let mut flaws = Vec::new();
         let found = match cluster(&*disk, &env, place) {
-            Err(error @ (DataDirError::Format { .. } | DataDirError::Headless { .. }))
-                if lenient =>
-            {
+            Err(error) if lenient && error.is_damage() => {
                 let flaw = Flaw { file: CLUSTER.to_owned(), why: error.to_string() };
                 flaws.push(flaw);
                 repair::guess_cluster(&*disk).map(|cluster| (cluster, false)).ok_or(error)

@@ -97,6 +97,14 @@ pub enum FileError {
     },
 }
 
+impl FileError {
+    /// Whether another release has written the file, so that it is no damage and nothing to repair.
+    #[must_use]
+    pub const fn is_of_another_release(self) -> bool {
+        matches!(self, Self::Version { .. } | Self::Critical { .. })
+    }
+}
+
 impl FileKind {
     const fn magic(self) -> [u8; 8] {
         match self {

@@ -10,4 +10,5 @@ mod harness;
 mod log;
 mod records;
 mod serve;
+mod start;
 mod topic;

@@ -5,7 +5,7 @@ use millstream_record::file::{FileHeader, FileKind};
 use millstream_record::journal::{BLOCK, align_up};
 use millstream_record::meta::{META_HEADER_SIZE, MetaHeader};
 
-use super::{FILE_BYTES_MAX, Inner, log_path, snapshot_path, storage};
+use super::{FILE_BYTES_MAX, Inner, log_path, refused, snapshot_path, storage};
 use crate::data_dir::Flaw;
 use crate::disk::read_whole;
 use crate::meta::{MetaContents, MetaError};
@@ -69,6 +69,7 @@ impl Inner {
         let header = FileHeader::decode(&bytes, FileKind::Meta);
         let salt = match header.and_then(|header| header.of(self.cluster)) {
             Ok(header) => header.numbers[1],
+            Err(error) if error.is_of_another_release() => return Err(refused(&path, error)),
             Err(error) => {
                 let salt = salt_of(&bytes).unwrap_or_default();
                 flaws.push(Flaw { file: path, why: error.to_string() });
