@@ -376,7 +376,7 @@ fn frames_that_are_read_together_are_those_that_are_read_alone() {
         let mut written = Vec::new();
         // Far apart and close together, over several files.
         for number in 0..150 {
-            let size = [10, 900, 7_000, 40][number % 4];
+            let size = [900, 10, 7_000, 40][number % 4];
             let frame = frame(number as u64, size);
             written.push((append(&*journal, frame.clone()).await, frame));
         }
