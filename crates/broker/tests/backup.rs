@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use millstream_broker::{BackupError, BackupStep, Broker, Checked, backup, verify};
+use millstream_broker::{BackupError, BackupStep, Broker, Checked, TopicRequest, backup, verify};
 use millstream_env::disk::{Disk, Fault, FaultAt, Operation, SimDisk};
 use millstream_env::{DataDir, RestoreError};
 use millstream_types::Offset;
@@ -158,6 +158,61 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
         broker.close().await;
     }
     assert!(rounds > 18, "no backup was ever overtaken: {rounds} rounds");
+}
+
+/// So many partitions that a checkpoint is large enough to be added to.
+const PARTITIONS: i32 = 2_000;
+
+#[tokio::test]
+async fn a_backup_while_checkpoints_add_to_each_other() {
+    let world = World::new(11);
+    let broker = world.start().await.unwrap();
+    let many = TopicRequest {
+        name: "many".to_owned(),
+        partitions: Some(PARTITIONS),
+        ..TopicRequest::default()
+    };
+    broker.create_topic(many, false).await.unwrap();
+    for name in ["t0", "t1", "t2"] {
+        create(&broker, name).await.unwrap();
+    }
+    let mut ledger = Ledger::default();
+    let mut meanwhile = 0;
+    for backups in 0..3 {
+        let before = broker.log_stats().deltas;
+        while broker.log_stats().deltas < before + 2 {
+            ledger.write(&world, &broker).await;
+        }
+        let (acknowledged, deltas) = (ledger.acknowledged, broker.log_stats().deltas);
+        let (copy, checked) =
+            back_up(&world, async || ledger.write(&world, &broker).await).await.unwrap();
+        meanwhile += broker.log_stats().deltas - deltas;
+        let checkpoints = files_below(&*copy.mount(), "blobs/checkpoint");
+        println!("backup {backups}: {checked:?}, {} checkpoints", checkpoints.len());
+        assert!(checkpoints.len() > 1, "they do not add to each other: {checkpoints:?}");
+        let restored = restore(&world, &copy).await;
+        ledger.check(&restored, acknowledged).await;
+        assert_eq!(
+            topic(&restored, "many").partition(PARTITIONS - 1).unwrap().ends().log_end,
+            Offset(0)
+        );
+        restored.close().await;
+    }
+    assert!(meanwhile > 0, "no checkpoint was taken while a backup was made");
+    broker.close().await;
+}
+
+/// All files below a folder of a disk.
+fn files_below(disk: &dyn Disk, dir: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in disk.list(dir).unwrap() {
+        let path = format!("{dir}/{}", entry.name);
+        match entry.is_dir {
+            true => found.extend(files_below(disk, &path)),
+            false => found.push(path),
+        }
+    }
+    found
 }
 
 #[tokio::test]
