@@ -1,12 +1,12 @@
 //! Copying a data directory while a broker works in it, so that another can start on the copy.
 //!
-//! Blobs never change, so that most of the work is to copy them. The rest comes in rounds. A round
-//! brings the copy of the journals up to what is durable now, and then copies the metadata: in this
-//! order the metadata know every topic, session and producer id that the journals speak of. Loading
-//! the copy says which blobs it needs. Meanwhile the broker may have taken a checkpoint, merged
-//! segments or deleted old ones: then the metadata are ahead of the journals, or a blob is gone, and
-//! another round begins. It has little to copy, for what is copied stays; rounds get shorter until one
-//! is faster than the broker's next checkpoint.
+//! Blobs never change, so that most of the work is to copy them, or to give them a second name. The
+//! rest comes in rounds. A round brings the copy of the journals up to what is durable now, and then
+//! copies the metadata: in this order the metadata know every topic, session and producer id that the
+//! journals speak of. Loading the copy says which blobs it needs. Meanwhile the broker may have taken a
+//! checkpoint, merged segments or deleted old ones: then the metadata are ahead of the journals, or a
+//! blob is gone, and another round begins. It has little to copy, for what is copied stays; rounds get
+//! shorter until one is faster than the broker's next checkpoint.
 //!
 //! The copy holds everything that was acknowledged before it began, and all of it up to one position
 //! of the journal: what came later is missing as after a power cut at that moment.
@@ -193,9 +193,13 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Copies a blob, once.
+    /// Copies a blob, once; where both are on one file system, that takes no copy.
     async fn blob(&mut self, name: BlobName) -> Result<(), BlobError> {
         if self.have.contains(&name) {
+            return Ok(());
+        }
+        if self.to.link(&self.from, &name).await? {
+            self.have.insert(name);
             return Ok(());
         }
         let (from, wanted) = (Arc::clone(&self.from), name.clone());

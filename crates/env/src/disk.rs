@@ -17,6 +17,7 @@ mod sim;
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -119,6 +120,23 @@ pub trait Disk: Debug + Send + Sync {
     ///
     /// `AlreadyExists`, `NotFound`, or what the storage says.
     fn publish(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Where a file lies for the operating system, if it is one of its files.
+    fn os_path(&self, path: &str) -> Option<PathBuf> {
+        let _ = path;
+        None
+    }
+
+    /// Gives a file of the operating system, `source`, a name here as well, unless that is taken. From then
+    /// on it has both.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`, `CrossesDevices`, `AlreadyExists`, `NotFound`, or what the storage says.
+    fn link(&self, source: &Path, to: &str) -> io::Result<()> {
+        let _ = (source, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Removes a file's name. Who has it open can go on reading.
     ///

@@ -97,6 +97,31 @@ impl LocalBlobStore {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Takes over a blob of `other` without copying it, by a second name for the same file: it never changes,
+    /// and each of the two goes when its own store deletes it. Returns whether that could be done: they must
+    /// be on one file system, and that must have such names.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::NotFound`] when `other` has no such blob, [`BlobError::Full`].
+    pub async fn link(&self, other: &Self, name: &BlobName) -> Result<bool, BlobError> {
+        let path = path(name);
+        let Some(source) = other.inner.disk.os_path(&path) else { return Ok(false) };
+        let inner = Arc::clone(&self.inner);
+        let linked = blocking(&self.inner.disk, move || {
+            inner.disk.create_dir(parent(&path))?;
+            inner.disk.link(&source, &path)?;
+            inner.disk.sync_dir(parent(&path))
+        });
+        match linked.await {
+            Ok(()) => Ok(true),
+            Err(error) => match failed(name, &error) {
+                BlobError::Storage { .. } => Ok(false),
+                known => Err(known),
+            },
+        }
+    }
+
     async fn upload_all(
         &self,
         name: BlobName,

@@ -1,6 +1,7 @@
 //! A disk that is only looked at: what is written to it goes nowhere.
 
 use std::io::{self, IoSlice};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -67,6 +68,10 @@ impl Disk for ReadOnlyDisk {
 
     fn publish(&self, _: &str, _: &str) -> io::Result<()> {
         Ok(())
+    }
+
+    fn os_path(&self, path: &str) -> Option<PathBuf> {
+        self.inner.os_path(path)
     }
 
     fn remove(&self, _: &str) -> io::Result<()> {

@@ -142,6 +142,14 @@ impl Disk for RealDisk {
         fs::remove_file(self.path(from))
     }
 
+    fn os_path(&self, path: &str) -> Option<PathBuf> {
+        Some(self.path(path))
+    }
+
+    fn link(&self, source: &Path, to: &str) -> io::Result<()> {
+        fs::hard_link(source, self.path(to))
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         fs::remove_file(self.path(path))
     }

@@ -1,6 +1,7 @@
 //! A disk whose users get a part of the reserve when they find no space.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -84,6 +85,14 @@ impl Disk for Guarded {
 
     fn publish(&self, from: &str, to: &str) -> io::Result<()> {
         self.with_room(|| self.inner.publish(from, to))
+    }
+
+    fn os_path(&self, path: &str) -> Option<PathBuf> {
+        self.inner.os_path(path)
+    }
+
+    fn link(&self, source: &Path, to: &str) -> io::Result<()> {
+        self.with_room(|| self.inner.link(source, to))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use millstream_env::disk::{Fault, FaultAt, Operation, SimDisk};
-use millstream_env::{BlobError, BlobName, BlobStore, Created, ObjectBlobStore};
+use millstream_env::disk::{Fault, FaultAt, Operation, RealDisk, SimDisk};
+use millstream_env::{BlobError, BlobName, BlobStore, Created, LocalBlobStore, ObjectBlobStore};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -271,5 +271,32 @@ fn a_full_disk_is_told_apart_and_leaves_nothing() {
         let too_much = store.create(name("a"), vec![content(60_000)]).await;
         assert_eq!(too_much, Err(BlobError::Full));
         assert_eq!(store.create(name("a"), vec![content(40_000)]).await, Ok(Created::New));
+    });
+}
+
+#[test]
+fn a_blob_is_linked_where_both_stores_are_on_one_file_system() {
+    everywhere(|place| async move {
+        let one = place.open().blobs().unwrap();
+        let other = match &*place {
+            Place::Memory(_) => Arc::new(LocalBlobStore::open(SimDisk::new(1).mount()).unwrap()),
+            Place::Direct(dir) | Place::Cached(dir) => {
+                let disk = RealDisk::open(&dir.path().join("other")).unwrap();
+                Arc::new(LocalBlobStore::open(Arc::new(disk)).unwrap())
+            }
+        };
+        let (here, gone) = (name("a/here"), name("a/gone"));
+        one.create(here.clone(), vec![content(10_000)]).await.unwrap();
+        if let Place::Memory(_) = &*place {
+            assert_eq!(other.link(&one, &here).await, Ok(false));
+            return;
+        }
+        assert_eq!(other.link(&one, &here).await, Ok(true));
+        assert_eq!(other.link(&one, &gone).await, Err(BlobError::NotFound(gone)));
+        // The name is taken.
+        assert_eq!(other.link(&one, &here).await, Ok(false));
+        one.delete(vec![here.clone()]).await.unwrap();
+        assert_eq!(other.get(here, None).await, Ok(content(10_000)));
+        drop(place);
     });
 }
