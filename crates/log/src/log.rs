@@ -310,6 +310,7 @@ impl Log {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut stats = LogStats {
             blobs: log.blobs.count() as u64,
+            backlog_bytes: log.pace.backlog_bytes(),
             tail_bytes: log.tail.used(),
             index_bytes: log.indexes.used(),
             journal_used,
@@ -331,7 +332,6 @@ impl Log {
         for shared in log.all() {
             let state = locked(&shared.state);
             stats.partitions += 1;
-            stats.backlog_bytes += state.backlog_bytes;
             stats.segment_bytes += state.segment_bytes;
             stats.segments += state.segments.len() as u64;
             let lost = state.lost.iter().map(|range| range.upto.0.abs_diff(range.from.0));

@@ -19,10 +19,10 @@ use crate::blobs::Segment;
 use crate::epochs::Epochs;
 use crate::error::{MaintenanceError, ReadError};
 use crate::log::Inner;
-use crate::pace::{STEP_BYTES, Walk};
+use crate::pace::{STEP_BYTES, Steps};
 use crate::partition::Shared;
 use crate::plan::Pressure;
-use crate::read::{self, JournalPlace};
+use crate::read::{JournalPlace, Walk};
 use crate::util::locked;
 
 /// What is merged is read in chunks of about so many bytes.
@@ -73,9 +73,11 @@ struct Upload {
     told: Arc<Mutex<Told>>,
     /// `None` before the first step.
     fallen: Option<Fallen>,
-    walk: Walk,
+    steps: Steps,
     /// Whether it makes way for others who write.
     spares: bool,
+    /// Whether it is time to see to that.
+    step_made: bool,
 }
 
 /// Batches of a pack that have fallen out of memory, by where they lie in the journal. There the partitions
@@ -150,8 +152,9 @@ impl Inner {
             pieces: VecDeque::new(),
             told: Arc::clone(&told),
             fallen: None,
-            walk: Walk::new(self.env.clock.monotonic(), self.journal.end()),
+            steps: Steps::new(self.env.clock.monotonic(), self.journal.end()),
             spares,
+            step_made: false,
         };
         let failed = name.clone();
         let body = stream::try_unfold(upload, move |mut upload| {
@@ -188,20 +191,22 @@ struct Void;
 impl Upload {
     /// The next bytes, when it is time for them.
     async fn paced(&mut self) -> Result<Option<Bytes>, Void> {
-        let log = Arc::clone(&self.log);
-        let at = || (log.env.clock.monotonic(), log.journal.end());
-        let (now, end) = at();
-        let mut waits = self.spares && self.walk.is_ahead(&log.pace, now, end);
-        while waits && !log.is_closing() && log.pressure() != Pressure::Journal {
-            let (now, end) = at();
-            match self.walk.pause(&log.pace, now, end) {
-                Some(pause) => log.env.sleep(pause).await,
-                None => waits = false,
-            }
+        if std::mem::take(&mut self.step_made) && self.spares {
+            self.wait().await;
         }
         let next = self.next().await?;
-        self.walk.step(next.as_ref().map_or(0, |bytes| bytes.len() as u64));
+        self.step_made = self.steps.add(next.as_ref().map_or(0, |bytes| bytes.len() as u64));
         Ok(next)
+    }
+
+    /// Waits until the next step is due.
+    async fn wait(&self) {
+        let log = &self.log;
+        while !log.is_closing() && log.pressure() != Pressure::Journal {
+            let (now, end) = (log.env.clock.monotonic(), log.journal.end());
+            let Some(pause) = self.steps.pause(&log.pace, now, end) else { return };
+            log.env.sleep(pause).await;
+        }
     }
 
     /// The next bytes of the blob; `None` after the last.
@@ -362,7 +367,7 @@ async fn from_segments(
     let mut batches = Vec::new();
     let mut bytes = 0;
     while let Some(segment) = segments.front() {
-        let mut walk = read::Walk::new(log, segment, epochs, *from).await?;
+        let mut walk = Walk::new(log, segment, epochs, *from).await?;
         while bytes < CHUNK_BYTES
             && let Some((header, batch)) = walk.next_whole(CHUNK_BYTES as u64).await?
         {

@@ -10,6 +10,7 @@ use millstream_record::file::{FileHeader, FileKind};
 use millstream_record::run::Run;
 use millstream_record::segment::{FOOTER_SIZE, Footer};
 use millstream_types::Offset;
+use tokio::sync::oneshot;
 
 use crate::world::{World, batch, bytes, partition, read_all, run, settle};
 
@@ -275,5 +276,29 @@ fn runs_have_a_largest_size() {
         assert_eq!((stats.segments, stats.backlog_bytes), (3, 0));
         let one = log.partition(partition(0)).unwrap();
         assert_eq!(read_all(&one, Offset(0), 25_000).await.unwrap().len(), 12);
+    });
+}
+
+/// Who waits because layout is behind hears of each blob that is part of the log.
+#[test]
+fn whoever_waits_for_layout_hears_of_it() {
+    run(async {
+        let mut world = World::new(1, 1);
+        let log = world.open().await.unwrap();
+        let one = log.partition(partition(0)).unwrap();
+        let appended = one.append(&[batch(&[1], 500)], Origin::Client).unwrap();
+        log.wait_durable(appended.end).await.unwrap();
+        settle().await;
+        let mut room = one.room();
+        let (tell, mut told) = oneshot::channel();
+        world.env.spawn("waits", async move {
+            let _ = tell.send(room.comes().await);
+        });
+        settle().await;
+        assert!(told.try_recv().is_err());
+        log.lay_out().await.unwrap();
+        assert_eq!(log.stats().layouts, 1);
+        settle().await;
+        assert_eq!(told.try_recv(), Ok(true), "another try is worth it");
     });
 }
