@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use millstream_broker::groups::Reply;
-use millstream_broker::log::Isolation;
-use millstream_broker::{Bounds, Broker, Newest, Sent, TopicRequest, Want};
-use millstream_types::{LeaderEpoch, Offset, Timestamp};
+use millstream_broker::{Broker, Newest, Sent, TopicRequest};
+use millstream_types::{Offset, Timestamp};
 
 use crate::session::{commit, committed, join};
-use crate::world::{World, send, sent, topic};
+use crate::world::{World, bounds, send, sent, topic, want};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -125,20 +124,8 @@ async fn members_and_waiting_readers_do_not_notice() {
         // It may be silent for ten minutes.
         let joined = broker.group("h", join(1)).await;
         assert!(matches!(joined, Ok(Reply::Join(Ok(_)))), "{joined:?}");
-        let wants = [Want {
-            topic: topic(&broker, "t"),
-            partition: 0,
-            from: Offset(0),
-            bytes_max: 1 << 20,
-            leader_epoch: LeaderEpoch::NONE,
-            last_fetched_epoch: LeaderEpoch::NONE,
-        }];
-        let bounds = Bounds {
-            bytes_min: 1,
-            bytes_max: 1 << 20,
-            wait_max: Duration::from_secs(90),
-            isolation: Isolation::Uncommitted,
-        };
+        let wants = [want(topic(&broker, "t"))];
+        let bounds = bounds(Duration::from_secs(90));
         let mut fetch = Box::pin(broker.fetch(&wants, bounds));
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(fetch.as_mut().poll(&mut cx).is_pending());

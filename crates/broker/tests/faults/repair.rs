@@ -36,7 +36,7 @@ async fn left_behind(crash: bool) -> (World, Content) {
             if number % 8 == 0 {
                 commit(&broker, Offset(number as i64)).await.unwrap();
             }
-            world.clock.advance(std::time::Duration::from_secs(40));
+            world.clock.advance(std::time::Duration::from_secs(150));
             world.settle().await;
         }
         if round == 0 {
@@ -207,13 +207,20 @@ async fn whatever_is_damaged_a_repair_says_what_it_costs_and_the_broker_starts_a
     for crash in [false, true] {
         let (world, _) = left_behind(crash).await;
         let files = world.machine.files();
-        let mut places = Vec::new();
-        for (path, size) in files.iter().filter(|(path, _)| !path.starts_with("lock")) {
-            let used = if path.starts_with("journal") { (*size).min(60_000) } else { *size };
-            places.extend((0..used).step_by(97).map(|byte| (path.clone(), byte)));
-        }
-        let step = crate::step(places.len() as u64);
-        for (path, byte) in places.into_iter().step_by(step) {
+        let files: Vec<_> = files
+            .into_iter()
+            .filter(|(path, _)| !path.starts_with("lock"))
+            .map(|(path, size)| {
+                let used = if path.starts_with("journal") { size.min(60_000) } else { size };
+                (path, (0..used).step_by(97))
+            })
+            .collect();
+        let step = crate::step(files.iter().map(|(_, bytes)| bytes.clone().count() as u64).sum());
+        // However few, some of each file, behind its header.
+        let places = files.iter().flat_map(|(path, bytes)| {
+            bytes.clone().skip(1).step_by(step).map(move |byte| (path.clone(), byte))
+        });
+        for (path, byte) in places {
             let (world, all) = left_behind(crash).await;
             assert!(world.machine.flip_bit(&path, byte, (byte % 8) as u8));
             let outcome = check(&world, &all, &format!("crash {crash}: {path} at {byte}")).await;
@@ -224,7 +231,7 @@ async fn whatever_is_damaged_a_repair_says_what_it_costs_and_the_broker_starts_a
         }
     }
     println!("{cases} cases, {refused} refused, {needed} repaired, {lost} records lost");
-    assert!(refused > 2 && needed >= refused, "{refused} {needed}");
+    assert!(refused > 2 && needed > refused, "{refused} {needed}");
 }
 
 fn first(world: &World, prefix: &str) -> Option<String> {

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use millstream_broker::groups::{
     Command, Commit, CommitPartition, CommitTopic, FetchTopic, Join, Protocol, Reply, Speaker,
 };
-use millstream_broker::log::{Isolation, ReadError};
-use millstream_broker::{Bounds, Broker, FetchError, GroupsError, Newest, TopicRef, Want};
+use millstream_broker::log::ReadError;
+use millstream_broker::{Broker, FetchError, GroupsError, Newest, TopicRef};
 use millstream_env::Env;
 use millstream_env::disk::{Fault, FaultAt, Operation, SimDisk};
 use millstream_types::{LeaderEpoch, Lsn, Offset, Uuid};
 
-use crate::world::{World, batch, create, names, produce, send, sent, topic, values};
+use crate::world::{World, batch, bounds, create, names, produce, send, sent, topic, values, want};
 
 const RECORDS: i32 = 40;
 
@@ -289,20 +289,8 @@ pub(crate) fn join(number: u8) -> Command {
 async fn whoever_waits_is_told_to_look_again() {
     let (world, broker) = set_up(1).await;
     let old = topic(&broker, "t");
-    let want = Want {
-        topic: Arc::clone(&old),
-        partition: 0,
-        from: Offset(0),
-        bytes_max: 1 << 20,
-        leader_epoch: LeaderEpoch::NONE,
-        last_fetched_epoch: LeaderEpoch::NONE,
-    };
-    let bounds = Bounds {
-        bytes_min: 1,
-        bytes_max: 1 << 20,
-        wait_max: Duration::from_secs(1_000_000),
-        isolation: Isolation::Uncommitted,
-    };
+    let want = want(Arc::clone(&old));
+    let bounds = bounds(Duration::from_secs(1_000_000));
     let wants = [want];
     let mut fetch = Box::pin(broker.fetch(&wants, bounds));
     let Ok(Reply::Join(Ok(_))) = broker.group("h", join(1)).await else { panic!("joins") };

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_broker::groups::{Command, Heartbeat, HeartbeatError, Joined, Reply, Speaker, Sync};
-use millstream_broker::log::{AppendError, Isolation};
-use millstream_broker::{Bounds, Broker, ProduceError, Sent, Want};
+use millstream_broker::log::AppendError;
+use millstream_broker::{Broker, ProduceError, Sent};
 use millstream_env::disk::SimDisk;
-use millstream_types::{LeaderEpoch, Monotonic, Offset};
+use millstream_types::{Monotonic, Offset};
 
 use crate::session::{commit, committed, join};
 use crate::sweep::client::Client;
-use crate::world::{World, batch, create, produce, sent, topic, values};
+use crate::world::{World, batch, bounds, create, produce, sent, topic, values, want};
 
 /// What `future` gives now, if it is ready.
 fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Option<F::Output> {
@@ -155,20 +155,8 @@ async fn whoever_waits_is_answered_when_it_is_time() {
     // A reader at the end of the log gets its empty answer, though a record is on its way.
     let mut produced = pin!(produce(&broker, "t", "value"));
     assert_eq!(poll(produced.as_mut()), None);
-    let wants = [Want {
-        topic: topic(&broker, "t"),
-        partition: 0,
-        from: Offset(0),
-        bytes_max: 1 << 20,
-        leader_epoch: LeaderEpoch::NONE,
-        last_fetched_epoch: LeaderEpoch::NONE,
-    }];
-    let bounds = Bounds {
-        bytes_min: 1,
-        bytes_max: 1 << 20,
-        wait_max: Duration::from_millis(500),
-        isolation: Isolation::Uncommitted,
-    };
+    let wants = [want(topic(&broker, "t"))];
+    let bounds = bounds(Duration::from_millis(500));
     let began = now(&world);
     assert!(in_time(&world, broker.fetch(&wants, bounds)).await.results[0].is_ok());
     assert_eq!(now(&world).since(began), Duration::from_millis(500));

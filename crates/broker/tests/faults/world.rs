@@ -1,17 +1,20 @@
 //! A machine with a simulated disk, and brokers that run on it one after the other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_broker::log::{AppendError, Isolation};
 use millstream_broker::{
-    Broker, Newest, Node, ProduceError, Sent, StartError, Stores, Topic, TopicError, TopicRef,
-    TopicRequest,
+    Bounds, Broker, Newest, Node, ProduceError, Sent, StartError, Stores, Topic, TopicError,
+    TopicRef, TopicRequest, Want,
 };
 use millstream_env::disk::SimDisk;
 use millstream_env::{DataDir, Env, HandClock, JournalSettings};
 use millstream_record::BatchBuilder;
-use millstream_types::{BrokerId, Monotonic, Offset, ProducerEpoch, ProducerId, Timestamp};
+use millstream_types::{
+    BrokerId, LeaderEpoch, Monotonic, Offset, ProducerEpoch, ProducerId, Timestamp,
+};
 
 /// A machine whose disk can fail.
 pub(crate) struct World {
@@ -104,6 +107,23 @@ pub(crate) fn topic(broker: &Broker, name: &str) -> Arc<Topic> {
 }
 
 /// One record, of an idempotent producer or not.
+/// All of partition 0 of a topic.
+pub(crate) fn want(topic: Arc<Topic>) -> Want {
+    Want {
+        topic,
+        partition: 0,
+        from: Offset(0),
+        bytes_max: 1 << 20,
+        leader_epoch: LeaderEpoch::NONE,
+        last_fetched_epoch: LeaderEpoch::NONE,
+    }
+}
+
+/// Whatever there is, waited for this long.
+pub(crate) const fn bounds(wait_max: Duration) -> Bounds {
+    Bounds { bytes_min: 1, bytes_max: 1 << 20, wait_max, isolation: Isolation::Uncommitted }
+}
+
 pub(crate) fn batch(value: &str, producer: Option<(ProducerId, i32)>) -> Bytes {
     let mut batch = BatchBuilder::new();
     if let Some((id, sequence)) = producer {
