@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _};
+use millstream_memory::Arena;
 use millstream_record::journal::BLOCK;
 
 use super::{BlobError, BlobName, BlobStore, Created, Space};
@@ -34,7 +35,14 @@ const URGENT: &str = "checkpoint/";
 
 /// How much is written at a time, in bytes. The journal writes up to 8 MiB at a time: with less than half of
 /// that, layout falls behind it on a busy disk (measured: 325 MB/s produced with 1 MiB, 477 with 4).
-const CHUNK: usize = 4 * 1024 * 1024;
+const CHUNK: usize = millstream_memory::CHUNK;
+
+/// So many blobs are written at a time from memory that is used over and over.
+const WRITTEN_CHUNKS: usize = 4;
+
+/// At most so much of what was read at once is in such memory: 64 MiB. What readers ask for beyond that, in
+/// memory as it comes.
+const READ_CHUNKS: usize = 16;
 
 /// So much is written when what comes next is not there yet, in bytes.
 const DRAINED_MIN: usize = 128 * 1024;
@@ -59,6 +67,9 @@ struct Inner {
     /// The same for checkpoints, without which nothing is ever given back: they may use up the reserve.
     urgent: Arc<dyn Disk>,
     next_temporary: AtomicU64,
+    /// For what is written, and for what is read until it is sent.
+    written: Arena,
+    read: Arena,
 }
 
 /// A blob that is being written.
@@ -88,7 +99,9 @@ impl LocalBlobStore {
     pub(crate) fn open_in(reserve: &Arc<Reserve>) -> io::Result<Self> {
         let (disk, urgent) = (reserve.disk(Use::Segments), reserve.disk(Use::Metadata));
         urgent.create_dir(DIR)?;
-        let inner = Inner { disk, urgent, next_temporary: AtomicU64::new(0) };
+        let next_temporary = AtomicU64::new(0);
+        let (written, read) = (Arena::new(WRITTEN_CHUNKS), Arena::new(READ_CHUNKS));
+        let inner = Inner { disk, urgent, next_temporary, written, read };
         for (path, _) in inner.walk(DIR)? {
             if !path.ends_with(SUFFIX) {
                 inner.disk.remove(&path)?;
@@ -236,7 +249,7 @@ impl Inner {
         // Direct IO wants whole blocks; of the last one there is only a part.
         let from = start - start % BLOCK;
         let whole = usize::try_from(end - from).map_err(io::Error::other)?;
-        let mut buffer = AlignedBuffer::new(whole);
+        let mut buffer = AlignedBuffer::new_in(&self.read, whole);
         let read = file.read_at(buffer.bytes_mut(), from)?;
         if read < whole {
             return Err(ErrorKind::UnexpectedEof.into());
@@ -309,7 +322,7 @@ impl Upload {
             }
         };
         let file = opened.map_err(|error| failed(&name, &error))?;
-        let chunk = AlignedBuffer::new(CHUNK);
+        let chunk = AlignedBuffer::new_in(&inner.written, CHUNK);
         Ok(Self { inner, name, path, file, chunk, filled: 0, written: 0, is_published: false })
     }
 

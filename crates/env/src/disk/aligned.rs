@@ -3,17 +3,31 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use millstream_memory::{Arena, Pages, Piece};
 use millstream_record::journal::BLOCK;
 
 const ALIGNMENT: usize = BLOCK as usize;
+
+/// Buffers of at least so many bytes lie on huge pages.
+const HUGE_FROM: usize = 1024 * 1024;
+
+/// Buffers of at least so many bytes are pieces of an arena.
+const PIECE_FROM: usize = 64 * 1024;
 
 /// Bytes whose address and length are multiples of 4,096: a part of a longer allocation, which
 /// never moves.
 #[derive(Debug)]
 pub struct AlignedBuffer {
-    memory: Vec<u8>,
+    memory: Memory,
     start: usize,
     size: usize,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Heap(Vec<u8>),
+    Pages(Pages),
+    Piece(Piece),
 }
 
 impl AlignedBuffer {
@@ -21,9 +35,24 @@ impl AlignedBuffer {
     #[must_use]
     pub fn new(size: usize) -> Self {
         let size = size.next_multiple_of(ALIGNMENT);
-        let memory = vec![0; size + ALIGNMENT];
-        let start = memory.as_ptr().align_offset(ALIGNMENT);
+        let pages = (size >= HUGE_FROM).then(|| Pages::new(size).ok()).flatten();
+        let memory = match pages {
+            Some(pages) => Memory::Pages(pages),
+            None => Memory::Heap(vec![0; size + ALIGNMENT]),
+        };
+        let start = memory.bytes().as_ptr().align_offset(ALIGNMENT);
         Self { memory, start, size }
+    }
+
+    /// At least `size` bytes from `arena`, if it has any and they are not few: a small buffer would keep a whole
+    /// chunk from being used again. What they hold is left from before.
+    #[must_use]
+    pub fn new_in(arena: &Arena, size: usize) -> Self {
+        let size = size.next_multiple_of(ALIGNMENT);
+        match (size >= PIECE_FROM).then(|| arena.take(size)).flatten() {
+            Some(piece) => Self { memory: Memory::Piece(piece), start: 0, size },
+            None => Self::new(size),
+        }
     }
 
     /// How many bytes there are.
@@ -35,12 +64,17 @@ impl AlignedBuffer {
     /// The bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.memory.get(self.start..self.start + self.size).unwrap_or_default()
+        self.memory.bytes().get(self.start..self.start + self.size).unwrap_or_default()
     }
 
     /// The bytes, to be changed.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.memory.get_mut(self.start..self.start + self.size).unwrap_or_default()
+        let memory = match &mut self.memory {
+            Memory::Heap(memory) => memory.as_mut_slice(),
+            Memory::Pages(memory) => memory,
+            Memory::Piece(memory) => memory,
+        };
+        memory.get_mut(self.start..self.start + self.size).unwrap_or_default()
     }
 
     /// A part of the bytes, without copying them; what of `range` is past the end is left out.
@@ -48,7 +82,22 @@ impl AlignedBuffer {
     pub fn into_bytes(self, range: Range<usize>) -> Bytes {
         let end = range.end.min(self.size);
         let start = range.start.min(end);
-        Bytes::from(self.memory).slice(self.start + start..self.start + end)
+        let memory = match self.memory {
+            Memory::Heap(memory) => Bytes::from(memory),
+            Memory::Pages(memory) => Bytes::from_owner(memory),
+            Memory::Piece(memory) => Bytes::from_owner(memory),
+        };
+        memory.slice(self.start + start..self.start + end)
+    }
+}
+
+impl Memory {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Heap(memory) => memory,
+            Self::Pages(memory) => memory,
+            Self::Piece(memory) => memory,
+        }
     }
 }
 
@@ -58,7 +107,7 @@ mod tests {
 
     #[test]
     fn address_and_length_are_aligned() {
-        for size in [0, 1, 4095, 4096, 4097, 100_000] {
+        for size in [0, 1, 4095, 4096, 4097, 100_000, HUGE_FROM, 5_000_000] {
             let mut buffer = AlignedBuffer::new(size);
             assert_eq!(buffer.bytes().as_ptr().align_offset(ALIGNMENT), 0);
             assert_eq!(buffer.size(), size.next_multiple_of(ALIGNMENT));

@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::ops::Range;
 
+use millstream_memory::HUGE;
 use millstream_record::journal::{
     BLOCK, GROUP_HEADER_SIZE, GroupHeader, GroupKind, Stream, align_up,
 };
@@ -10,10 +11,9 @@ use millstream_types::Lsn;
 
 use crate::disk::AlignedBuffer;
 
-/// The size of one chunk of a group's memory in bytes. The system gives memory page by page when
-/// it is touched, so that only what groups fill counts; and the C library gives an allocation of
-/// more than 32 MiB back to the system when it is freed, which it does not do with smaller ones.
-const CHUNK: usize = 34 * 1024 * 1024;
+/// The size of one chunk of a group's memory in bytes. The system gives memory huge page by huge page when
+/// it is touched, so that only what groups fill counts.
+const CHUNK: usize = 16 * 1024 * 1024;
 
 /// How large a group becomes before the next one is begun, in bytes, unless one frame is larger.
 /// It bounds what is touched of a chunk, and with it the memory that is used over and over.
@@ -25,7 +25,7 @@ const CHUNKS_FREE: usize = 3;
 /// How many of them are kept when nothing is written, and how many bytes of each may have been
 /// touched: the next small write needs no allocation.
 const CHUNKS_IDLE: usize = 2;
-const CHUNK_IDLE_BYTES: usize = 512 * 1024;
+const CHUNK_IDLE_BYTES: usize = HUGE;
 
 const _: () = assert!(GROUP_BYTES < CHUNK);
 
@@ -38,7 +38,7 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Chunk {
     memory: AlignedBuffer,
-    /// How much of it was ever filled, in bytes.
+    /// How much of it the system has given so far, in bytes.
     touched: usize,
 }
 
@@ -57,7 +57,7 @@ impl Pool {
         let mut left = group.size.next_multiple_of(BLOCK as usize);
         for mut chunk in group.chunks {
             let filled = left.min(CHUNK);
-            chunk.touched = chunk.touched.max(filled);
+            chunk.touched = chunk.touched.max(filled.next_multiple_of(HUGE));
             left -= filled;
             let is_usual = chunk.touched <= GROUP_BYTES && group.kind == GroupKind::Frames;
             if is_usual && self.free.len() < CHUNKS_FREE {

@@ -1,0 +1,242 @@
+//! Pieces of large chunks, for reads whose bytes go on to somebody else.
+//!
+//! ```text
+//! chunk   | piece | piece |  piece  | not given out yet  |
+//! ```
+//!
+//! A chunk gives out each of its bytes once, front to back. When the arena has gone on to the next chunk and
+//! the last piece is gone, the chunk is used again from its beginning.
+
+#![expect(unsafe_code, reason = "pieces of one chunk are borrowed independently of each other")]
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use memmap2::MmapRaw;
+
+use crate::pages::raw;
+
+/// The size of a chunk in bytes, and the most that a piece can have.
+pub const CHUNK: usize = 4 * 1024 * 1024;
+
+/// Where pieces begin: at multiples of so many bytes, as direct IO wants it.
+const ALIGNMENT: usize = 4096;
+
+/// Gives out pieces of memory. Clones give out the same.
+#[derive(Clone, Debug)]
+pub struct Arena {
+    shared: Arc<Shared>,
+}
+
+/// A piece of memory that nobody else has. It holds whatever it held when somebody had it before.
+#[derive(Debug)]
+pub struct Piece {
+    chunk: Arc<Chunk>,
+    /// Within the chunk. Invariant: no other piece of it has any of these bytes.
+    start: usize,
+    size: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    chunks_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The chunk that pieces are taken of, and how much of it has been given out.
+    current: Option<(Arc<Chunk>, usize)>,
+    free: Vec<Memory>,
+    /// Chunks that the arena or pieces have, without those that are free.
+    used: usize,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    /// `None` only while it is dropped.
+    memory: Option<Memory>,
+    home: Arc<Shared>,
+}
+
+/// Invariant: `CHUNK` bytes from `start` on are within the mapping.
+#[derive(Debug)]
+struct Memory {
+    map: MmapRaw,
+    start: usize,
+}
+
+impl Arena {
+    /// An arena of at most so many chunks. It has none before it is used.
+    #[must_use]
+    pub fn new(chunks_max: usize) -> Self {
+        Self { shared: Arc::new(Shared { state: Mutex::default(), chunks_max }) }
+    }
+
+    /// Memory for `size` bytes, at an address that is a multiple of 4,096; `None` when that is more than a
+    /// [`CHUNK`], or all chunks are in use: one is as long as any of its pieces is.
+    #[must_use]
+    pub fn take(&self, size: usize) -> Option<Piece> {
+        if size > CHUNK {
+            return None;
+        }
+        let mut state = self.shared.state();
+        if let Some((chunk, given)) = &mut state.current
+            && *given + size <= CHUNK
+        {
+            let (chunk, start) = (Arc::clone(chunk), *given);
+            *given = (start + size).next_multiple_of(ALIGNMENT);
+            return Some(Piece { chunk, start, size });
+        }
+        let full = state.current.take();
+        drop(state);
+        // A chunk that goes locks the state to give its memory back.
+        drop(full);
+        state = self.shared.state();
+        let chunk = self.shared.chunk(&mut state)?;
+        let given = size.next_multiple_of(ALIGNMENT);
+        let other = state.current.replace((Arc::clone(&chunk), given));
+        drop(state);
+        drop(other);
+        Some(Piece { chunk, start: 0, size })
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn chunk(self: &Arc<Self>, state: &mut State) -> Option<Arc<Chunk>> {
+        if state.used >= self.chunks_max {
+            return None;
+        }
+        let memory = state.free.pop().or_else(Memory::new)?;
+        state.used += 1;
+        Some(Arc::new(Chunk { memory: Some(memory), home: Arc::clone(self) }))
+    }
+
+    /// Keeps the memory of a chunk if it is likely to be used soon: no more are free than are in use.
+    fn give_back(&self, memory: Memory) {
+        let mut surplus = Vec::new();
+        let mut state = self.state();
+        state.used -= 1;
+        state.free.push(memory);
+        while state.free.len() > state.used {
+            surplus.extend(state.free.pop());
+        }
+        drop(state);
+        // Giving it back to the system takes a while.
+        drop(surplus);
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            self.home.give_back(memory);
+        }
+    }
+}
+
+impl Memory {
+    fn new() -> Option<Self> {
+        raw(CHUNK).ok().map(|(map, start)| Self { map, start })
+    }
+}
+
+impl Piece {
+    fn as_mut_ptr(&self) -> *mut u8 {
+        let Some(memory) = &self.chunk.memory else { return std::ptr::dangling_mut() };
+        memory.map.as_mut_ptr().wrapping_add(memory.start + self.start)
+    }
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the bytes are in the mapping, which lives as long as the chunk and is zeros at first; the
+        // chunk has its memory until its last piece is gone. No other piece has any of these bytes, and
+        // who writes to them has this one borrowed exclusively.
+        unsafe { std::slice::from_raw_parts(self.as_mut_ptr(), self.size) }
+    }
+}
+
+impl DerefMut for Piece {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above; this piece is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), self.size) }
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn chunks_are_used_again_and_are_no_more_than_allowed() {
+        let arena = Arena::new(2);
+        assert!(arena.take(CHUNK + 1).is_none());
+        let first = arena.take(CHUNK).unwrap();
+        let second = arena.take(CHUNK).unwrap();
+        assert!(arena.take(1).is_none(), "both chunks are in use");
+        let address = first.as_ptr();
+        drop(first);
+        let again = arena.take(1).unwrap();
+        assert_eq!(again.as_ptr(), address);
+        drop((second, again));
+        let state = arena.shared.state();
+        assert_eq!((state.used, state.free.len()), (1, 1), "one is being given out, and one is spare");
+    }
+
+    #[test]
+    fn a_piece_outlives_its_arena() {
+        let arena = Arena::new(1);
+        let mut piece = arena.take(5000).unwrap();
+        drop(arena);
+        piece.fill(9);
+        assert_eq!(piece.iter().map(|&byte| u64::from(byte)).sum::<u64>(), 45_000);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        /// Whatever is taken and given back in whatever order: each piece keeps what was written to it.
+        #[test]
+        fn pieces_never_overlap(
+            sizes in prop::collection::vec(0..CHUNK / 3, 1..60),
+            dropped in prop::collection::vec(any::<prop::sample::Index>(), 60),
+        ) {
+            let arena = Arena::new(8);
+            let mut pieces: Vec<(u8, Piece)> = Vec::new();
+            for (number, (size, dropped)) in sizes.into_iter().zip(dropped).enumerate() {
+                let mark = number as u8 + 1;
+                match arena.take(size) {
+                    Some(mut piece) => {
+                        prop_assert_eq!(piece.as_ptr().align_offset(ALIGNMENT), 0);
+                        prop_assert_eq!(piece.len(), size);
+                        piece.fill(mark);
+                        pieces.push((mark, piece));
+                    }
+                    None => prop_assert!(!pieces.is_empty()),
+                }
+                if number % 3 > 0 && !pieces.is_empty() {
+                    let (mark, piece) = pieces.swap_remove(dropped.index(pieces.len()));
+                    prop_assert!(piece.iter().all(|&byte| byte == mark));
+                }
+            }
+            for (mark, piece) in pieces {
+                prop_assert!(piece.iter().all(|&byte| byte == mark));
+            }
+        }
+    }
+}
