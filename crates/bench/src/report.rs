@@ -251,13 +251,18 @@ fn head(samples: &Samples, facts: &Facts, repetitions: usize) -> String {
     let others = samples.overall(Measure::OthersCores).map_or(0.0, |spread| spread.median);
     let others_max = samples.overall(Measure::OthersCores).map_or(0.0, |spread| spread.max);
     let flush = Spread::of(facts.disks.iter().map(|disk| disk.flush_us));
-    let flushed = Spread::of(facts.disks.iter().map(|disk| disk.flushed_megabytes));
-    let (flush, flushed) = (cell(flush), cell(flushed));
+    let rewritten = Spread::of(facts.disks.iter().map(|disk| disk.rewritten));
+    let fresh = Spread::of(facts.disks.iter().map(|disk| disk.fresh));
+    let twice = Spread::of(facts.disks.iter().map(|disk| disk.twice()));
+    let (flush, rewritten) = (cell(flush), cell(rewritten));
+    let (fresh, twice) = (cell(fresh), cell(twice));
     format!(
         "# Benchmarks\n\n\
         Written by `cargo xtask bench{option}`; don't edit. All samples: `target/bench/samples.json`.\n\n\
-        **Machine**: {}. Its disk takes {flush} µs for a write of 4 KiB and a flush, and {flushed} MB/s of \
-        1 MiB writes flushed one by one (one writer, after each repetition). \
+        **Machine**: {}. Its disk, asked after each repetition by one writer that goes around the page cache: \
+        {flush} µs for a write of 4 KiB and a flush; {rewritten} MB/s in place, flushed every 4 MiB; {fresh} MB/s \
+        into new files. So bytes that are written to a journal and then to a segment can't go faster than {twice} \
+        MB/s here. \
         During the throughput and latency rows other work kept {others:.1} cores busy (median; at most \
         {others_max:.1}): read the ratios, not the absolute figures.\n\n\
         **Durability**: *Millstream (flushed)* as it ships: answers when the batch is on stable \
@@ -463,7 +468,7 @@ mod tests {
     use super::*;
 
     fn facts() -> Facts {
-        let disks = vec![Disk { flush_us: 400.0, flushed_megabytes: 900.0 }];
+        let disks = vec![Disk { flush_us: 400.0, rewritten: 900.0, fresh: 450.0 }];
         let machine = "2 cores, 8 GiB of memory".to_owned();
         Facts { machine, disks, quick: true, journal_mebibytes: 256, run_mebibytes: 1280 }
     }

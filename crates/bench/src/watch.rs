@@ -1,11 +1,12 @@
 //! What things cost, read from outside: `/proc` of a process, `/proc` of the machine, the disk.
 
 use std::fs;
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::IoSlice;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use millstream_env::disk::{Access, AlignedBuffer, Caching, Disk as _, DiskFile, RealDisk};
 
 /// `USER_HZ`: what `/proc` counts CPU time in, per second; 100 on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -138,47 +139,89 @@ pub(crate) fn machine() -> anyhow::Result<String> {
     Ok(format!("{cores} cores, {:.0} GiB of memory", kibibytes / f64::from(1 << 20)))
 }
 
-/// What a disk gives a program that waits for it.
+/// What a disk gives a program that waits for it and goes around the page cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Disk {
-    /// Median time to write 4 KiB and flush, in microseconds.
+    /// Median time to write 4 KiB in place and flush, in microseconds.
     pub(crate) flush_us: f64,
-    /// Median rate of writing 1 MiB and flushing, in MB per second.
-    pub(crate) flushed_megabytes: f64,
+    /// Writing where something was written before, flushed every 4 MiB, in MB per second.
+    pub(crate) rewritten: f64,
+    /// Writing new files, in MB per second: the file system and what lies below find them a place first.
+    pub(crate) fresh: f64,
 }
 
-/// Measures the disk that holds `folder`: files written in place, `fdatasync` after each write.
+/// How much the probe writes at a time, and how much in a file, in bytes.
+const PROBE_STEP: usize = 4 << 20;
+const PROBE_FILE: u64 = 64 << 20;
+/// How often it does that. Every other time to a new file.
+const PROBE_FILES: usize = 8;
+const PROBE_FLUSHES: usize = 200;
+
+impl Disk {
+    /// How fast bytes can go to a place that was written before and then to a new one, in MB per second: what a
+    /// log that writes each of them twice can't exceed.
+    pub(crate) fn twice(self) -> f64 {
+        1.0 / (1.0 / self.rewritten + 1.0 / self.fresh)
+    }
+}
+
+/// Measures the disk that holds `folder`.
 ///
 /// # Errors
 ///
 /// When it can't be written.
 pub(crate) fn disk(folder: &Path) -> anyhow::Result<Disk> {
-    let path = folder.join("flush-probe");
-    let small = flushes(&path, 4 << 10, 200)?;
-    let large = flushes(&path, 1 << 20, 50)?;
-    fs::remove_file(&path)?;
+    let disk = RealDisk::open(folder)?;
+    let open = |name: &str| disk.open(name, Access::Create, Caching::Direct);
+    let in_place = open("probe-in-place")?;
+    in_place.resize(PROBE_FILE)?;
+    fill(&*in_place, PROBE_STEP)?;
+    let mut block = AlignedBuffer::new(4096);
+    block.bytes_mut().fill(0xA5);
+    let mut flushes = Vec::with_capacity(PROBE_FLUSHES);
+    for at in 0..PROBE_FLUSHES {
+        let begun = Instant::now();
+        in_place.write_at(&[IoSlice::new(block.bytes())], 4096 * at as u64)?;
+        in_place.sync()?;
+        flushes.push(begun.elapsed());
+    }
+    flushes.sort_unstable();
+    let flush = flushes.get(PROBE_FLUSHES / 2).context("no flush was measured")?;
+    let (mut rewritten, mut fresh) = (Duration::ZERO, Duration::ZERO);
+    for number in 0..PROBE_FILES / 2 {
+        rewritten += fill(&*in_place, PROBE_STEP)?;
+        let name = format!("probe-{number}");
+        let begun = Instant::now();
+        fill(&*open(&name)?, usize::MAX)?;
+        fresh += begun.elapsed();
+        disk.remove(&name)?;
+    }
+    disk.remove("probe-in-place")?;
+    let megabytes = (PROBE_FILE * PROBE_FILES as u64 / 2) as f64 / 1e6;
     Ok(Disk {
-        flush_us: small.as_secs_f64() * 1e6,
-        flushed_megabytes: f64::from(1 << 20) / 1e6 / large.as_secs_f64(),
+        flush_us: flush.as_secs_f64() * 1e6,
+        rewritten: megabytes / rewritten.as_secs_f64(),
+        fresh: megabytes / fresh.as_secs_f64(),
     })
 }
 
-/// The median time of writing `bytes` to the same place and flushing.
-fn flushes(path: &Path, bytes: usize, count: usize) -> anyhow::Result<Duration> {
-    let mut file = fs::File::create(path)?;
-    let block = vec![0xA5; bytes];
-    file.write_all(&block)?;
-    file.sync_all()?;
-    let mut times = Vec::with_capacity(count);
-    for _ in 0..count {
-        let begun = Instant::now();
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(&block)?;
-        file.sync_data()?;
-        times.push(begun.elapsed());
+/// Writes a probe's file from its beginning, and flushes it every `flushed` bytes and at the end. Returns how
+/// long that took.
+fn fill(file: &dyn DiskFile, flushed: usize) -> anyhow::Result<Duration> {
+    let mut buffer = AlignedBuffer::new(PROBE_STEP);
+    buffer.bytes_mut().fill(0x5A);
+    let begun = Instant::now();
+    let mut unflushed = 0;
+    for at in (0..PROBE_FILE).step_by(PROBE_STEP) {
+        file.write_at(&[IoSlice::new(buffer.bytes())], at)?;
+        unflushed += PROBE_STEP;
+        if unflushed >= flushed {
+            file.sync()?;
+            unflushed = 0;
+        }
     }
-    times.sort_unstable();
-    times.get(count / 2).copied().context("no flush was measured")
+    file.sync()?;
+    Ok(begun.elapsed())
 }
 
 /// User and system time of a process, all its threads, in seconds.

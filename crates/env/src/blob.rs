@@ -74,6 +74,10 @@ pub trait BlobStore: Debug + Send + Sync {
         Box::pin(std::future::ready(()))
     }
 
+    /// Gives back memory that is kept for the next reads and writes, as far as the last ones did without it. To be
+    /// called now and then.
+    fn trim(&self) {}
+
     /// The names that start with `prefix`, in order, with their sizes in bytes.
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<(BlobName, u64)>, BlobError>>;
 

@@ -48,8 +48,12 @@ pub(crate) struct Progress {
 
 /// Maintains the log as long as there is one.
 pub(crate) async fn run(log: Weak<Inner>, due: Arc<Notify>) {
+    let mut is_rested = false;
     loop {
         let Some(inner) = log.upgrade() else { return };
+        if is_rested {
+            inner.blobs.store.trim();
+        }
         if inner.is_closing() || inner.durable.is_over() {
             return;
         }
@@ -59,10 +63,10 @@ pub(crate) async fn run(log: Weak<Inner>, due: Arc<Notify>) {
             tracing::warn!(%error, "maintenance is put off");
         }
         drop(log);
-        tokio::select! {
-            () = due.notified() => {}
-            () = pause => {}
-        }
+        is_rested = tokio::select! {
+            () = due.notified() => false,
+            () = pause => true,
+        };
     }
 }
 

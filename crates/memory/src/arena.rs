@@ -48,6 +48,8 @@ struct State {
     /// The chunk that pieces are taken of, and how much of it has been given out.
     current: Option<(Arc<Chunk>, usize)>,
     free: Vec<Memory>,
+    /// The fewest that were free since the last [`Arena::trim`]: nobody has missed those.
+    spare: usize,
     /// Chunks that the arena or pieces have, without those that are free.
     used: usize,
 }
@@ -100,6 +102,17 @@ impl Arena {
         drop(other);
         Some(Piece { chunk, start: 0, size })
     }
+
+    /// Gives back to the system what nobody has missed since the last time. To be called now and then.
+    pub fn trim(&self) {
+        let mut state = self.shared.state();
+        let kept = state.free.len() - state.spare;
+        let spare = state.free.split_off(kept);
+        state.spare = kept;
+        drop(state);
+        // This takes a while.
+        drop(spare);
+    }
 }
 
 impl Shared {
@@ -112,22 +125,15 @@ impl Shared {
             return None;
         }
         let memory = state.free.pop().or_else(Memory::new)?;
+        state.spare = state.spare.min(state.free.len());
         state.used += 1;
         Some(Arc::new(Chunk { memory: Some(memory), home: Arc::clone(self) }))
     }
 
-    /// Keeps the memory of a chunk if it is likely to be used soon: no more are free than are in use.
     fn give_back(&self, memory: Memory) {
-        let mut surplus = Vec::new();
         let mut state = self.state();
         state.used -= 1;
         state.free.push(memory);
-        while state.free.len() > state.used {
-            surplus.extend(state.free.pop());
-        }
-        drop(state);
-        // Giving it back to the system takes a while.
-        drop(surplus);
     }
 }
 
@@ -194,8 +200,12 @@ mod tests {
         let again = arena.take(1).unwrap();
         assert_eq!(again.as_ptr(), address);
         drop((second, again));
-        let state = arena.shared.state();
-        assert_eq!((state.used, state.free.len()), (1, 1), "one is being given out, and one is spare");
+        let free = || arena.shared.state().free.len();
+        assert_eq!(free(), 1, "the other is being given out");
+        arena.trim();
+        assert_eq!(free(), 1, "it was in use a moment ago");
+        arena.trim();
+        assert_eq!(free(), 0);
     }
 
     #[test]

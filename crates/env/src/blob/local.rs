@@ -211,6 +211,11 @@ impl BlobStore for LocalBlobStore {
         }))
     }
 
+    fn trim(&self) {
+        self.inner.written.trim();
+        self.inner.read.trim();
+    }
+
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<(BlobName, u64)>, BlobError>> {
         let inner = Arc::clone(&self.inner);
         let prefix = prefix.to_owned();

@@ -119,4 +119,18 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn pieces_of_an_arena_are_aligned_and_few_bytes_are_no_piece() {
+        let arena = Arena::new(1);
+        for size in [0, 100, PIECE_FROM, PIECE_FROM + 1, 1_000_000, 100_000_000] {
+            let mut buffer = AlignedBuffer::new_in(&arena, size);
+            assert_eq!(buffer.bytes().as_ptr().align_offset(ALIGNMENT), 0, "{size}");
+            assert_eq!(buffer.bytes_mut().len(), size.next_multiple_of(ALIGNMENT), "{size}");
+            let is_piece = matches!(buffer.memory, Memory::Piece(_));
+            assert_eq!(is_piece, (PIECE_FROM..=1_000_000).contains(&size), "{size}");
+            buffer.bytes_mut().fill(5);
+            assert!(buffer.into_bytes(1..size).iter().all(|&byte| byte == 5), "{size}");
+        }
+    }
 }
