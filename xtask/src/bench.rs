@@ -49,7 +49,7 @@ fn scale(root: &Path, scratch: &Path, words: &[&str]) -> anyhow::Result<()> {
     let mut run = Command::new(release.join("millstream-bench"));
     run.arg("scale").args(words.iter().filter(|word| **word != "--scale"));
     run.arg("--server").arg(release.join("millstream")).arg("--scratch").arg(scratch);
-    succeed(run.arg("--report").arg(scratch.join("scale.md")).current_dir(root))
+    succeed(run.arg("--report").arg(root.join("docs/scale.md")).current_dir(root))
 }
 
 /// The jars of Apache Kafka: those in `KAFKA_LIB`, those that the client tests have gathered, or

@@ -16,7 +16,7 @@ const USAGE: &str = "usage: cargo xtask <command>
                       (--quick: target/bench/quick.md)
   bench --hostile [--rounds N] [--seconds N] [--idle N] [--kinds flood,deaf,garbage,idle]
                       measure a well-behaved client beside hostile ones
-  bench --scale       measure what 10,000 partitions cost; writes target/bench/scale.md
+  bench --scale       measure what 10,000 partitions cost; writes docs/scale.md
   codegen [--check]   write crates/wire/src/generated, or fail when it is not up to date
   tidy                check the house: arrows between crates, sizes, banned words, purity";
 

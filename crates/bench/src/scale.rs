@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 
 use crate::peer::Peer;
 use crate::shape::{Batches, Shape};
+use crate::watch;
 use node::Node;
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -100,9 +101,31 @@ pub(crate) fn run(plan: &ScalePlan) -> anyhow::Result<()> {
     run.full_journal("tiny batches", &tiny)?;
     run.full_journal("large batches", &large)?;
     fs::remove_dir_all(&run.folder)?;
-    fs::write(&plan.report, &run.rows).with_context(|| plan.report.display().to_string())?;
-    println!("{}", run.rows);
+    let text = format!("{}{}", head(plan)?, run.rows);
+    fs::write(&plan.report, &text).with_context(|| plan.report.display().to_string())?;
+    println!("{text}");
     Ok(())
+}
+
+/// What was measured, and on what.
+fn head(plan: &ScalePlan) -> anyhow::Result<String> {
+    let disk = watch::disk(&plan.scratch)?;
+    Ok(format!(
+        "# What thousands of partitions cost\n\n\
+        Written by `cargo xtask bench --scale`; don't edit.\n\n\
+        **Machine**: {}. Its disk takes {:.0} µs for a write of 4 KiB and a flush, {:.0} MB/s in place, flushed \
+        every 4 MiB, and {:.0} MB/s into new files.\n\n\
+        **Method**: one server as it ships (everything flushed before it is acknowledged) over one directory, \
+        which is filled, killed and started again; {} topics of {} partitions; all figures are read from outside. \
+        *Tiny batches*: about 1 KiB, now and then one to each partition. *Large batches*: 1 MB, to 8 \
+        partitions.\n\n",
+        watch::machine()?,
+        disk.flush_us,
+        disk.rewritten,
+        disk.fresh,
+        plan.topics,
+        plan.partitions,
+    ))
 }
 
 impl Run<'_> {
