@@ -341,7 +341,7 @@ static OWN: &[Entry] = &[
         "How much memory recent batches may take, in bytes, at least 1 MiB. More lets \
          consumers lag further before they cost reads.",
     ),
-    int("millstream.connection.request.bytes", "1048576").allow(AtLeast(0)).read_only().doc(
+    int("millstream.connection.request.bytes", "2097152").allow(AtLeast(0)).read_only().doc(
         "With so many bytes of Produce requests begun and not answered, a connection begins no other \
          one: more lets one client write faster, and others wait longer. One request is always \
          allowed.",

@@ -47,7 +47,7 @@ fn the_defaults_of_a_broker() {
         request_bytes_max: 104_857_600,
         described_partitions_max: 2_000,
         request_memory_bytes: Some(64 << 20),
-        connection_request_bytes: 1 << 20,
+        connection_request_bytes: 2 << 20,
         fetch_session_bytes: 32 << 20,
         connection_idle_max: Duration::from_mins(10),
         connections_max: 2_147_483_647,
