@@ -74,6 +74,14 @@ pub trait BlobStore: Debug + Send + Sync {
         Box::pin(std::future::ready(()))
     }
 
+    /// Makes blobs durable that a store lists, and whose creation may have been interrupted: for whoever refers to
+    /// what [`list`](Self::list) has found, and not to what [`create`](Self::create) or
+    /// [`upload`](Self::upload) has returned.
+    fn sync(&self, names: Vec<BlobName>) -> BoxFuture<'_, Result<(), BlobError>> {
+        let _ = names;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Gives back memory that is kept for the next reads and writes, as far as the last ones did without it. To be
     /// called now and then.
     fn trim(&self) {}

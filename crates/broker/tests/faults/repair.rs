@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use millstream_broker::log::{Isolation, ReadError};
-use millstream_broker::{Broker, Repair, StartError, TopicRef};
+use millstream_broker::{Broker, ConfigTarget, Repair, StartError, TopicRef};
 use millstream_env::DataDir;
 use millstream_env::disk::{Fault, FaultAt, Operation};
 use millstream_types::Offset;
@@ -23,6 +23,10 @@ async fn left_behind(crash: bool) -> (World, Content) {
     let mut broker = world.start().await.unwrap();
     for name in TOPICS {
         create(&broker, name).await.unwrap();
+        // The records are older than any retention.
+        let keep = vec![("retention.ms".to_owned(), "-1".to_owned())];
+        let target = ConfigTarget::Topic(name.to_owned());
+        broker.replace_configs(&target, keep, false).await.unwrap();
     }
     broker.set_up_groups().await.unwrap();
     for round in 0..2 {
@@ -47,7 +51,9 @@ async fn left_behind(crash: bool) -> (World, Content) {
     }
     let mut all = Content::new();
     for name in TOPICS {
-        all.insert(name, values(&broker, name).await);
+        let values = values(&broker, name).await;
+        assert!(values.len() >= 16, "{name} holds what was written: {}", values.len());
+        all.insert(name, values);
     }
     if !crash {
         broker.close().await;

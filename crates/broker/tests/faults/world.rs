@@ -52,7 +52,8 @@ impl World {
     }
 
     async fn start_in(&self, dir: DataDir) -> Result<Broker, StartError> {
-        let dir = dir.with_reserve(self.reserve).unwrap();
+        let dir = dir.with_reserve(self.reserve);
+        let dir = dir.map_err(|error| StartError::Stores(error.to_string()))?;
         let settings = JournalSettings {
             file_bytes: 64 * 1024,
             files_max: 12,
@@ -67,7 +68,8 @@ impl World {
             host: "here".to_owned(),
             port: 9092,
         };
-        let (blobs, metadata, reserve) = (dir.blobs().unwrap(), dir.meta(), dir.reserve());
+        let blobs = dir.blobs().map_err(|error| StartError::Stores(error.to_string()))?;
+        let (metadata, reserve) = (dir.meta(), dir.reserve());
         let stores = Stores { journals, blobs, metadata, reserve };
         let delay = ("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned());
         let shards = ("offsets.topic.num.partitions".to_owned(), "2".to_owned());

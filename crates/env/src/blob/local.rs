@@ -10,6 +10,7 @@
 //! folder is flushed before anybody is told. A blob that was deleted may come back after a power
 //! cut, and one whose creation was interrupted may be there: neither is referred to by anything.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::ops::Range;
 use std::sync::Arc;
@@ -208,6 +209,18 @@ impl BlobStore for LocalBlobStore {
             if let Ok(file) = inner.disk.open(&path, Access::Read, Caching::Cached) {
                 file.drop_cache();
             }
+        }))
+    }
+
+    fn sync(&self, names: Vec<BlobName>) -> BoxFuture<'_, Result<(), BlobError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(blocking(&self.inner.disk, move || {
+            // What has its name was flushed before; the name may not have been.
+            let folder = |name: &BlobName| (parent(&path(name)).to_owned(), name.clone());
+            let folders: BTreeMap<_, _> = names.iter().map(folder).collect();
+            folders.into_iter().try_for_each(|(folder, name)| {
+                inner.disk.sync_dir(&folder).map_err(|error| failed(&name, &error))
+            })
         }))
     }
 

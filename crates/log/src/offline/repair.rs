@@ -213,6 +213,11 @@ impl Offline {
             let image = self.image(plan, env, session, &spec).await?;
             images.push((spec, image));
         }
+        // Those that were found by their names may be from right before a crash.
+        let segments = images.iter().flat_map(|(_, image)| &image.segments);
+        let names: BTreeSet<&str> = segments.map(|segment| &*segment.blob).collect();
+        let names = names.into_iter().filter_map(BlobName::new).collect();
+        self.stores.blobs.sync(names).await?;
         let settings = LogSettings {
             cluster: self.stores.cluster,
             background: false,
