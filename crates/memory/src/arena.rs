@@ -10,7 +10,7 @@
 #![expect(unsafe_code, reason = "pieces of one chunk are borrowed independently of each other")]
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use memmap2::MmapRaw;
 
@@ -58,7 +58,8 @@ struct State {
 struct Chunk {
     /// `None` only while it is dropped.
     memory: Option<Memory>,
-    home: Arc<Shared>,
+    /// Gone when the arena is.
+    home: Weak<Shared>,
 }
 
 /// Invariant: `CHUNK` bytes from `start` on are within the mapping.
@@ -109,9 +110,11 @@ impl Arena {
         let kept = state.free.len() - state.spare;
         let spare = state.free.split_off(kept);
         state.spare = kept;
+        let is_unused = |(chunk, _): &mut (Arc<Chunk>, usize)| Arc::strong_count(chunk) == 1;
+        let unused = state.current.take_if(is_unused);
         drop(state);
         // This takes a while.
-        drop(spare);
+        drop((spare, unused));
     }
 }
 
@@ -127,7 +130,7 @@ impl Shared {
         let memory = state.free.pop().or_else(Memory::new)?;
         state.spare = state.spare.min(state.free.len());
         state.used += 1;
-        Some(Arc::new(Chunk { memory: Some(memory), home: Arc::clone(self) }))
+        Some(Arc::new(Chunk { memory: Some(memory), home: Arc::downgrade(self) }))
     }
 
     fn give_back(&self, memory: Memory) {
@@ -139,8 +142,8 @@ impl Shared {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        if let Some(memory) = self.memory.take() {
-            self.home.give_back(memory);
+        if let (Some(memory), Some(home)) = (self.memory.take(), self.home.upgrade()) {
+            home.give_back(memory);
         }
     }
 }
@@ -152,9 +155,10 @@ impl Memory {
 }
 
 impl Piece {
-    fn as_mut_ptr(&self) -> *mut u8 {
-        let Some(memory) = &self.chunk.memory else { return std::ptr::dangling_mut() };
-        memory.map.as_mut_ptr().wrapping_add(memory.start + self.start)
+    /// Where it begins. A chunk has its memory until its last piece is gone.
+    fn address(&self) -> Option<*mut u8> {
+        let memory = self.chunk.memory.as_ref()?;
+        Some(memory.map.as_mut_ptr().wrapping_add(memory.start + self.start))
     }
 }
 
@@ -162,17 +166,18 @@ impl Deref for Piece {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the bytes are in the mapping, which lives as long as the chunk and is zeros at first; the
-        // chunk has its memory until its last piece is gone. No other piece has any of these bytes, and
-        // who writes to them has this one borrowed exclusively.
-        unsafe { std::slice::from_raw_parts(self.as_mut_ptr(), self.size) }
+        let Some(address) = self.address() else { return &[] };
+        // SAFETY: the bytes lie in the mapping, which is zeros at first and lives as long as the chunk. No other
+        // piece has any of them, and who writes to them has this one borrowed exclusively.
+        unsafe { std::slice::from_raw_parts(address, self.size) }
     }
 }
 
 impl DerefMut for Piece {
     fn deref_mut(&mut self) -> &mut [u8] {
+        let Some(address) = self.address() else { return &mut [] };
         // SAFETY: as above; this piece is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), self.size) }
+        unsafe { std::slice::from_raw_parts_mut(address, self.size) }
     }
 }
 
@@ -203,7 +208,9 @@ mod tests {
         let free = || arena.shared.state().free.len();
         assert_eq!(free(), 1, "the other is being given out");
         arena.trim();
-        assert_eq!(free(), 1, "it was in use a moment ago");
+        assert_eq!(free(), 2, "both were in use a moment ago");
+        arena.trim();
+        assert_eq!(free(), 1, "nobody has missed the first since then");
         arena.trim();
         assert_eq!(free(), 0);
     }
@@ -212,7 +219,9 @@ mod tests {
     fn a_piece_outlives_its_arena() {
         let arena = Arena::new(1);
         let mut piece = arena.take(5000).unwrap();
+        let shared = Arc::downgrade(&arena.shared);
         drop(arena);
+        assert!(shared.upgrade().is_none(), "nothing else keeps it");
         piece.fill(9);
         assert_eq!(piece.iter().map(|&byte| u64::from(byte)).sum::<u64>(), 45_000);
     }
