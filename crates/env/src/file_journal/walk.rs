@@ -3,6 +3,7 @@
 pub(super) mod survey;
 
 use std::io;
+use std::ops::Range;
 
 use bytes::Bytes;
 use millstream_record::frame::{FRAME_BODY_MAX, FRAME_HEADER_SIZE, Frame, FrameError};
@@ -24,6 +25,9 @@ const GAP_BYTES_MAX: u64 = 16 * 1024;
 
 /// The most that is read at once for several frames, in bytes.
 const READ_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Frames of at least so many bytes are not copied out of what they were read with.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// So often the end of a journal that is being written is read before it is believed, where it is
 /// found farther on each time.
@@ -313,7 +317,11 @@ pub(super) fn start_walk(view: &View) -> Result<(Walk, Option<Stop>), JournalErr
 /// Reads frames, all of the session that `view` is of, in the order of their positions: those that lie
 /// close together at once, because each read has its price.
 pub(super) fn read_frames(view: &View, at: &[FrameAt]) -> Vec<Result<Frame, JournalError>> {
-    let mut frames = Vec::with_capacity(at.len());
+    if let [one] = at {
+        return vec![read_frame(view, *one)];
+    }
+    let mut found = Vec::with_capacity(at.len());
+    let mut kept = Kept::new(at);
     let mut rest = at;
     while let Some(first) = rest.first() {
         let mut end = first.end().0;
@@ -328,12 +336,57 @@ pub(super) fn read_frames(view: &View, at: &[FrameAt]) -> Vec<Result<Frame, Jour
         let count = 1 + rest.iter().skip(1).take_while(is_near).count();
         let (now, later) = rest.split_at(count);
         rest = later;
-        match now {
-            [one] => frames.push(read_frame(view, *one)),
-            many => read_together(view, many, end, &mut frames),
+        read_together(view, now, end, &mut kept, &mut found);
+    }
+    let kept = kept.into_bytes();
+    let found = found.into_iter().zip(at);
+    found.map(|(found, at)| decode_frame(found?.of(&kept), *at)).collect()
+}
+
+/// Small frames that were read, one after the other in memory of their own: what each of them was read with may
+/// be far larger, and pieces of all sizes from all threads would leave the heap full of holes.
+struct Kept {
+    memory: AlignedBuffer,
+    used: usize,
+}
+
+/// The bytes of a frame.
+enum Found {
+    Kept(Range<usize>),
+    Large(Bytes),
+}
+
+impl Kept {
+    fn new(at: &[FrameAt]) -> Self {
+        let small = at.iter().map(|at| at.len as usize).filter(|size| *size < KEPT_BYTES_MAX);
+        Self { memory: AlignedBuffer::new(small.sum()), used: 0 }
+    }
+
+    /// Takes what was read of a frame; a part of it where the journal ends before.
+    fn keep(&mut self, bytes: Bytes) -> Found {
+        let at = self.used..self.used + bytes.len();
+        match self.memory.bytes_mut().get_mut(at.clone()) {
+            Some(room) if bytes.len() < KEPT_BYTES_MAX => {
+                room.copy_from_slice(&bytes);
+                self.used = at.end;
+                Found::Kept(at)
+            }
+            _ => Found::Large(bytes),
         }
     }
-    frames
+
+    fn into_bytes(self) -> Bytes {
+        self.memory.into_bytes(0..self.used)
+    }
+}
+
+impl Found {
+    fn of(self, kept: &Bytes) -> Bytes {
+        match self {
+            Self::Kept(at) => kept.slice(at),
+            Self::Large(bytes) => bytes,
+        }
+    }
 }
 
 /// Reads frames that end at `end` with one read.
@@ -341,26 +394,27 @@ fn read_together(
     view: &View,
     at: &[FrameAt],
     end: u64,
-    frames: &mut Vec<Result<Frame, JournalError>>,
+    kept: &mut Kept,
+    found: &mut Vec<Result<Found, JournalError>>,
 ) {
     let start = at.first().map_or(end, |first| first.lsn.0);
-    let size = (end - start) as usize;
-    let wanted: usize = at.iter().map(|at| at.len as usize).sum();
     let read = at
         .iter()
         .try_for_each(|at| check_place(view, *at))
-        .and_then(|()| view.read(start, size).map_err(storage));
-    let Ok(bytes) = read else {
+        .and_then(|()| view.read(start, (end - start) as usize).map_err(storage));
+    match read {
+        Ok(bytes) => found.extend(at.iter().map(|at| {
+            let from = ((at.lsn.0 - start) as usize).min(bytes.len());
+            let upto = (from + at.len as usize).min(bytes.len());
+            Ok(kept.keep(bytes.slice(from..upto)))
+        })),
         // Each says for itself what is the matter.
-        return frames.extend(at.iter().map(|at| read_frame(view, *at)));
-    };
-    frames.extend(at.iter().map(|at| {
-        let from = (at.lsn.0 - start) as usize;
-        let found = bytes.slice(from.min(bytes.len())..(from + at.len as usize).min(bytes.len()));
-        // What lies in between must not be kept in memory for the sake of little.
-        let is_most = wanted >= size / 2;
-        decode_frame(if is_most { found } else { Bytes::copy_from_slice(&found) }, *at)
-    }));
+        Err(_) => found.extend(at.iter().map(|at| {
+            check_place(view, *at)?;
+            let bytes = view.read(at.lsn.0, at.len as usize).map_err(storage)?;
+            Ok(kept.keep(bytes))
+        })),
+    }
 }
 
 fn check_place(view: &View, at: FrameAt) -> Result<(), JournalError> {
