@@ -84,6 +84,8 @@ struct State {
     durable_names: BTreeMap<String, Arc<Mutex<Inode>>>,
     /// Changes to names that no sync has made durable, by directory.
     pending: BTreeMap<String, Vec<Change>>,
+    /// How many changes of names there have been.
+    changes: u64,
     locks: BTreeMap<String, String>,
     faults: Vec<FaultAt>,
     operations: u64,
@@ -97,9 +99,14 @@ struct State {
 /// One change to the names of a directory. On the medium it happens as a whole or not at all.
 #[derive(Clone)]
 struct Change {
+    /// How many changes came before.
+    number: u64,
     unlink: Option<String>,
-    link: Option<(String, Arc<Mutex<Inode>>)>,
+    link: Option<Link>,
 }
+
+/// A name, and what it stands for.
+type Link = (String, Arc<Mutex<Inode>>);
 
 /// The disk as one run of the machine sees it.
 #[derive(Debug)]
@@ -137,6 +144,7 @@ impl SimDisk {
                 names: BTreeMap::new(),
                 durable_names: BTreeMap::new(),
                 pending: BTreeMap::new(),
+                changes: 0,
                 locks: BTreeMap::new(),
                 faults: Vec::new(),
                 operations: 0,
@@ -392,7 +400,15 @@ impl State {
         Ok(hit.filter(|hit| has_bytes || *hit != Fault::Flip))
     }
 
-    fn change(&mut self, boot: u64, dir: &str, change: Change) -> io::Result<()> {
+    fn change(
+        &mut self,
+        boot: u64,
+        dir: &str,
+        unlink: Option<String>,
+        link: Option<Link>,
+    ) -> io::Result<()> {
+        self.changes += 1;
+        let change = Change { number: self.changes, unlink, link };
         match self.begin(boot, Operation::Name)? {
             Some(Fault::Full) => Err(ErrorKind::StorageFull.into()),
             Some(Fault::Fail | Fault::Short | Fault::Torn) => {
@@ -444,8 +460,7 @@ impl Mounted {
         if !replace && state.names.contains_key(to) {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        let change = Change { unlink: Some(from.to_owned()), link: Some((to.to_owned(), inode)) };
-        state.change(self.boot, parent(to), change)
+        state.change(self.boot, parent(to), Some(from.to_owned()), Some((to.to_owned(), inode)))
     }
 }
 
@@ -466,7 +481,7 @@ impl Disk for Mounted {
             (Access::Create, Err(error)) if error.kind() == ErrorKind::NotFound => {
                 let inode = Arc::new(Mutex::new(Inode::default()));
                 let link = Some((path.to_owned(), Arc::clone(&inode)));
-                state.change(self.boot, parent(path), Change { unlink: None, link })?;
+                state.change(self.boot, parent(path), None, link)?;
                 inode
             }
             (_, found) => found?,
@@ -513,8 +528,7 @@ impl Disk for Mounted {
     fn remove(&self, path: &str) -> io::Result<()> {
         let mut state = lock(&self.disk.state);
         state.inode(self.boot, path)?;
-        let change = Change { unlink: Some(path.to_owned()), link: None };
-        state.change(self.boot, parent(path), change)
+        state.change(self.boot, parent(path), Some(path.to_owned()), None)
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
@@ -522,7 +536,16 @@ impl Disk for Mounted {
         let fault = state.begin(self.boot, Operation::Name)?;
         if fault.is_none() || fault == Some(Fault::Kill) {
             let state = &mut *state;
-            for change in state.pending.remove(dir).unwrap_or_default() {
+            let mut changes = state.pending.remove(dir).unwrap_or_default();
+            // What has gone elsewhere from here has: an old name can't go after a new one has come.
+            let is_from_here = |change: &mut Change| {
+                change.unlink.as_deref().is_some_and(|from| parent(from) == dir)
+            };
+            for others in state.pending.values_mut() {
+                changes.extend(others.extract_if(.., is_from_here));
+            }
+            changes.sort_by_key(|change| change.number);
+            for change in changes {
                 change.apply(&mut state.durable_names);
             }
         }
