@@ -172,7 +172,11 @@ impl Disk {
 /// When it can't be written.
 pub(crate) fn disk(folder: &Path) -> anyhow::Result<Disk> {
     let disk = RealDisk::open(folder)?;
-    let open = |name: &str| disk.open(name, Access::Create, Caching::Direct);
+    let open = |name: &str| {
+        // One that was interrupted has left it.
+        let _ = disk.remove(name);
+        disk.open(name, Access::Create, Caching::Direct)
+    };
     let in_place = open("probe-in-place")?;
     in_place.resize(PROBE_FILE)?;
     fill(&*in_place, PROBE_STEP)?;

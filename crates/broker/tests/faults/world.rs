@@ -108,7 +108,6 @@ pub(crate) fn topic(broker: &Broker, name: &str) -> Arc<Topic> {
     broker.topic(TopicRef::Name(name)).unwrap()
 }
 
-/// One record, of an idempotent producer or not.
 /// All of partition 0 of a topic.
 pub(crate) fn want(topic: Arc<Topic>) -> Want {
     Want {
@@ -126,6 +125,7 @@ pub(crate) const fn bounds(wait_max: Duration) -> Bounds {
     Bounds { bytes_min: 1, bytes_max: 1 << 20, wait_max, isolation: Isolation::Uncommitted }
 }
 
+/// One record, of an idempotent producer or not.
 pub(crate) fn batch(value: &str, producer: Option<(ProducerId, i32)>) -> Bytes {
     let mut batch = BatchBuilder::new();
     if let Some((id, sequence)) = producer {
