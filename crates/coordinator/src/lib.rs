@@ -1,4 +1,4 @@
-//! Coordinators as pure state machines: consumer groups and cluster metadata.
+//! Coordinators as pure state machines: consumer groups, transactions and cluster metadata.
 //!
 //! No clock, no randomness, no IO: times and random ids are arguments, and what is to be written
 //! comes back as a value. `command(state, now, input) -> (records, replies, deadline)`, and only
@@ -7,3 +7,5 @@
 pub mod cluster;
 pub mod config;
 pub mod group;
+mod host;
+pub mod txn;

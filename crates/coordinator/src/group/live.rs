@@ -21,12 +21,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_types::{Monotonic, Timestamp};
 
+use crate::host::HostFailure;
+
 use super::Effects;
 use super::command::{Protocol, Ticket};
 use super::members::{Introduction, Member, Members, millis};
 use super::record::{Fact, StoredGroup, StoredMember};
 use super::reply::{
-    Description, GroupState, HostFailure, JoinError, JoinRefused, Joined, Reply, SyncError, Synced,
+    Description, GroupState, JoinError, JoinRefused, Joined, Reply, SyncError, Synced,
 };
 use super::settings::GroupSettings;
 use super::subscription;

@@ -34,20 +34,19 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
+pub use crate::host::{HostFailure, ReplayError, StoredRecord, partition_of};
 pub use command::{
     Command, Commit, CommitPartition, CommitTopic, DeleteGroups, DeleteOffsets, FetchTopic,
     Heartbeat, Join, Leave, Leaver, ListFilter, Protocol, Speaker, Sync, Ticket,
 };
-pub use record::{ReplayError, StoredRecord};
 pub use reply::{
     CommitError, CommitPartitionError, Committed, CommittedTopic, DeleteGroupError,
     DeleteOffsetsError, DeletePartitionError, DeletedTopic, DescribedMember, Description,
-    FetchError, Fetched, GROUP_TYPE, GroupState, HeartbeatError, HostFailure, JoinError,
-    JoinRefused, Joined, JoinedMember, LeaveError, LeaveMemberError, Listed, Reply, SyncError,
-    Synced,
+    FetchError, Fetched, GROUP_TYPE, GroupState, HeartbeatError, JoinError, JoinRefused, Joined,
+    JoinedMember, LeaveError, LeaveMemberError, Listed, Reply, SyncError, Synced,
 };
 pub use settings::GroupSettings;
-pub use shard::{Groups, Loading, partition_of};
+pub use shard::{Groups, Loading};
 
 use millstream_types::Monotonic;
 

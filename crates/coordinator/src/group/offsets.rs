@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use millstream_types::{Offset, Timestamp};
 
+use crate::host::{StoredRecord, TEXT_LEN_MAX};
+
 use super::command::{Commit, DeleteOffsets, FetchTopic};
 use super::live::{Live, Phase, Subscribed};
-use super::record::{Fact, StoredGroup, StoredOffset, StoredRecord, TEXT_LEN_MAX};
+use super::record::{Fact, StoredGroup, StoredOffset};
 use super::reply::{
     CommitPartitionError, Committed, CommittedTopic, DeletePartitionError, DeletedTopic, Fetched,
 };

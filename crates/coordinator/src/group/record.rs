@@ -8,23 +8,14 @@
 //! A value of `None` forgets the key. Key and value each start with their version (`i16`); for the
 //! key that number says what the record is.
 
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_types::{LeaderEpoch, Offset, Timestamp, TopicId};
-use millstream_wire::DecodeError;
+
+use crate::host::{ReplayError, StoredRecord};
 
 mod codec;
-
-/// A record to append to the shard's partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredRecord {
-    /// Compaction keeps the newest record of a key.
-    pub key: Bytes,
-    /// `None` forgets the key.
-    pub value: Option<Bytes>,
-}
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,25 +24,6 @@ pub(super) enum Fact {
     Offset { group: Arc<str>, topic: Arc<str>, partition: i32, value: Option<StoredOffset> },
     /// A group, or that there is none any more.
     Group { group: Arc<str>, value: Option<StoredGroup> },
-}
-
-/// The longest text that a record can hold, in bytes. [`super::Groups`] takes in no longer ones.
-pub(super) const TEXT_LEN_MAX: usize = i16::MAX as usize;
-
-/// A record that no coordinator of this or an earlier version writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplayError(pub DecodeError);
-
-impl fmt::Display for ReplayError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a record of the group coordinator cannot be read: {}", self.0)
-    }
-}
-
-impl std::error::Error for ReplayError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
 }
 
 /// A committed offset.

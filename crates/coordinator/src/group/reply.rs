@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_types::{LeaderEpoch, Offset, TopicId};
 
+use crate::host::HostFailure;
+
 /// The answer to a [`super::Command`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -68,17 +70,6 @@ pub struct JoinRefused {
     pub member: Arc<str>,
     /// Why.
     pub error: JoinError,
-}
-
-/// The coordinator's host could not store what the reply depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostFailure {
-    /// This node is not, or no longer, the group's coordinator: look it up again.
-    NotCoordinator,
-    /// Not now: try again.
-    Unavailable,
-    /// The record is larger than the log takes.
-    TooLarge,
 }
 
 /// Why a join failed.

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::host::HostFailure;
+
 use super::Effects;
 use super::command::{Commit, Heartbeat, Leave, Leaver, Sync, Ticket};
 use super::live::{Initial, Live, Moment, NotMember, Phase};
-use super::reply::{CommitError, HeartbeatError, HostFailure, LeaveMemberError, Reply, SyncError};
+use super::reply::{CommitError, HeartbeatError, LeaveMemberError, Reply, SyncError};
 
 impl Live {
     /// Answers a sync, at once or when the leader has handed in the assignment.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use millstream_types::{Monotonic, Timestamp};
 
+use crate::host::{HostFailure, ReplayError, StoredRecord, TEXT_LEN_MAX};
+
 use super::Effects;
 use super::command::{
     Command, Commit, DeleteGroups, DeleteOffsets, FetchTopic, Heartbeat, Join, Leave, ListFilter,
@@ -13,27 +15,16 @@ use super::command::{
 };
 use super::live::{Live, Moment};
 use super::offsets::{self, Hard};
-use super::record::{Fact, ReplayError, StoredRecord, TEXT_LEN_MAX};
+use super::record::Fact;
 use super::reply::{
     CommitError, DeleteGroupError, DeleteOffsetsError, Description, Fetched, GROUP_TYPE,
-    HeartbeatError, HostFailure, JoinError, JoinRefused, LeaveError, LeaveMemberError, Listed,
-    Reply, SyncError,
+    HeartbeatError, JoinError, JoinRefused, LeaveError, LeaveMemberError, Listed, Reply, SyncError,
 };
 use super::settings::GroupSettings;
 use super::subscription;
 
 /// How many offsets one tick looks at for expiry, so that a tick stays short.
 const EXPIRY_LOOKS_MAX: usize = 10_000;
-
-/// The partition of `__consumer_offsets` that keeps `group`, when there are `partitions`: the hash
-/// that Java gives to a string, which clients and tools may compute, too.
-#[must_use]
-pub fn partition_of(group: &str, partitions: i32) -> i32 {
-    let hash = group
-        .encode_utf16()
-        .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    (hash & i32::MAX).checked_rem(partitions).unwrap_or(0)
-}
 
 /// Groups that are being read from their partition.
 #[derive(Clone, Debug, Default)]

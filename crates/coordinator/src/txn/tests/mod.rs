@@ -1,0 +1,6 @@
+//! Tests of the transaction coordinator.
+
+mod laws;
+mod script;
+mod table;
+mod time;
