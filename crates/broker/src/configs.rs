@@ -4,8 +4,8 @@ use std::sync::{Arc, PoisonError};
 
 use millstream_coordinator::cluster::{ClusterState, Entry, Overrides, Resource};
 use millstream_coordinator::config::{
-    BrokerConfig, BrokerOverrides, Change, ConfigError, Described, Kind, Target, apply, describe,
-    replace,
+    BrokerConfig, BrokerOverrides, Change, ConfigError, Described, Kind, Target, apply,
+    check_group, describe, replace,
 };
 use millstream_types::BrokerId;
 use tracing::info;
@@ -143,10 +143,14 @@ impl Broker {
         change: impl FnOnce(Overrides) -> Result<Overrides, ConfigError> + Send + 'static,
     ) -> Result<(), ConfigsError> {
         let target = target.clone();
+        let bounds = self.config().consumer_groups;
         let command = move |state: &ClusterState| -> Result<_, ConfigsError> {
             let current = overrides_in(state, &target)?;
-            let overrides =
-                change(current).map_err(|error| ConfigsError::Config { kind, error })?;
+            let refused = |error| ConfigsError::Config { kind, error };
+            let overrides = change(current).map_err(refused)?;
+            if kind == Kind::Group {
+                check_group(&overrides, &bounds).map_err(refused)?;
+            }
             Ok((vec![entry(state, &target, overrides)?], ()))
         };
         if only_validate {

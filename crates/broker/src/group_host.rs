@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use millstream_coordinator::group::{
-    Command, Description, Effects, FetchTopic, Fetched, GroupSettings, Groups, HostFailure,
-    ListFilter, Listed, Loading, Reply, StoredRecord, Ticket, partition_of,
+    Command, ConsumerDescription, Description, Effects, FetchRefused, FetchTopic, Fetched,
+    GroupSettings, Groups, HostFailure, ListFilter, Listed, Loading, Reader, Reply, StoredRecord,
+    Ticket, World, partition_of,
 };
 use millstream_env::Env;
 use millstream_log::{AppendError, Isolation, Log, Origin, Partition, ReadError, SessionOver};
@@ -57,6 +58,7 @@ pub enum LoadError {
 pub(crate) struct GroupHost {
     env: Env,
     log: Log,
+    world: Arc<dyn World>,
     shards: OnceLock<Vec<Shard>>,
     tickets: AtomicU64,
     /// Whether another host serves from now on. Set before the shards are locked one by one.
@@ -82,10 +84,11 @@ struct State {
 }
 
 impl GroupHost {
-    pub(crate) fn new(env: Env, log: Log) -> Self {
+    pub(crate) fn new(env: Env, log: Log, world: Arc<dyn World>) -> Self {
         Self {
             env,
             log,
+            world,
             shards: OnceLock::new(),
             tickets: AtomicU64::new(0),
             ended: AtomicBool::new(false),
@@ -113,7 +116,8 @@ impl GroupHost {
         for partition in topic.partitions() {
             let loading = read_all(partition).await?;
             let (now, wall) = (self.env.clock.monotonic(), self.env.clock.wall());
-            let (groups, effects) = loading.finish(*settings, now, wall);
+            let world = Arc::clone(&self.world);
+            let (groups, effects) = loading.finish(*settings, world, now, wall);
             let state = State { groups, waiting: HashMap::new(), newest: Lsn(0) };
             let shard = Shard { partition: partition.clone(), state: Mutex::new(state) };
             self.carry_out(&shard, &mut lock(&shard.state), effects);
@@ -151,10 +155,23 @@ impl GroupHost {
     pub(crate) async fn fetch_offsets(
         &self,
         group: &str,
+        reader: &Reader,
         topics: Option<&[FetchTopic]>,
         require_stable: bool,
-    ) -> Result<Vec<(Arc<str>, Vec<Fetched>)>, GroupsError> {
-        self.look(group, |groups| groups.fetch_offsets(group, topics, require_stable)).await
+    ) -> Result<Result<Vec<(Arc<str>, Vec<Fetched>)>, FetchRefused>, GroupsError> {
+        let fetch = |groups: &Groups| {
+            groups.check_fetch(group, reader)?;
+            Ok(groups.fetch_offsets(group, topics, require_stable))
+        };
+        self.look(group, fetch).await
+    }
+
+    /// A consumer group's state and members.
+    pub(crate) async fn describe_consumer(
+        &self,
+        group: &str,
+    ) -> Result<Option<ConsumerDescription>, GroupsError> {
+        self.look(group, |groups| groups.describe_consumer(group)).await
     }
 
     /// A group's state and members.

@@ -13,8 +13,8 @@ use std::time::Duration;
 use millstream_coordinator::cluster::{ClusterState, Overrides};
 use millstream_coordinator::config::BrokerConfig;
 use millstream_coordinator::group::{
-    Command, Description, FetchTopic, Fetched as FetchedOffset, GroupSettings, ListFilter, Listed,
-    Reply,
+    Command, ConsumerDescription, Description, FetchRefused, FetchTopic, Fetched as FetchedOffset,
+    GroupSettings, ListFilter, Listed, Reader, Reply,
 };
 use millstream_env::{
     BlobError, BlobName, BlobStore, Env, JournalError, JournalStore, MetaError, MetaLog, Reserve,
@@ -33,6 +33,7 @@ mod configs;
 mod epoch;
 mod fetch;
 mod group_host;
+mod group_world;
 mod life;
 mod line;
 mod metadata;
@@ -356,7 +357,7 @@ impl Broker {
         self.0.life().groups.call(group, command).await
     }
 
-    /// A group's committed offsets: of `topics`, or all.
+    /// A group's committed offsets: of `topics`, or all; unless `reader` may not be told them.
     ///
     /// # Errors
     ///
@@ -364,10 +365,11 @@ impl Broker {
     pub async fn group_offsets(
         &self,
         group: &str,
+        reader: &Reader,
         topics: Option<&[FetchTopic]>,
         require_stable: bool,
-    ) -> Result<Vec<(Arc<str>, Vec<FetchedOffset>)>, GroupsError> {
-        self.0.life().groups.fetch_offsets(group, topics, require_stable).await
+    ) -> Result<Result<Vec<(Arc<str>, Vec<FetchedOffset>)>, FetchRefused>, GroupsError> {
+        self.0.life().groups.fetch_offsets(group, reader, topics, require_stable).await
     }
 
     /// A group's state and members; `None` when there is no such group.
@@ -377,6 +379,19 @@ impl Broker {
     /// As [`Broker::group`].
     pub async fn describe_group(&self, group: &str) -> Result<Option<Description>, GroupsError> {
         self.0.life().groups.describe(group).await
+    }
+
+    /// A consumer group's state and members; `None` when there is no such group, or it is of another
+    /// type.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::group`].
+    pub async fn describe_consumer_group(
+        &self,
+        group: &str,
+    ) -> Result<Option<ConsumerDescription>, GroupsError> {
+        self.0.life().groups.describe_consumer(group).await
     }
 
     /// All groups that `filter` lets through.
@@ -557,6 +572,7 @@ fn group_settings(config: &BrokerConfig) -> GroupSettings {
         offsets_retention: config.offsets_retention,
         expiry_interval: config.offsets_expiry_interval,
         newcomer_timeout: NEWCOMER_TIMEOUT,
+        consumer: config.consumer_groups,
     }
 }
 

@@ -19,6 +19,7 @@ use millstream_types::{ClusterId, Lsn, SessionId};
 use tracing::{error, info, warn};
 
 use crate::group_host::{GroupHost, LoadError};
+use crate::group_world::GroupWorld;
 use crate::metadata::Metadata;
 use crate::topics::{OFFSETS_TOPIC, TopicRef, Topics};
 use crate::{Inner, StartError, Stores, former, group_settings, open_session, topics};
@@ -30,7 +31,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// What belongs to one session.
 pub(crate) struct Life {
     pub(crate) log: Log,
-    pub(crate) topics: Topics,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) group_world: Arc<GroupWorld>,
     pub(crate) groups: GroupHost,
 }
 
@@ -90,10 +92,14 @@ impl Life {
         let sink = Arc::clone(metadata);
         let log =
             Log::open(env.clone(), journals, blobs, session, former, specs, sink, settings).await?;
-        let topics = Topics::default();
-        metadata.read(|state| topics.load(state, config, &log));
-        let groups = GroupHost::new(env.clone(), log.clone());
-        Ok(Self { log, topics, groups })
+        let group_world = Arc::new(GroupWorld::default());
+        let topics = Arc::clone(&group_world.topics);
+        metadata.read(|state| {
+            topics.load(state, config, &log);
+            group_world.load(state);
+        });
+        let groups = GroupHost::new(env.clone(), log.clone(), Arc::clone(&group_world) as _);
+        Ok(Self { log, topics, group_world, groups })
     }
 
     /// Loads the groups, if there is a topic for them.
@@ -118,6 +124,7 @@ impl Life {
 
     /// Follows changes of topics: handles, log, and what groups have committed on them.
     pub(crate) fn follow(&self, state: &ClusterState, entries: &[Entry], config: &BrokerConfig) {
+        self.group_world.follow(entries);
         for deleted in self.topics.follow(state, entries, config, &self.log) {
             self.groups.topic_deleted(&deleted.name);
         }
@@ -126,6 +133,7 @@ impl Life {
     /// Follows everything that has changed since this was opened.
     fn catch_up(&self, state: &ClusterState, config: &BrokerConfig) {
         self.topics.catch_up(state, config, &self.log);
+        self.group_world.load(state);
         self.groups.configure(&group_settings(config));
         self.forget_deleted();
     }

@@ -1,6 +1,7 @@
 //! Topics as they run: a name, an identity, and a handle per partition.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use millstream_coordinator::cluster::{ClusterState, Entry, TopicState};
@@ -43,6 +44,8 @@ pub enum TopicRef<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
     table: RwLock<Table>,
+    /// Rises when topics come, go or grow.
+    version: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +75,17 @@ impl Topics {
             TopicRef::Name(name) => table.by_name.get(name).cloned(),
             TopicRef::Id(id) => table.by_id.get(&id).cloned(),
         }
+    }
+
+    /// Rises when topics come, go or grow.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The names of those that `wanted` lets through.
+    pub(crate) fn matching(&self, wanted: &mut dyn FnMut(&str) -> bool) -> Vec<Arc<str>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.by_name.keys().filter(|name| wanted(name)).cloned().collect()
     }
 
     /// All topics, by name.
@@ -153,7 +167,11 @@ impl Topics {
         });
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         table.by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic));
-        table.by_id.insert(topic.id, topic);
+        let partitions = topic.partitions.len();
+        let former = table.by_id.insert(topic.id, topic);
+        if former.is_none_or(|former| former.partitions.len() != partitions) {
+            self.version.fetch_add(1, Ordering::Release);
+        }
     }
 
     fn remove(&self, id: TopicId, log: &Log) -> Option<Arc<Topic>> {
@@ -161,6 +179,7 @@ impl Topics {
         let removed = table.by_id.remove(&id);
         if let Some(topic) = &removed {
             table.by_name.remove(&topic.name);
+            self.version.fetch_add(1, Ordering::Release);
         }
         drop(table);
         log.delete_topic(id);

@@ -91,6 +91,8 @@ served! {
     UpdateFeatures 0..=2 => api::admin::update_features::handle;
     DescribeCluster 0..=2 => api::admin::describe_cluster::handle;
     DescribeProducers 0..=0 => api::admin::describe_producers::handle;
+    ConsumerGroupHeartbeat 0..=1 => api::group::consumer_heartbeat::handle;
+    ConsumerGroupDescribe 0..=1 => api::group::consumer_describe::handle;
     ListConfigResources 0..=1 => api::admin::list_config_resources::handle;
     DescribeTopicPartitions 0..=0 => api::admin::describe_topic_partitions::handle;
 }

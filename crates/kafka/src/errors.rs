@@ -5,9 +5,9 @@ use std::fmt::Display;
 
 use millstream_broker::config::{ConfigError, Kind};
 use millstream_broker::groups::{
-    CommitError, CommitPartitionError, DeleteGroupError, DeleteOffsetsError, DeletePartitionError,
-    FetchError as GroupFetchError, HeartbeatError, HostFailure, JoinError, LeaveError,
-    LeaveMemberError, SyncError,
+    CommitError, CommitPartitionError, ConsumerHeartbeatError, DeleteGroupError,
+    DeleteOffsetsError, DeletePartitionError, FetchError as GroupFetchError, FetchRefused,
+    HeartbeatError, HostFailure, JoinError, LeaveError, LeaveMemberError, SyncError,
 };
 use millstream_broker::log::{AppendError, DeleteError as LogDeleteError, ReadError};
 use millstream_broker::record::{BatchError, CompressionError};
@@ -300,6 +300,33 @@ impl Code for HeartbeatError {
     }
 }
 
+impl Code for ConsumerHeartbeatError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotServed => ErrorCode::UnsupportedVersion,
+            Self::Invalid(_) => ErrorCode::InvalidRequest,
+            Self::GroupNotFound => ErrorCode::GroupIdNotFound,
+            Self::UnknownMember => ErrorCode::UnknownMemberId,
+            Self::FencedEpoch { .. } => ErrorCode::FencedMemberEpoch,
+            Self::UnreleasedInstance => ErrorCode::UnreleasedInstanceId,
+            Self::FencedInstance => ErrorCode::FencedInstanceId,
+            Self::GroupFull => ErrorCode::GroupMaxSizeReached,
+            Self::UnsupportedAssignor { .. } => ErrorCode::UnsupportedAssignor,
+            Self::InvalidRegex(_) => ErrorCode::InvalidRegularExpression,
+            Self::Host(failure) => failure.code(),
+        }
+    }
+}
+
+impl Code for FetchRefused {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownMember => ErrorCode::UnknownMemberId,
+            Self::StaleEpoch => ErrorCode::StaleMemberEpoch,
+        }
+    }
+}
+
 impl Code for LeaveError {
     fn code(&self) -> ErrorCode {
         match self {
@@ -326,6 +353,8 @@ impl Code for CommitError {
             Self::FencedInstance => ErrorCode::FencedInstanceId,
             Self::IllegalGeneration => ErrorCode::IllegalGeneration,
             Self::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+            Self::StaleEpoch => ErrorCode::StaleMemberEpoch,
+            Self::NotServed => ErrorCode::UnsupportedVersion,
             Self::Host(HostFailure::TooLarge) => ErrorCode::InvalidCommitOffsetSize,
             Self::Host(failure) => failure.code(),
         }

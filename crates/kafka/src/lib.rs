@@ -11,6 +11,7 @@ mod connection;
 mod dispatch;
 mod door;
 mod errors;
+mod features;
 mod frames;
 mod intake;
 mod metrics;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use millstream::{Server, ServerConfig};
 use millstream_broker::groups::{
-    Command, Commit, CommitPartition, CommitTopic, FetchTopic, Reply, Speaker,
+    Command, Commit, CommitPartition, CommitTopic, FetchTopic, Reader, Reply, Speaker,
 };
 use millstream_broker::log::Isolation;
 use millstream_broker::{Broker, Newest, Sent, Topic, TopicRef, TopicRequest};
@@ -134,14 +134,21 @@ async fn commit(broker: &Broker, offset: Offset) {
     let partition =
         CommitPartition { index: 0, offset, leader_epoch: LeaderEpoch::NONE, metadata: "".into() };
     let topic = CommitTopic { name: "t".into(), id: None, partitions: vec![partition] };
-    let command = Command::Commit(Commit { speaker, retention_ms: None, topics: vec![topic] });
+    let command = Command::Commit(Commit {
+        speaker,
+        speaks_epochs: true,
+        retention_ms: None,
+        topics: vec![topic],
+    });
     let reply = broker.group("g", command).await.expect("the coordinator answers");
     assert!(matches!(reply, Reply::Commit(Ok(_))), "{reply:?}");
 }
 
 async fn committed(broker: &Broker) -> Option<Offset> {
     let topic = FetchTopic { name: "t".into(), id: None, partitions: vec![0] };
-    let fetched = broker.group_offsets("g", Some(&[topic]), false).await.expect("answers");
+    let fetched =
+        broker.group_offsets("g", &Reader { member: None, epoch: -1 }, Some(&[topic]), false).await;
+    let fetched = fetched.expect("answers").expect("anybody may");
     fetched[0].1[0].committed.clone().expect("stable").map(|committed| committed.offset)
 }
 

@@ -39,6 +39,7 @@ async fn every_api_answers_in_every_version() {
     let topic_id = topics(&mut client).await;
     records(&mut client, topic_id).await;
     groups(&mut client, topic_id).await;
+    consumer_groups(&mut client).await;
     configs(&mut client).await;
     placement(&mut client).await;
     deletions(&mut client).await;
@@ -171,6 +172,21 @@ async fn records(client: &mut Client, topic_id: Uuid) {
             ..Default::default()
         });
     }
+}
+
+async fn consumer_groups(client: &mut Client) {
+    each!(client, ConsumerGroupHeartbeat, |version| ConsumerGroupHeartbeatRequest {
+        group_id: "consumers".into(),
+        member_id: StrBytes::from(format!("member-{version}")),
+        rebalance_timeout_ms: 1_000,
+        subscribed_topic_names: Some(vec![TOPIC.into()]),
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    });
+    each!(client, ConsumerGroupDescribe, |version| ConsumerGroupDescribeRequest {
+        group_ids: vec!["consumers".into(), GROUP.into()],
+        include_authorized_operations: true,
+    });
 }
 
 async fn groups(client: &mut Client, topic_id: Uuid) {

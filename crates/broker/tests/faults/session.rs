@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_broker::groups::{
-    Command, Commit, CommitPartition, CommitTopic, FetchTopic, Join, Protocol, Reply, Speaker,
+    Command, Commit, CommitPartition, CommitTopic, FetchTopic, Join, Protocol, Reader, Reply,
+    Speaker,
 };
 use millstream_broker::log::ReadError;
 use millstream_broker::{Broker, FetchError, GroupsError, Newest, TopicRef};
@@ -46,7 +47,12 @@ pub(crate) async fn commit_on(
     let partition =
         CommitPartition { index, offset, leader_epoch: LeaderEpoch::NONE, metadata: "".into() };
     let topic = CommitTopic { name: name.into(), id: None, partitions: vec![partition] };
-    let command = Command::Commit(Commit { speaker, retention_ms: None, topics: vec![topic] });
+    let command = Command::Commit(Commit {
+        speaker,
+        speaks_epochs: true,
+        retention_ms: None,
+        topics: vec![topic],
+    });
     match broker.group("g", command).await {
         Ok(Reply::Commit(Ok(_))) => Some(()),
         Ok(Reply::Commit(Err(_))) | Err(GroupsError::SessionOver) => None,
@@ -69,7 +75,10 @@ pub(crate) async fn committed_on(
     index: i32,
 ) -> Result<Option<Offset>, GroupsError> {
     let topic = FetchTopic { name: name.into(), id: None, partitions: vec![index] };
-    let fetched = broker.group_offsets("g", Some(&[topic]), false).await?;
+    let fetched = broker
+        .group_offsets("g", &Reader { member: None, epoch: -1 }, Some(&[topic]), false)
+        .await?;
+    let fetched = fetched.expect("anybody may");
     let committed = fetched[0].1[0].committed.clone().unwrap();
     Ok(committed.map(|committed| committed.offset))
 }

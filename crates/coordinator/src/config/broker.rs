@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use millstream_types::limits::BATCH_BYTES_CEILING;
 
+use super::group::consumer_settings;
 use super::layers::{BrokerOverrides, Values};
 use super::topic::{TopicDefaults, millis, size};
 use super::value::address_limits;
+use crate::group::ConsumerSettings;
 
 /// A broker's configs, read once. Those that can change at run time do so by a new value of this
 /// struct.
@@ -69,6 +71,8 @@ pub struct BrokerConfig {
     pub group_session_timeout_min_ms: i32,
     /// The longest session timeout of a classic member, in ms (`group.max.session.timeout.ms`).
     pub group_session_timeout_max_ms: i32,
+    /// What holds for consumer groups (`group.consumer.`).
+    pub consumer_groups: ConsumerSettings,
     /// The most members of a group (`group.max.size`).
     pub group_members_max: usize,
     /// What the members of a group may take in memory, in bytes (`millstream.group.bytes`).
@@ -157,6 +161,7 @@ impl BrokerConfig {
             group_initial_rebalance_delay: millis(number("group.initial.rebalance.delay.ms")),
             group_session_timeout_min_ms: int("group.min.session.timeout.ms"),
             group_session_timeout_max_ms: int("group.max.session.timeout.ms"),
+            consumer_groups: consumer_settings(&values),
             group_members_max: size(number("group.max.size")),
             group_bytes_max: size(number("millstream.group.bytes")),
             groups_max: size(number("millstream.groups.max")),

@@ -182,6 +182,14 @@ impl Values {
         }
     }
 
+    /// The first item of a list.
+    pub(super) fn first_item(&self, name: &str) -> Option<&str> {
+        match self.0.get(name) {
+            Some(Value::Items(items)) => items.first().map(String::as_str),
+            _ => None,
+        }
+    }
+
     pub(super) fn has_item(&self, name: &str, item: &str) -> bool {
         matches!(self.0.get(name), Some(Value::Items(items)) if items.iter().any(|one| one == item))
     }

@@ -1,9 +1,12 @@
 //! What a coordinator of groups is asked: the protocol's words, without its versions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_types::{LeaderEpoch, Offset, TopicId, Uuid};
+
+use super::consumer::Partitions;
 
 /// Names one request that waits for its reply. The host draws tickets and never uses one twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +23,8 @@ pub enum Command {
     Heartbeat(Heartbeat),
     /// Members leave, or are removed by an administrator.
     Leave(Leave),
+    /// Join, stay in or leave a consumer group (KIP-848).
+    ConsumerHeartbeat(ConsumerHeartbeat),
     /// Store offsets.
     Commit(Commit),
     /// Forget offsets of topics that the group does not read any more.
@@ -118,6 +123,37 @@ pub struct Leaver {
     pub instance: Option<Arc<str>>,
 }
 
+/// Join, stay in or leave a consumer group. What is `None` is as the member said before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerHeartbeat {
+    /// The group.
+    pub group: Arc<str>,
+    /// The member's id; empty where the client leaves it to the coordinator to draw one.
+    pub member: Arc<str>,
+    /// 0 to join, -1 to leave, -2 to leave for a while; else the epoch that the member was told.
+    pub epoch: i32,
+    /// The static member's own name.
+    pub instance: Option<Arc<str>>,
+    /// Where the member is, for assignments that care.
+    pub rack: Option<Arc<str>>,
+    /// How long the member may take to give up partitions, in milliseconds; -1 as before.
+    pub rebalance_timeout_ms: i32,
+    /// The topics that it names.
+    pub topics: Option<BTreeSet<Arc<str>>>,
+    /// The topics that it describes by a regular expression; empty for none.
+    pub regex: Option<Arc<str>>,
+    /// The assignor that it would like.
+    pub assignor: Option<Arc<str>>,
+    /// The partitions that it owns.
+    pub owned: Option<Partitions>,
+    /// The client's name for itself.
+    pub client_id: Arc<str>,
+    /// Where the client connects from, for people to read.
+    pub client_host: Arc<str>,
+    /// Randomness for the id of a member that has none.
+    pub fresh: Uuid,
+}
+
 /// Store offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
@@ -126,6 +162,8 @@ pub struct Commit {
     pub speaker: Speaker,
     /// How long to keep the offsets, in milliseconds, where an old client says so itself.
     pub retention_ms: Option<i64>,
+    /// Whether the request is of a version that knows members' epochs.
+    pub speaks_epochs: bool,
     /// The offsets.
     pub topics: Vec<CommitTopic>,
 }
@@ -169,6 +207,15 @@ pub struct DeleteOffsets {
 pub struct DeleteGroups {
     /// The groups; all of one shard.
     pub groups: Vec<Arc<str>>,
+}
+
+/// Who asks for offsets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reader {
+    /// The member's id, if it says so.
+    pub member: Option<Arc<str>>,
+    /// The epoch that it was told; -1 for who is not a member.
+    pub epoch: i32,
 }
 
 /// Which offsets are asked for.

@@ -1,4 +1,4 @@
-//! Consumer groups of the classic protocol, and committed offsets.
+//! Groups of the classic and of the consumer protocol, and committed offsets.
 //!
 //! One [`Groups`] keeps all groups of one partition of `__consumer_offsets`. Its host
 //!
@@ -21,6 +21,7 @@
 //! * Each ticket is answered exactly once.
 
 mod command;
+mod consumer;
 mod join;
 mod live;
 mod members;
@@ -36,16 +37,20 @@ mod tests;
 
 pub use crate::host::{HostFailure, ReplayError, StoredRecord, partition_of};
 pub use command::{
-    Command, Commit, CommitPartition, CommitTopic, DeleteGroups, DeleteOffsets, FetchTopic,
-    Heartbeat, Join, Leave, Leaver, ListFilter, Protocol, Speaker, Sync, Ticket,
+    Command, Commit, CommitPartition, CommitTopic, ConsumerHeartbeat, DeleteGroups, DeleteOffsets,
+    FetchTopic, Heartbeat, Join, Leave, Leaver, ListFilter, Protocol, Reader, Speaker, Sync,
+    Ticket,
 };
+pub use consumer::{Assignor, GroupOverrides, NoWorld, Partitions, World};
 pub use reply::{
-    CommitError, CommitPartitionError, Committed, CommittedTopic, DeleteGroupError,
-    DeleteOffsetsError, DeletePartitionError, DeletedTopic, DescribedMember, Description,
-    FetchError, Fetched, GROUP_TYPE, GroupState, HeartbeatError, JoinError, JoinRefused, Joined,
-    JoinedMember, LeaveError, LeaveMemberError, Listed, Reply, SyncError, Synced,
+    CommitError, CommitPartitionError, Committed, CommittedTopic, ConsumerBeat,
+    ConsumerDescription, ConsumerHeartbeatError, DeleteGroupError, DeleteOffsetsError,
+    DeletePartitionError, DeletedTopic, DescribedConsumer, DescribedMember, Description,
+    FetchError, FetchRefused, Fetched, GroupState, GroupType, HeartbeatError, JoinError,
+    JoinRefused, Joined, JoinedMember, LeaveError, LeaveMemberError, Listed, NamedPartitions,
+    Reply, SyncError, Synced,
 };
-pub use settings::GroupSettings;
+pub use settings::{Bounded, ConsumerSettings, GroupSettings, Migration};
 pub use shard::{Groups, Loading};
 
 use millstream_types::Monotonic;

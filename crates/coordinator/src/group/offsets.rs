@@ -9,6 +9,7 @@ use millstream_types::{Offset, Timestamp};
 use crate::host::{StoredRecord, TEXT_LEN_MAX};
 
 use super::command::{Commit, DeleteOffsets, FetchTopic};
+use super::consumer::state::{ConsumerFact, ConsumerGroup};
 use super::live::{Live, Phase, Subscribed};
 use super::record::{Fact, StoredGroup, StoredOffset};
 use super::reply::{
@@ -18,18 +19,31 @@ use super::reply::{
 /// Hard state of one group. Changed by [`Hard::apply`] alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hard {
+    /// A classic group as of the end of its last rebalance.
     pub(super) stored: Option<StoredGroup>,
+    /// A consumer group.
+    pub(super) consumer: Option<Box<ConsumerGroup>>,
     offsets: BTreeMap<Arc<str>, BTreeMap<i32, StoredOffset>>,
 }
 
 impl Hard {
     /// Whether there is nothing to remember.
     pub(super) fn is_void(&self) -> bool {
-        self.stored.is_none() && self.offsets.is_empty()
+        self.stored.is_none() && self.consumer.is_none() && self.offsets.is_empty()
     }
 
     pub(super) fn offsets_count(&self) -> usize {
         self.offsets.values().map(BTreeMap::len).sum()
+    }
+
+    /// Takes in what a record says of a consumer group. Its end is that of the record that begins it.
+    pub(super) fn apply_consumer(&mut self, fact: ConsumerFact) {
+        match (&mut self.consumer, fact) {
+            (consumer, ConsumerFact::Epoch(None)) => *consumer = None,
+            (Some(consumer), fact) => consumer.apply(fact),
+            (None, fact) if fact.is_end() => {}
+            (consumer @ None, fact) => consumer.insert(Box::default()).apply(fact),
+        }
     }
 
     /// Takes in what a record says of the offset of one partition.
@@ -49,6 +63,16 @@ impl Hard {
         }
     }
 
+    /// Whether a member of a consumer group reads the topic.
+    fn reads(&self, topic: &str) -> bool {
+        self.consumer.as_ref().is_some_and(|consumer| consumer.reads(topic))
+    }
+
+    /// Whether it is a group in which there is nobody.
+    pub(super) fn has_nobody(&self) -> bool {
+        self.consumer.as_ref().is_none_or(|consumer| consumer.members().is_empty())
+    }
+
     fn get(&self, topic: &str, partition: i32) -> Option<&StoredOffset> {
         self.offsets.get(topic)?.get(&partition)
     }
@@ -65,7 +89,9 @@ impl Hard {
             partition,
             value: Some(offset.clone()),
         });
-        stored.into_iter().chain(offsets)
+        let consumer = self.consumer.iter().flat_map(|consumer| consumer.facts());
+        let consumer = consumer.map(|fact| Fact::Consumer { group: Arc::clone(group), fact });
+        stored.into_iter().chain(consumer).chain(offsets)
     }
 
     fn iter(&self) -> impl Iterator<Item = (&Arc<str>, i32, &StoredOffset)> {
@@ -79,8 +105,16 @@ impl Hard {
         for (topic, partition, _) in self.iter() {
             forget(group, topic, partition, records);
         }
+        self.forget_group(group, records);
+    }
+
+    /// Records that forget everything but offsets.
+    pub(super) fn forget_group(&self, group: &Arc<str>, records: &mut Vec<StoredRecord>) {
         if self.stored.is_some() {
             Fact::Group { group: Arc::clone(group), value: None }.put(records);
+        }
+        for fact in self.consumer.iter().flat_map(|consumer| consumer.farewell()) {
+            Fact::Consumer { group: Arc::clone(group), fact }.put(records);
         }
     }
 
@@ -105,7 +139,7 @@ impl Hard {
     ) -> Vec<DeletedTopic> {
         let mut results = Vec::with_capacity(request.topics.len());
         for (topic, partitions) in &request.topics {
-            let result = if subscribed.includes(topic) {
+            let result = if self.reads(topic) || subscribed.includes(topic) {
                 Err(DeletePartitionError::SubscribedToTopic)
             } else {
                 Ok(())
@@ -152,7 +186,8 @@ impl Hard {
         let subscribed = live.subscribed();
         let mut nothing_left = true;
         for (topic, partition, offset) in self.iter() {
-            let expired = !subscribed.includes(topic)
+            let expired = !self.reads(topic)
+                && !subscribed.includes(topic)
                 && offset.expires_at.map_or_else(
                     || rule.base(offset).plus(retention) <= wall,
                     |expires_at| expires_at <= wall,

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | offset: group, topic, partition | [`StoredOffset`] | until deleted or expired |
 //! | group: group | [`StoredGroup`] | until the group is empty and has no offsets left |
+//! | six of a consumer group | [`ConsumerFact`] | the same, or until the member leaves |
 //!
 //! A value of `None` forgets the key. Key and value each start with their version (`i16`); for the
 //! key that number says what the record is.
@@ -15,7 +16,10 @@ use millstream_types::{LeaderEpoch, Offset, Timestamp, TopicId};
 
 use crate::host::{ReplayError, StoredRecord};
 
+use super::consumer::state::ConsumerFact;
+
 mod codec;
+mod consumer;
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub(super) enum Fact {
     Offset { group: Arc<str>, topic: Arc<str>, partition: i32, value: Option<StoredOffset> },
     /// A group, or that there is none any more.
     Group { group: Arc<str>, value: Option<StoredGroup> },
+    /// A part of a consumer group.
+    Consumer { group: Arc<str>, fact: ConsumerFact },
 }
 
 /// A committed offset.

@@ -1,11 +1,13 @@
 //! What a coordinator of groups answers: one error enum per operation, so that the edge gives
 //! each its number in one exhaustive match.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_types::{LeaderEpoch, Offset, TopicId};
 
+use super::consumer::{Assignor, Partitions};
 use crate::host::HostFailure;
 
 /// The answer to a [`super::Command`].
@@ -17,6 +19,8 @@ pub enum Reply {
     Sync(Result<Synced, SyncError>),
     /// To a heartbeat.
     Heartbeat(Result<(), HeartbeatError>),
+    /// To a heartbeat of a consumer group.
+    ConsumerHeartbeat(Result<ConsumerBeat, ConsumerHeartbeatError>),
     /// To a leave: one result per leaver, in the order asked.
     Leave(Result<Vec<Result<(), LeaveMemberError>>, LeaveError>),
     /// To a commit: per topic, in the order asked, and per partition, in the order asked.
@@ -142,6 +146,86 @@ pub enum HeartbeatError {
     RebalanceInProgress,
 }
 
+/// What a member of a consumer group is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerBeat {
+    /// The member's id.
+    pub member: Arc<str>,
+    /// The member's epoch from now on.
+    pub epoch: i32,
+    /// When it is to send the next heartbeat, in milliseconds.
+    pub heartbeat_interval_ms: i32,
+    /// What it may read, all of it; `None` when that is what it was told last.
+    pub assignment: Option<Partitions>,
+}
+
+/// Why a heartbeat of a consumer group failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsumerHeartbeatError {
+    /// Consumer groups are not served (`group.coordinator.rebalance.protocols`).
+    NotServed,
+    /// The request contradicts itself.
+    Invalid(&'static str),
+    /// No such group, or one of another type.
+    GroupNotFound,
+    /// No such member: join again.
+    UnknownMember,
+    /// The member's epoch is not what it was told: it owns nothing any more and must join again.
+    FencedEpoch {
+        /// The member's epoch.
+        known: i32,
+        /// The epoch that it says.
+        said: i32,
+    },
+    /// Another member bears this name and has not left.
+    UnreleasedInstance,
+    /// Another client has taken over this static member's name: stop.
+    FencedInstance,
+    /// The group has as many members, or they say as much, as is allowed.
+    GroupFull,
+    /// There is no such assignor.
+    UnsupportedAssignor {
+        /// The assignor that was asked for.
+        name: Arc<str>,
+        /// Those that there are.
+        known: String,
+    },
+    /// It cannot be read, and why.
+    InvalidRegex(String),
+    /// The coordinator's host failed.
+    Host(HostFailure),
+}
+
+impl fmt::Display for ConsumerHeartbeatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotServed => f.write_str(
+                "The consumer protocol is switched off: see group.coordinator.rebalance.protocols.",
+            ),
+            Self::Invalid(why) => f.write_str(why),
+            Self::GroupNotFound => f.write_str("There is no such consumer group."),
+            Self::UnknownMember => f.write_str("The group has no such member: join again."),
+            Self::FencedEpoch { known, said } => write!(
+                f,
+                "The member is in epoch {known} and not in {said}: it must give up its partitions \
+                 and join again."
+            ),
+            Self::UnreleasedInstance => {
+                f.write_str("Another member of the group has this instance id and has not left.")
+            }
+            Self::FencedInstance => f.write_str("Another member has taken over this instance id."),
+            Self::GroupFull => f.write_str("The group takes no more members."),
+            Self::UnsupportedAssignor { name, known } => {
+                write!(f, "There is no assignor {name}; there are {known}.")
+            }
+            Self::InvalidRegex(why) => {
+                write!(f, "SubscribedTopicRegex is not a regular expression of RE2: {why}")
+            }
+            Self::Host(_) => f.write_str("The group cannot be written now."),
+        }
+    }
+}
+
 /// Why nobody could leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaveError {
@@ -174,6 +258,10 @@ pub enum CommitError {
     IllegalGeneration,
     /// The member has joined a generation but does not know its assignment yet.
     RebalanceInProgress,
+    /// The member of a consumer group has been told another epoch since.
+    StaleEpoch,
+    /// The request is of a version that does not know consumer groups.
+    NotServed,
     /// The coordinator's host failed.
     Host(HostFailure),
 }
@@ -244,6 +332,15 @@ pub enum FetchError {
     Unstable,
 }
 
+/// Why no offset is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchRefused {
+    /// No such member.
+    UnknownMember,
+    /// The member has been told another epoch since.
+    StaleEpoch,
+}
+
 /// The state of a group, as clients and tools know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GroupState {
@@ -255,6 +352,10 @@ pub enum GroupState {
     CompletingRebalance,
     /// Every member has its assignment.
     Stable,
+    /// A consumer group whose target assignment is behind.
+    Assigning,
+    /// A consumer group of which a member is on the way to its target.
+    Reconciling,
 }
 
 impl GroupState {
@@ -266,12 +367,84 @@ impl GroupState {
             Self::PreparingRebalance => "PreparingRebalance",
             Self::CompletingRebalance => "CompletingRebalance",
             Self::Stable => "Stable",
+            Self::Assigning => "Assigning",
+            Self::Reconciling => "Reconciling",
         }
     }
 }
 
-/// The type of group that this module keeps, as tools know it.
-pub const GROUP_TYPE: &str = "classic";
+/// The type of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GroupType {
+    /// Its members agree among themselves who reads what.
+    Classic,
+    /// The coordinator decides (KIP-848).
+    Consumer,
+}
+
+impl GroupType {
+    /// The name that clients and tools know.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
+/// A consumer group, described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerDescription {
+    /// Its state.
+    pub state: GroupState,
+    /// Its epoch.
+    pub epoch: i32,
+    /// The epoch of its target assignment.
+    pub target_epoch: i32,
+    /// Who assigns.
+    pub assignor: Assignor,
+    /// The members.
+    pub members: Vec<DescribedConsumer>,
+}
+
+/// A member of a consumer group, described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedConsumer {
+    /// The member's id.
+    pub member: Arc<str>,
+    /// The static member's own name.
+    pub instance: Option<Arc<str>>,
+    /// Where it is.
+    pub rack: Option<Arc<str>>,
+    /// Its epoch.
+    pub epoch: i32,
+    /// The client's name for itself.
+    pub client_id: Arc<str>,
+    /// Where the client connects from.
+    pub client_host: Arc<str>,
+    /// The topics that it names.
+    pub topics: Vec<Arc<str>>,
+    /// The topics that it describes.
+    pub regex: Option<Arc<str>>,
+    /// What it may read.
+    pub assigned: Vec<NamedPartitions>,
+    /// What it is to read.
+    pub target: Vec<NamedPartitions>,
+    /// Whether it speaks the classic protocol.
+    pub classic: bool,
+}
+
+/// Partitions of a topic that there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPartitions {
+    /// The topic's identity.
+    pub topic: TopicId,
+    /// The topic's name.
+    pub name: Arc<str>,
+    /// The partitions.
+    pub indexes: Vec<i32>,
+}
 
 /// A group, described.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -316,6 +489,8 @@ pub struct Listed {
     pub protocol_type: Arc<str>,
     /// Its state.
     pub state: GroupState,
+    /// Its type.
+    pub group_type: GroupType,
 }
 
 impl Reply {
@@ -328,6 +503,9 @@ impl Reply {
                 Self::Join(Err(JoinRefused { member: Arc::from(""), error: JoinError::Host(why) }))
             }
             Self::Sync(Ok(_)) => Self::Sync(Err(SyncError::Host(why))),
+            Self::ConsumerHeartbeat(Ok(_)) => {
+                Self::ConsumerHeartbeat(Err(ConsumerHeartbeatError::Host(why)))
+            }
             Self::Leave(Ok(_)) => Self::Leave(Err(LeaveError::Host(why))),
             Self::Commit(Ok(_)) => Self::Commit(Err(CommitError::Host(why))),
             Self::DeleteOffsets(Ok(_)) => Self::DeleteOffsets(Err(DeleteOffsetsError::Host(why))),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::consumer::Assignor;
+
 /// The settings of a coordinator of groups; the defaults are Kafka's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupSettings {
@@ -32,6 +34,8 @@ pub struct GroupSettings {
     pub offsets_retention: Duration,
     /// How often offsets are looked at for expiry (`offsets.retention.check.interval.ms`).
     pub expiry_interval: Duration,
+    /// What holds for consumer groups.
+    pub consumer: ConsumerSettings,
 }
 
 impl Default for GroupSettings {
@@ -47,6 +51,112 @@ impl Default for GroupSettings {
             offset_metadata_max: 4_096,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             expiry_interval: Duration::from_secs(600),
+            consumer: ConsumerSettings::default(),
+        }
+    }
+}
+
+/// The settings of consumer groups; the defaults are Kafka's. What a group sets for itself counts
+/// within the bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerSettings {
+    /// Whether they are served (`group.coordinator.rebalance.protocols`).
+    pub served: bool,
+    /// How long a member may be silent, in milliseconds (`group.consumer.session.timeout.ms`).
+    pub session_timeout: Bounded,
+    /// How often members send a heartbeat, in milliseconds
+    /// (`group.consumer.heartbeat.interval.ms`).
+    pub heartbeat_interval: Bounded,
+    /// How much time passes at least between two assignments, in milliseconds
+    /// (`group.consumer.assignment.interval.ms`).
+    pub assignment_interval: Bounded,
+    /// The most members of a group (`group.consumer.max.size`).
+    pub members_max: usize,
+    /// The assignors, the default first (`group.consumer.assignors`).
+    assignors: [Assignor; 2],
+    assignors_count: usize,
+    /// Which way groups may change (`group.consumer.migration.policy`).
+    pub migration: Migration,
+}
+
+/// A number of milliseconds that groups may set within bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounded {
+    /// Where the group sets none.
+    pub default: i32,
+    /// The least that counts.
+    pub min: i32,
+    /// The most that counts.
+    pub max: i32,
+}
+
+/// Which way a group may change while it has members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// From classic to consumer, when a member of the consumer protocol comes.
+    pub upgrade: bool,
+    /// From consumer to classic, when the last member of the consumer protocol goes.
+    pub downgrade: bool,
+}
+
+impl Bounded {
+    /// What counts for a group that sets `own`. Where the bounds contradict each other the lower
+    /// one counts; the broker's own setting is not subject to them, as in Kafka.
+    fn resolve(self, own: Option<i32>) -> i32 {
+        own.map_or(self.default, |own| own.min(self.max).max(self.min))
+    }
+}
+
+impl ConsumerSettings {
+    /// The assignors, the default first.
+    #[must_use]
+    pub fn assignors(&self) -> &[Assignor] {
+        self.assignors.get(..self.assignors_count).unwrap_or_default()
+    }
+
+    /// The same with other assignors; none means all. One that is named again does not count.
+    #[must_use]
+    pub fn with_assignors(mut self, assignors: &[Assignor]) -> Self {
+        self.assignors_count = 0;
+        for assignor in assignors {
+            if !self.assignors().contains(assignor)
+                && let Some(place) = self.assignors.get_mut(self.assignors_count)
+            {
+                *place = *assignor;
+                self.assignors_count += 1;
+            }
+        }
+        if self.assignors_count == 0 {
+            self.assignors = [Assignor::Uniform, Assignor::Range];
+            self.assignors_count = 2;
+        }
+        self
+    }
+
+    pub(super) fn session_timeout_ms(&self, own: Option<i32>) -> i32 {
+        self.session_timeout.resolve(own)
+    }
+
+    pub(super) fn heartbeat_interval_ms(&self, own: Option<i32>) -> i32 {
+        self.heartbeat_interval.resolve(own)
+    }
+
+    pub(super) fn assignment_interval_ms(&self, own: Option<i32>) -> i32 {
+        self.assignment_interval.resolve(own)
+    }
+}
+
+impl Default for ConsumerSettings {
+    fn default() -> Self {
+        Self {
+            served: true,
+            session_timeout: Bounded { default: 45_000, min: 45_000, max: 60_000 },
+            heartbeat_interval: Bounded { default: 5_000, min: 5_000, max: 15_000 },
+            assignment_interval: Bounded { default: 1_000, min: 0, max: 15_000 },
+            members_max: i32::MAX as usize,
+            assignors: [Assignor::Uniform, Assignor::Range],
+            assignors_count: 2,
+            migration: Migration { upgrade: true, downgrade: true },
         }
     }
 }

@@ -13,11 +13,14 @@ use super::command::{
     Command, Commit, DeleteGroups, DeleteOffsets, FetchTopic, Heartbeat, Join, Leave, ListFilter,
     Sync, Ticket,
 };
+use super::consumer::beat::{self, Around};
+use super::consumer::times::Times;
+use super::consumer::{NoWorld, World};
 use super::live::{Live, Moment};
 use super::offsets::{self, Hard};
 use super::record::Fact;
 use super::reply::{
-    CommitError, DeleteGroupError, DeleteOffsetsError, Description, Fetched, GROUP_TYPE,
+    CommitError, DeleteGroupError, DeleteOffsetsError, Description, Fetched, GroupType,
     HeartbeatError, JoinError, JoinRefused, LeaveError, LeaveMemberError, Listed, Reply, SyncError,
 };
 use super::settings::GroupSettings;
@@ -35,7 +38,8 @@ pub struct Loading {
 /// All groups of one partition of `__consumer_offsets`.
 #[derive(Clone, Debug)]
 pub struct Groups {
-    settings: GroupSettings,
+    pub(super) settings: GroupSettings,
+    pub(super) world: Arc<dyn World>,
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     /// At most one entry per group: its [`Group::scheduled`].
     pub(super) timers: BTreeSet<(Monotonic, Arc<str>)>,
@@ -48,6 +52,11 @@ pub(super) struct Group {
     pub(super) live: Live,
     /// When the group's timer rings; never later than its live part wants to be woken.
     pub(super) scheduled: Option<Monotonic>,
+    /// Until when members of a consumer group must be heard of.
+    pub(super) times: Times,
+    /// Whether records that begin a consumer group are on their way to the log: until they are
+    /// replayed, or have failed, the group is not forgotten.
+    pub(super) begins: bool,
 }
 
 /// The look at all offsets for those that have expired, in steps.
@@ -85,6 +94,11 @@ impl Loading {
                 hard.stored = value;
                 (group, hard.is_void())
             }
+            Some(Fact::Consumer { group, fact }) => {
+                let hard = self.groups.entry(Arc::clone(&group)).or_default();
+                hard.apply_consumer(fact);
+                (group, hard.is_void())
+            }
         };
         if is_void {
             self.groups.remove(&group);
@@ -93,9 +107,11 @@ impl Loading {
     }
 
     /// Everything has been read: members are taken to be there, each for a session from now.
+    /// `world` tells of topics and of what is configured for groups.
     pub fn finish(
         self,
         settings: GroupSettings,
+        world: Arc<dyn World>,
         now: Monotonic,
         wall: Timestamp,
     ) -> (Groups, Effects) {
@@ -103,7 +119,7 @@ impl Loading {
         let expiry =
             ExpiryRound { at: now.plus(settings.expiry_interval), after: None, paused: false };
         let (groups, timers) = (BTreeMap::new(), BTreeSet::new());
-        let mut loaded = Groups { settings, groups, timers, expiry };
+        let mut loaded = Groups { settings, world: Arc::clone(&world), groups, timers, expiry };
         let mut out = Effects::default();
         for (id, hard) in self.groups {
             let mut live = match &hard.stored {
@@ -113,7 +129,16 @@ impl Loading {
             if live.members.len() > loaded.settings.members_max {
                 live.prepare(at, &mut out);
             }
-            loaded.groups.insert(Arc::clone(&id), Group { hard, live, scheduled: None });
+            let around = Around { world: &*world, at };
+            let consumer = hard.consumer.as_deref();
+            let mut times = Times::default();
+            if let Some(group) = consumer {
+                beat::restore(&id, group, &mut times, around);
+            }
+            loaded.groups.insert(
+                Arc::clone(&id),
+                Group { hard, live, scheduled: None, times, begins: false },
+            );
             loaded.settle(&id);
         }
         out.next_deadline = loaded.next_deadline();
@@ -125,7 +150,7 @@ impl Groups {
     /// A coordinator of no groups.
     #[must_use]
     pub fn new(settings: GroupSettings, now: Monotonic) -> Self {
-        Loading::new().finish(settings, now, Timestamp::NONE).0
+        Loading::new().finish(settings, Arc::new(NoWorld), now, Timestamp::NONE).0
     }
 
     /// When [`Groups::tick`] is to be called.
@@ -163,6 +188,10 @@ impl Groups {
                 let result = self.heartbeat(&heartbeat, at);
                 out.reply(ticket, Reply::Heartbeat(result));
             }
+            Command::ConsumerHeartbeat(heartbeat) => {
+                let result = self.consumer_heartbeat(&heartbeat, at, &mut out);
+                out.reply(ticket, Reply::ConsumerHeartbeat(result));
+            }
             Command::Leave(leave) => {
                 let result = self.leave(&leave, at, &mut out);
                 out.reply(ticket, Reply::Leave(result));
@@ -193,6 +222,7 @@ impl Groups {
             if let Some(group) = self.groups.get_mut(&id) {
                 group.scheduled = None;
                 group.live.on_time(at, &mut out);
+                self.on_consumer_time(&id, at, &mut out);
                 self.settle(&id);
             }
         }
@@ -224,6 +254,15 @@ impl Groups {
                 known.hard.stored = value;
                 group
             }
+            Some(Fact::Consumer { group, fact }) => {
+                let known = self.entry(&group);
+                known.begins &= fact.is_end();
+                known.hard.apply_consumer(fact);
+                if known.hard.consumer.is_none() && !known.begins {
+                    known.times = Times::default();
+                }
+                group
+            }
         };
         self.settle(&id);
         Ok(())
@@ -245,12 +284,15 @@ impl Groups {
             out.reply(ticket, reply.failed(why));
         }
         for record in &effects.records {
-            let Ok(Some(Fact::Group { group: id, value: Some(_) })) = Fact::decode(record) else {
-                continue;
-            };
-            if let Some(group) = self.groups.get_mut(&id) {
-                group.live.recover(at, &mut out);
-                self.settle(&id);
+            match Fact::decode(record) {
+                Ok(Some(Fact::Group { group: id, value: Some(_) })) => {
+                    if let Some(group) = self.groups.get_mut(&id) {
+                        group.live.recover(at, &mut out);
+                        self.settle(&id);
+                    }
+                }
+                Ok(Some(Fact::Consumer { group: id, .. })) => self.consumer_failed(&id, at),
+                _ => {}
             }
         }
         out.next_deadline = self.next_deadline();
@@ -293,10 +335,12 @@ impl Groups {
         }
     }
 
-    /// A group, its members and what they do; `None` when there is no such group.
+    /// A classic group, its members and what they do; `None` when there is no such group, or it is of
+    /// another type.
     #[must_use]
     pub fn describe(&self, group: &str) -> Option<Description> {
-        self.groups.get(group).map(|group| group.live.describe())
+        let group = self.groups.get(group).filter(|group| group.hard.consumer.is_none())?;
+        Some(group.live.describe())
     }
 
     /// All groups that `filter` lets through.
@@ -305,15 +349,11 @@ impl Groups {
         let any = |wanted: &[String], name: &str| {
             wanted.is_empty() || wanted.iter().any(|it| it.trim().eq_ignore_ascii_case(name))
         };
-        if !any(&filter.types, GROUP_TYPE) {
-            return Vec::new();
-        }
-        let listed = self.groups.iter().map(|(id, group)| Listed {
-            group: Arc::clone(id),
-            protocol_type: group.live.protocol_type.clone().unwrap_or_else(|| Arc::from("")),
-            state: group.live.state(),
+        let listed = self.groups.iter().map(|(id, group)| group.listed(id));
+        let wanted = listed.filter(|listed| {
+            any(&filter.types, listed.group_type.name()) && any(&filter.states, listed.state.name())
         });
-        listed.filter(|listed| any(&filter.states, listed.state.name())).collect()
+        wanted.collect()
     }
 
     /// The records that rebuild all hard state: what a checkpoint keeps instead of the partition.
@@ -346,12 +386,21 @@ impl Groups {
             return out.reply(ticket, Reply::Join(Err(refused)));
         }
         let id = Arc::clone(&join.group);
+        let group = self.entry(&id);
+        if group.hard.consumer.is_some() {
+            if !group.hard.has_nobody() {
+                let error = JoinError::InconsistentProtocol;
+                let refused = JoinRefused { member: join.member, error };
+                return out.reply(ticket, Reply::Join(Err(refused)));
+            }
+            group.hard.forget_group(&id, &mut out.records);
+        }
         self.entry(&id).live.join(join, ticket, at, out);
         self.settle(&id);
     }
 
     /// Whether the group is there, or there may be another one.
-    fn has_room_for(&self, group: &str) -> bool {
+    pub(super) fn has_room_for(&self, group: &str) -> bool {
         self.groups.len() < self.settings.groups_max || self.groups.contains_key(group)
     }
 
@@ -404,6 +453,9 @@ impl Groups {
         let id = &commit.speaker.group;
         let has_room = self.has_room_for(id);
         match self.groups.get_mut(id) {
+            Some(Group { hard: Hard { consumer: Some(consumer), .. }, .. }) => {
+                consumer.check_commit(commit, &*self.world)?;
+            }
             Some(group) => {
                 group.live.check_commit(commit, at)?;
                 self.settle(id);
@@ -442,7 +494,9 @@ impl Groups {
             let result = match self.groups.get_mut(id) {
                 _ if !seen.insert(id) => Err(DeleteGroupError::GroupNotFound),
                 None => Err(DeleteGroupError::GroupNotFound),
-                Some(group) if !group.live.is_empty() => Err(DeleteGroupError::NonEmptyGroup),
+                Some(group) if !group.live.is_empty() || !group.hard.has_nobody() => {
+                    Err(DeleteGroupError::NonEmptyGroup)
+                }
                 Some(group) => {
                     // Whoever was given an id is told to start anew when it comes back with it.
                     group.live.pending.clear();
@@ -471,10 +525,8 @@ impl Groups {
             looks = looks.saturating_add(group.hard.offsets_count()).saturating_add(1);
             let retention = self.settings.offsets_retention;
             let nothing_left = group.hard.expire(&group.live, at.wall, retention, &mut out.records);
-            if nothing_left && group.live.is_idle() {
-                if group.hard.stored.is_some() {
-                    Fact::Group { group: Arc::clone(id), value: None }.put(&mut out.records);
-                }
+            if nothing_left && group.live.is_idle() && group.hard.has_nobody() {
+                group.hard.forget_group(id, &mut out.records);
                 void.push(Arc::clone(id));
             }
             self.expiry.after = Some(Arc::clone(id));
@@ -489,31 +541,52 @@ impl Groups {
     }
 
     /// The group, made if there is none.
-    fn entry(&mut self, id: &Arc<str>) -> &mut Group {
+    pub(super) fn entry(&mut self, id: &Arc<str>) -> &mut Group {
         self.groups.entry(Arc::clone(id)).or_insert_with(|| Group {
             hard: Hard::default(),
             live: Live::new(Arc::clone(id)),
             scheduled: None,
+            times: Times::default(),
+            begins: false,
         })
     }
 
     /// After anything that may have changed a group: sets its timer, or forgets a group of which
     /// nothing is left.
-    fn settle(&mut self, id: &Arc<str>) {
+    pub(super) fn settle(&mut self, id: &Arc<str>) {
         let Some(group) = self.groups.get_mut(id) else { return };
-        if group.hard.is_void() && group.live.is_idle() {
+        if group.hard.is_void() && group.live.is_idle() && !group.begins {
             if let Some(at) = group.scheduled {
                 self.timers.remove(&(at, Arc::clone(id)));
             }
             self.groups.remove(id);
             return;
         }
-        let Some(wake) = group.live.wake else { return };
+        let Some(wake) = group.live.wake.into_iter().chain(group.times.wake()).min() else {
+            return;
+        };
         if group.scheduled.is_none_or(|at| wake < at) {
             if let Some(at) = group.scheduled.replace(wake) {
                 self.timers.remove(&(at, Arc::clone(id)));
             }
             self.timers.insert((wake, Arc::clone(id)));
+        }
+    }
+}
+
+impl Group {
+    fn listed(&self, id: &Arc<str>) -> Listed {
+        let group = Arc::clone(id);
+        if let Some(consumer) = &self.hard.consumer {
+            let protocol_type = Arc::from(subscription::PROTOCOL_TYPE);
+            let group_type = GroupType::Consumer;
+            return Listed { group, protocol_type, state: consumer.state(), group_type };
+        }
+        Listed {
+            group,
+            protocol_type: self.live.protocol_type.clone().unwrap_or_else(|| Arc::from("")),
+            state: self.live.state(),
+            group_type: GroupType::Classic,
         }
     }
 }

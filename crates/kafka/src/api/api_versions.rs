@@ -4,10 +4,13 @@
 //! means (KIP-1242). Answered in whatever version the client can read; see `dispatch` for one that
 //! is too new.
 
-use millstream_wire::api_versions_response::ApiVersion;
+use millstream_wire::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use millstream_wire::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, ErrorCode, StrBytes};
 
 use crate::dispatch::{Call, SERVED};
+use crate::features;
 
 /// Clients built on librdkafka switch features off unless Produce seems to go back to version 0,
 /// although nobody sends versions below 3 any more (KAFKA-18659).
@@ -15,6 +18,10 @@ const PRODUCE_MIN_ADVERTISED: i16 = 0;
 
 const SOFTWARE_SINCE: i16 = 3;
 const ADDRESSEE_SINCE: i16 = 5;
+/// Since which clients can read that a feature may be switched off (KAFKA-17492).
+const MIN_ZERO_SINCE: i16 = 4;
+/// Levels change by configuration alone, when the broker starts.
+const FEATURES_EPOCH: i64 = 0;
 const NO_NODE: i32 = -1;
 
 pub(crate) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersionsResponse {
@@ -33,6 +40,30 @@ pub(crate) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
     }
     ApiVersionsResponse {
         api_keys: SERVED.iter().map(|served| advertise(served.api)).collect(),
+        ..with_features(&call)
+    }
+}
+
+fn with_features(call: &Call) -> ApiVersionsResponse {
+    let features = features::all(&call.broker().config());
+    let supported = features.iter().filter(|_| call.version >= MIN_ZERO_SINCE);
+    let finalized = features.iter().filter(|feature| feature.level > 0);
+    ApiVersionsResponse {
+        supported_features: supported
+            .map(|feature| SupportedFeatureKey {
+                name: StrBytes::from_static(feature.name),
+                min_version: 0,
+                max_version: feature.max,
+            })
+            .collect(),
+        finalized_features_epoch: FEATURES_EPOCH,
+        finalized_features: finalized
+            .map(|feature| FinalizedFeatureKey {
+                name: StrBytes::from_static(feature.name),
+                max_version_level: feature.level,
+                min_version_level: feature.level,
+            })
+            .collect(),
         ..ApiVersionsResponse::default()
     }
 }

@@ -1,5 +1,5 @@
-//! Configs of a group (resource type 32): those of Kafka 4.4's `GroupConfig`. None has an effect
-//! yet: classic groups take what their members ask for.
+//! Configs of a group (resource type 32): those of Kafka 4.4's `GroupConfig`. Classic groups take
+//! what their members ask for instead.
 
 use super::super::Section;
 use super::super::entry::Allowed::{AtLeast, Distinct, OneOf, StartOffset};
@@ -17,17 +17,14 @@ static CONSUMER: &[Entry] = &[
     int("consumer.session.timeout.ms", "45000")
         .allow(AtLeast(1))
         .from(&[same("group.consumer.session.timeout.ms")])
-        .effect(Later)
         .doc("How long a member may be silent before it is removed, in milliseconds."),
     int("consumer.heartbeat.interval.ms", "5000")
         .allow(AtLeast(1))
         .from(&[same("group.consumer.heartbeat.interval.ms")])
-        .effect(Later)
         .doc("How often members are told to send a heartbeat, in milliseconds."),
     int("consumer.assignment.interval.ms", "1000")
         .allow(AtLeast(0))
         .from(&[same("group.consumer.assignment.interval.ms")])
-        .effect(Later)
         .doc("How much time passes at least between two assignments, in milliseconds."),
     boolean("consumer.assignor.offload.enable", "true").hidden().effect(AcceptedOnly).doc(
         "Whether assignments are worked out on a thread of their own. Without effect: they \

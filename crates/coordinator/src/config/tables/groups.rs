@@ -1,7 +1,7 @@
 //! Configs of a broker's groups and their offsets.
 
 use super::super::entry::Allowed::{AtLeast, Between, Distinct, ListOf, OneOfAnyCase};
-use super::super::entry::Effect::{AcceptedOnly, Later};
+use super::super::entry::Effect::{AcceptedOnly, Later, Partly};
 use super::super::entry::{Entry, boolean, int, list, long, short, string};
 use super::words::INT_MAX;
 
@@ -81,8 +81,11 @@ pub(super) static CLASSIC: &[Entry] = &[
     list("group.coordinator.rebalance.protocols", "classic,consumer,streams")
         .allow(ListOf(&["consumer", "classic", "share", "streams"]))
         .read_only()
-        .effect(Later)
-        .doc("Which kinds of group are served. Without effect yet: `classic` is."),
+        .effect(Partly)
+        .doc(
+            "Which kinds of group are served. `classic` always is, `consumer` if it is named; \
+             `share` and `streams` are not yet.",
+        ),
     int("group.coordinator.threads", "4").allow(AtLeast(1)).read_only().effect(AcceptedOnly).doc(
         "How many threads coordinate groups. Without effect: there is one worker for each \
          core, for everything.",
@@ -101,61 +104,49 @@ pub(super) static CONSUMER: &[Entry] = &[
     int("group.consumer.session.timeout.ms", "45000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("How long a member may be silent before it is removed, in milliseconds."),
     int("group.consumer.min.session.timeout.ms", "45000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("The least that a group may set for `consumer.session.timeout.ms`."),
     int("group.consumer.max.session.timeout.ms", "60000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("The most that a group may set for `consumer.session.timeout.ms`."),
     int("group.consumer.heartbeat.interval.ms", "5000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("How often members are told to send a heartbeat, in milliseconds."),
     int("group.consumer.min.heartbeat.interval.ms", "5000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("The least that a group may set for `consumer.heartbeat.interval.ms`."),
     int("group.consumer.max.heartbeat.interval.ms", "15000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("The most that a group may set for `consumer.heartbeat.interval.ms`."),
     int("group.consumer.assignment.interval.ms", "1000")
         .allow(AtLeast(0))
-        .effect(Later)
         .doc("How much time passes at least between two assignments, in milliseconds."),
     int("group.consumer.min.assignment.interval.ms", "0")
         .allow(AtLeast(0))
         .read_only()
-        .effect(Later)
         .doc("The least that a group may set for `consumer.assignment.interval.ms`."),
     int("group.consumer.max.assignment.interval.ms", "15000")
         .allow(AtLeast(0))
         .read_only()
-        .effect(Later)
         .doc("The most that a group may set for `consumer.assignment.interval.ms`."),
     int("group.consumer.max.size", INT_MAX)
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("The most members of a consumer group."),
     list("group.consumer.assignors", "uniform,range")
-        .allow(Distinct)
+        .allow(ListOf(&["uniform", "range"]))
         .read_only()
-        .effect(Later)
-        .doc("The server-side assignors, the default first."),
+        .doc("The server-side assignors, the default first: `uniform` and `range`."),
     string("group.consumer.migration.policy", "bidirectional")
         .allow(OneOfAnyCase(&["disabled", "downgrade", "upgrade", "bidirectional"]))
         .read_only()
-        .effect(Later)
         .doc("Which way a group may change between the classic and the consumer protocol."),
 ];
 

@@ -13,6 +13,7 @@ use millstream_wire::{
     OffsetCommitKey, OffsetCommitValue, StrBytes,
 };
 
+use super::consumer;
 use super::{Fact, StoredGroup, StoredMember, StoredOffset, StoredRecord};
 
 /// The version that has an expiry of its own, and no leader epoch.
@@ -37,6 +38,7 @@ pub(super) fn encode(fact: &Fact) -> Result<StoredRecord, EncodeError> {
             let value = value.as_ref().map(encode_group).transpose()?;
             Ok(StoredRecord { key: encode_key(&key)?, value })
         }
+        Fact::Consumer { group, fact } => consumer::encode(group, fact),
     }
 }
 
@@ -95,11 +97,11 @@ pub(super) fn decode(record: &StoredRecord) -> Result<Option<Fact>, DecodeError>
             let value = value::<GroupMetadataValue>(record)?.map(stored_group);
             Ok(Some(Fact::Group { group: kept(&key.group), value }))
         }
-        _ => Ok(None),
+        kind => consumer::decode(kind, record),
     }
 }
 
-fn value<M: Message>(record: &StoredRecord) -> Result<Option<M>, DecodeError> {
+pub(super) fn value<M: Message>(record: &StoredRecord) -> Result<Option<M>, DecodeError> {
     record.value.as_ref().map(decode_value).transpose()
 }
 
@@ -150,10 +152,10 @@ fn known(time: i64) -> Option<Timestamp> {
     (time != Timestamp::NONE.0).then_some(Timestamp(time))
 }
 
-fn text(text: &Arc<str>) -> StrBytes {
+pub(super) fn text(text: &Arc<str>) -> StrBytes {
     StrBytes::from(text.to_string())
 }
 
-fn kept(text: &StrBytes) -> Arc<str> {
+pub(super) fn kept(text: &StrBytes) -> Arc<str> {
     Arc::from(text.as_str())
 }

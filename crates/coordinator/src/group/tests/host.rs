@@ -17,6 +17,7 @@ pub(super) const START: Timestamp = Timestamp(1_700_000_000_000);
 pub(super) struct Host {
     pub(super) groups: Groups,
     pub(super) settings: GroupSettings,
+    pub(super) world: Arc<dyn World>,
     pub(super) now: Monotonic,
     pub(super) log: Vec<StoredRecord>,
     pub(super) answers: BTreeMap<Ticket, Reply>,
@@ -26,6 +27,7 @@ pub(super) struct Host {
     /// Groups whose last append failed: memory and log need not agree.
     disagreeing: BTreeSet<Arc<str>>,
     generations: BTreeMap<Arc<str>, i32>,
+    epochs: BTreeMap<Arc<str>, (i32, i32)>,
     tickets: u64,
 }
 
@@ -34,6 +36,7 @@ impl Host {
         Self {
             groups: Groups::new(settings, Monotonic(0)),
             settings,
+            world: Arc::new(NoWorld),
             now: Monotonic(0),
             log: Vec::new(),
             answers: BTreeMap::new(),
@@ -41,12 +44,21 @@ impl Host {
             fails: None,
             disagreeing: BTreeSet::new(),
             generations: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             tickets: 0,
         }
     }
 
     pub(super) fn wall(&self) -> Timestamp {
         START.plus(Duration::from_nanos(self.now.0))
+    }
+
+    /// A host whose groups see `world`.
+    pub(super) fn within(world: Arc<dyn World>, settings: GroupSettings) -> Self {
+        let mut host = Self::new(settings);
+        host.world = world;
+        host.groups = host.reload().0;
+        host
     }
 
     pub(super) fn send(&mut self, command: Command) -> Ticket {
@@ -100,7 +112,7 @@ impl Host {
         for record in &self.log {
             loading.replay(record).unwrap();
         }
-        loading.finish(self.settings, self.now, self.wall())
+        loading.finish(self.settings, Arc::clone(&self.world), self.now, self.wall())
     }
 
     fn carry_out(&mut self, effects: Effects) {
@@ -142,6 +154,16 @@ impl Host {
         let mut timers = BTreeSet::new();
         for (id, group) in &self.groups.groups {
             let live = &group.live;
+            if let Some(consumer) = &group.hard.consumer {
+                let now = (consumer.group.epoch, consumer.target.epoch);
+                let known = self.epochs.insert(Arc::clone(id), now);
+                assert!(
+                    known.is_none_or(|known| known.0 <= now.0 && known.1 <= now.1),
+                    "epochs rise"
+                );
+            } else {
+                self.epochs.remove(id);
+            }
             live.members.check();
             for (_, member) in live.members.iter() {
                 parked.extend(member.parked());
@@ -149,9 +171,10 @@ impl Host {
             check_leader(live);
             check_waiting(live);
             assert!(
-                group.hard.stored.is_some() || group.hard.offsets_count() > 0 || !live.is_idle(),
+                !group.hard.is_void() || !live.is_idle(),
                 "a group of which nothing is left is forgotten: {id}"
             );
+            self.check_consumers(id, group);
             let deadline = live.earliest_deadline();
             assert!(
                 deadline.is_none_or(|due| group.scheduled.is_some_and(|at| at <= due)),
@@ -169,8 +192,22 @@ impl Host {
             assert!(known.is_none_or(|known| known <= live.generation), "generations rise");
         }
         self.generations.retain(|id, _| self.groups.groups.contains_key(id));
+        self.epochs.retain(|id, _| self.groups.groups.contains_key(id));
         assert_eq!(self.groups.timers, timers, "one timer per group");
         assert_eq!(parked, self.open, "who is not answered is waiting");
+    }
+}
+
+impl Host {
+    fn check_consumers(&self, id: &Arc<str>, group: &shard::Group) {
+        let Some(consumer) = &group.hard.consumer else { return };
+        consumer.check();
+        assert!(group.live.members.is_empty(), "a group is of one type");
+        for member in consumer.members().keys() {
+            assert!(group.times.has_session(member), "{member} of {id} is not waited for for ever");
+        }
+        let wake = group.times.wake();
+        assert!(wake.is_none_or(|wake| group.scheduled.is_some_and(|at| at <= wake)));
     }
 }
 

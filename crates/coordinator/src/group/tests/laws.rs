@@ -205,6 +205,7 @@ impl Run {
         }];
         let commit = Commit {
             speaker: who.map_or(outsider, |who| self.speaker(group, who)),
+            speaks_epochs: true,
             retention_ms: expires.then_some(5_000),
             topics,
         };
@@ -246,7 +247,7 @@ fn loaded(records: &[StoredRecord], host: &Host) -> Groups {
     for record in records {
         loading.replay(record).unwrap();
     }
-    loading.finish(host.settings, host.now, host.wall()).0
+    loading.finish(host.settings, host.groups.world.clone(), host.now, host.wall()).0
 }
 
 /// Running and restarted coordinators know the same, from the log as from a snapshot.
@@ -368,14 +369,15 @@ fn live_through(records: &[StoredRecord]) {
         let _ = loading.replay(record);
     }
     let (mut now, settings) = (Monotonic(0), GroupSettings::default());
-    let (mut groups, _) = loading.finish(settings, now, START);
+    let (mut groups, _) = loading.finish(settings, Arc::new(NoWorld), now, START);
     while let Some((due, _)) = groups.timers.first() {
         now = *due;
         for record in groups.tick(now, START).records {
             groups.replay(&record).unwrap();
         }
     }
-    let left = groups.groups.values().find(|group| !group.live.is_idle());
+    let left =
+        groups.groups.values().find(|group| !group.live.is_idle() || !group.hard.has_nobody());
     assert!(left.is_none(), "{left:?}");
 }
 

@@ -109,7 +109,12 @@ fn groups_are_bounded() {
             instance: None,
             generation: -1,
         };
-        Command::Commit(Commit { speaker, retention_ms: None, topics: vec![topic] })
+        Command::Commit(Commit {
+            speaker,
+            speaks_epochs: true,
+            retention_ms: None,
+            topics: vec![topic],
+        })
     };
     let ticket = host.send(commit("h"));
     assert!(matches!(host.answers.get(&ticket), Some(Reply::Commit(Ok(_)))));

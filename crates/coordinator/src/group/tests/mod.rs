@@ -1,5 +1,6 @@
 //! Scenarios as scripts, small cases exhaustively, laws on random histories.
 
+mod consumers;
 mod exhaustive;
 mod fuzz;
 mod host;

@@ -270,6 +270,7 @@ impl Script {
         let commit = Commit {
             topics: topics.collect(),
             speaker: self.speaker(name, words),
+            speaks_epochs: true,
             retention_ms: words.get("retention").map(|it| it.parse::<i64>().unwrap() * 1000),
         };
         self.send(name, Command::Commit(commit));
@@ -387,6 +388,7 @@ fn describe(reply: &Reply) -> String {
         Reply::Sync(Err(error)) => format!("sync refused {error:?}"),
         Reply::Heartbeat(Ok(())) => "beat".to_owned(),
         Reply::Heartbeat(Err(error)) => format!("beat refused {error:?}"),
+        Reply::ConsumerHeartbeat(result) => format!("{result:?}"),
         Reply::Leave(Ok(results)) => results.iter().fold("left".to_owned(), |text, result| {
             text + &result.map_or_else(|error| format!(" {error:?}"), |()| " ok".to_owned())
         }),

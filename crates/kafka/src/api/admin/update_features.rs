@@ -1,6 +1,5 @@
 //! UpdateFeatures (57): raises or lowers what the cluster uses of its brokers' features (KIP-584).
-//! No feature is served yet, and ApiVersions names none: what there is not can be switched off, and
-//! nothing else.
+//! Levels follow from the configuration here: a request may ask for what there is, and nothing else.
 //!
 //! v1: kinds of downgrades, and only checking. v2: one error for all.
 
@@ -10,6 +9,7 @@ use millstream_wire::{ErrorCode, UpdateFeaturesRequest, UpdateFeaturesResponse};
 
 use crate::dispatch::Call;
 use crate::errors::{Refusal, text};
+use crate::features;
 
 /// Upgrade, safe downgrade, unsafe downgrade (`FeatureUpdate.UpgradeType`).
 const UPGRADE_TYPES: [i8; 3] = [1, 2, 3];
@@ -44,9 +44,15 @@ fn check(call: &Call, update: &FeatureUpdateKey) -> Result<(), Refusal> {
     if call.version >= TYPES_SINCE && !UPGRADE_TYPES.contains(&update.upgrade_type) {
         return refuse(&format_args!("there is no kind of upgrade {}", update.upgrade_type));
     }
-    match level {
-        ..0 => refuse(&"levels are 0 or more"),
-        0 => Ok(()),
-        _ => refuse(&"this broker does not have that feature"),
+    let features = features::all(&call.broker().config());
+    match features.iter().find(|feature| feature.name == name.as_str()) {
+        _ if level < 0 => refuse(&"levels are 0 or more"),
+        Some(feature) if level == feature.level => Ok(()),
+        Some(feature) => refuse(&format_args!(
+            "it is {} here, because of the setting {} at the start",
+            feature.level, feature.setting
+        )),
+        None if level == 0 => Ok(()),
+        None => refuse(&"this broker does not have that feature"),
     }
 }

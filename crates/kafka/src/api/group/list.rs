@@ -1,6 +1,6 @@
 //! ListGroups (16). v4: by state. v5: by type.
 
-use millstream_broker::groups::{GROUP_TYPE, ListFilter, Listed};
+use millstream_broker::groups::{ListFilter, Listed};
 use millstream_wire::list_groups_response::ListedGroup;
 use millstream_wire::{ListGroupsRequest, ListGroupsResponse, StrBytes};
 
@@ -26,6 +26,6 @@ fn group(listed: &Listed) -> ListedGroup {
         group_id: wire(&listed.group),
         protocol_type: wire(&listed.protocol_type),
         group_state: StrBytes::from(listed.state.name()),
-        group_type: StrBytes::from(GROUP_TYPE),
+        group_type: StrBytes::from(listed.group_type.name()),
     }
 }

@@ -1,5 +1,7 @@
-//! Consumer groups of the classic protocol, and committed offsets.
+//! Groups of the classic and of the consumer protocol, and committed offsets.
 
+pub(crate) mod consumer_describe;
+pub(crate) mod consumer_heartbeat;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod find_coordinator;

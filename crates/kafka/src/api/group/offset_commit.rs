@@ -23,6 +23,8 @@ use crate::dispatch::Call;
 use crate::errors::Code as _;
 
 const GROUP_NOT_FOUND_SINCE: i16 = 9;
+/// Since which members may name their epoch.
+const EPOCHS_SINCE: i16 = 9;
 const TOPIC_IDS_SINCE: i16 = 10;
 
 pub(crate) async fn handle(call: Call, request: OffsetCommitRequest) -> OffsetCommitResponse {
@@ -45,6 +47,7 @@ pub(crate) async fn handle(call: Call, request: OffsetCommitRequest) -> OffsetCo
     }
     let command = Command::Commit(Commit {
         speaker,
+        speaks_epochs: call.version >= EPOCHS_SINCE,
         retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
         topics,
     });

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use millstream_broker::TopicRef;
-use millstream_broker::groups::{Committed, FetchTopic, Fetched};
+use millstream_broker::groups::{Committed, FetchTopic, Fetched, Reader};
 use millstream_wire::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
@@ -78,8 +78,13 @@ async fn fetch(
         .map(|topics| topics.iter().map(|topic| resolve(call, topic, by_id)).collect());
     let asked: Option<Vec<FetchTopic>> =
         known.as_ref().map(|known| known.iter().flatten().cloned().collect());
-    let fetched = call.broker().group_offsets(&request.group_id, asked.as_deref(), stable).await;
-    let fetched = fetched.map_err(|error| error.code()).and_then(|fetched| {
+    let reader = Reader {
+        member: request.member_id.as_ref().map(super::owned),
+        epoch: request.member_epoch,
+    };
+    let fetched = call.broker().group_offsets(&request.group_id, &reader, asked.as_deref(), stable);
+    let fetched = fetched.await.map_err(|error| error.code()).and_then(|fetched| {
+        let fetched = fetched.map_err(|refused| refused.code())?;
         allowance.take(bytes_of(&fetched)).map_err(|(error, _)| error)?;
         Ok(fetched)
     });

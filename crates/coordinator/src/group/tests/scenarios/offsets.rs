@@ -366,7 +366,12 @@ fn expiry_goes_in_steps() {
             instance: None,
             generation: -1,
         };
-        host.send(Command::Commit(Commit { speaker, retention_ms: None, topics: vec![topic] }));
+        host.send(Command::Commit(Commit {
+            speaker,
+            speaks_epochs: true,
+            retention_ms: None,
+            topics: vec![topic],
+        }));
     }
     host.advance(Duration::from_secs(1_199));
     assert_eq!(host.groups.list(&ListFilter::default()).len(), 4);

@@ -1,0 +1,261 @@
+//! A group as it will be when the records of a command have been replayed.
+//!
+//! The draft changes by the same function as the group itself, so that what a command answers is
+//! what the group will be. Making one costs nothing; changing it copies what is changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use millstream_types::TopicId;
+
+use super::assign::{Assignor, Candidate, Problem};
+use super::member::{About, Current, Member, MemberState, Partitions};
+use super::pattern::Pattern;
+use super::reconcile::{self, Goal};
+use super::state::{ConsumerFact, ConsumerGroup, GroupEpoch, Resolved, TargetEpoch};
+use super::world::World;
+use crate::group::live::Moment;
+use crate::group::record::Fact;
+use crate::host::StoredRecord;
+
+/// The draft of a group.
+#[derive(Debug)]
+pub(in crate::group) struct Draft {
+    pub(in crate::group) id: Arc<str>,
+    pub(in crate::group) group: ConsumerGroup,
+    pub(in crate::group) records: Vec<StoredRecord>,
+}
+
+impl Draft {
+    pub(in crate::group) fn of(id: &Arc<str>, group: ConsumerGroup) -> Self {
+        Self { id: Arc::clone(id), group, records: Vec::new() }
+    }
+
+    pub(in crate::group) fn put(&mut self, fact: ConsumerFact) {
+        let group = Arc::clone(&self.id);
+        Fact::Consumer { group, fact: fact.clone() }.put(&mut self.records);
+        self.group.apply(fact);
+    }
+
+    /// Takes a member out. The epoch is the caller's affair.
+    pub(in crate::group) fn remove(&mut self, member: &Arc<str>) {
+        self.put(ConsumerFact::Current(Arc::clone(member), None));
+        if self.group.target_of(member).is_some() {
+            self.put(ConsumerFact::Target(Arc::clone(member), None));
+        }
+        self.put(ConsumerFact::About(Arc::clone(member), None));
+    }
+
+    /// Gives the place of a static member that has left for a while to its next run, under a new
+    /// id: it asks for the same and keeps what it had.
+    pub(in crate::group) fn replace(&mut self, former: &Arc<str>, id: &Arc<str>) {
+        let Some(member) = self.group.member(former).cloned() else { return };
+        let target = self.group.target_of(former).cloned();
+        self.remove(former);
+        self.put(ConsumerFact::About(Arc::clone(id), Some(member.about.clone())));
+        if let Some(target) = target {
+            self.put(ConsumerFact::Target(Arc::clone(id), Some((*target).clone())));
+        }
+        let current = Current { epoch: 0, previous_epoch: 0, ..member.current.clone() };
+        self.put(ConsumerFact::Current(Arc::clone(id), Some(current)));
+    }
+
+    /// Notes what a member says of itself; whether it asks for other topics than before.
+    pub(in crate::group) fn note(&mut self, member: &Arc<str>, about: About) -> bool {
+        let known = self.group.member(member).map(|member| &member.about);
+        if known == Some(&about) {
+            return false;
+        }
+        let same = known.is_some_and(|known| known.subscribes_as(&about));
+        self.put(ConsumerFact::About(Arc::clone(member), Some(about)));
+        !same
+    }
+
+    /// Looks at the topics again: resolves expressions, and raises the epoch when what members
+    /// subscribe to is not what it was, or `changed` says so.
+    pub(in crate::group) fn refresh(&mut self, world: &dyn World, changed: bool, at: Moment) {
+        self.resolve(world, at);
+        let topics_hash = hash(&self.subscribed(), world);
+        if topics_hash != self.group.group.topics_hash || changed {
+            let epoch = self.group.group.epoch.saturating_add(1);
+            self.put(ConsumerFact::Epoch(Some(GroupEpoch { epoch, topics_hash })));
+        }
+    }
+
+    fn resolve(&mut self, world: &dyn World, at: Moment) {
+        let used: BTreeSet<Arc<str>> =
+            self.group.members().values().filter_map(|member| member.about.regex.clone()).collect();
+        let unused: Vec<_> =
+            self.group.regexes().keys().filter(|regex| !used.contains(*regex)).cloned().collect();
+        for regex in unused {
+            self.put(ConsumerFact::Regex(regex, None));
+        }
+        let version = i64::try_from(world.version()).unwrap_or(i64::MAX);
+        for regex in used {
+            // What a member said was read when it said so; what cannot be read matches nothing.
+            let topics = match Pattern::new(&regex) {
+                Ok(pattern) => world.matching(&mut |name| pattern.matches(name)),
+                Err(_) => Vec::new(),
+            };
+            let topics: BTreeSet<Arc<str>> = topics.into_iter().collect();
+            if self.group.regexes().get(&regex).is_none_or(|known| known.topics != topics) {
+                let resolved = Resolved { topics, version, at: at.wall };
+                self.put(ConsumerFact::Regex(regex, Some(resolved)));
+            }
+        }
+    }
+
+    /// The names of all topics that members subscribe to.
+    pub(in crate::group) fn subscribed(&self) -> BTreeSet<Arc<str>> {
+        self.group.members().values().flat_map(|member| self.group.names(member)).collect()
+    }
+
+    /// Works out who is to own what, if the target is behind and it is time to.
+    pub(in crate::group) fn assign(
+        &mut self,
+        world: &dyn World,
+        assignors: &[Assignor],
+        at: Moment,
+    ) {
+        let epoch = self.group.group.epoch;
+        let mut problem = Problem::default();
+        for (id, member) in self.group.members() {
+            let topics = topics_of(&self.group, member, world, &mut problem.topics);
+            let had = self.group.target_of(id).cloned().unwrap_or_default();
+            problem.members.push(Candidate { id: Arc::clone(id), topics, had });
+        }
+        let solution = self.assignor(assignors).assign(&problem);
+        for (id, target) in solution {
+            if self.group.target_of(&id).is_none_or(|known| **known != target) {
+                self.put(ConsumerFact::Target(id, Some(target)));
+            }
+        }
+        self.put(ConsumerFact::TargetEpoch(Some(TargetEpoch { epoch, at: at.wall })));
+    }
+
+    /// The assignor that most members want; the first of `assignors` where none is wanted.
+    pub(in crate::group) fn assignor(&self, assignors: &[Assignor]) -> Assignor {
+        self.group.assignor(assignors)
+    }
+
+    /// Takes a member one step towards its target. Whether what it may read has changed.
+    pub(in crate::group) fn reconcile(
+        &mut self,
+        id: &Arc<str>,
+        world: &dyn World,
+        says: Option<&Partitions>,
+        asks_for_others: bool,
+    ) -> bool {
+        let Some(member) = self.group.member(id).cloned() else { return false };
+        let epoch = self.group.target.epoch;
+        if member.current.is_reconciled_to(epoch) && !asks_for_others {
+            return false;
+        }
+        let target = self.group.target_of(id).cloned().unwrap_or_default();
+        // While the target is behind, it may name topics that the member does not want any more.
+        let target = if epoch < self.group.group.epoch {
+            let wanted = topics_of(&self.group, &member, world, &mut BTreeMap::new());
+            let wanted = |topic: &TopicId| wanted.contains(topic);
+            target
+                .iter()
+                .filter(|(topic, _)| wanted(topic))
+                .map(|(id, all)| (*id, all.clone()))
+                .collect()
+        } else {
+            (*target).clone()
+        };
+        let goal = Goal { epoch, target: &target, says };
+        let is_free = |topic, index| self.group.owner(topic, index).is_none_or(|owner| owner == id);
+        let current = &member.current;
+        let next = if asks_for_others {
+            reconcile::step_again(current, &goal, is_free)
+        } else {
+            reconcile::step(current, &goal, is_free)
+        };
+        // Who stays where it is may still come with the epoch before: it may have missed the answer.
+        if (Current { previous_epoch: current.previous_epoch, ..next.clone() }) == *current {
+            return false;
+        }
+        let changed = next.partitions() != member.current.partitions();
+        self.put(ConsumerFact::Current(Arc::clone(id), Some(next)));
+        changed
+    }
+}
+
+impl ConsumerGroup {
+    /// The names of the topics that a member subscribes to, whether or not they exist. One that it
+    /// names and describes comes twice.
+    fn names<'a>(&'a self, member: &'a Member) -> impl Iterator<Item = Arc<str>> + 'a {
+        let matched = member.about.regex.as_ref().and_then(|regex| self.regexes().get(regex));
+        let matched = matched.into_iter().flat_map(|resolved| &resolved.topics);
+        member.about.topics.iter().chain(matched).cloned()
+    }
+
+    /// Whether some member reads the topic.
+    pub(in crate::group) fn reads(&self, topic: &str) -> bool {
+        self.members().values().any(|member| {
+            let matched = member.about.regex.as_ref().and_then(|regex| self.regexes().get(regex));
+            member.about.topics.contains(topic)
+                || matched.is_some_and(|resolved| resolved.topics.contains(topic))
+        })
+    }
+
+    /// The assignor that most members want; the first of `assignors` where none is wanted.
+    pub(in crate::group) fn assignor(&self, assignors: &[Assignor]) -> Assignor {
+        let mut votes: BTreeMap<Assignor, usize> = BTreeMap::new();
+        for member in self.members().values() {
+            let wanted = member.about.assignor.as_deref().and_then(Assignor::named);
+            if let Some(wanted) = wanted.filter(|wanted| assignors.contains(wanted)) {
+                *votes.entry(wanted).or_default() += 1;
+            }
+        }
+        let best = votes.into_iter().max_by_key(|(_, count)| *count).map(|(assignor, _)| assignor);
+        best.or_else(|| assignors.first().copied()).unwrap_or(Assignor::Uniform)
+    }
+
+    /// Whether every member has what it is to have.
+    pub(in crate::group) fn is_reconciled(&self) -> bool {
+        let epoch = self.target.epoch;
+        self.members().values().all(|member| member.current.is_reconciled_to(epoch))
+    }
+
+    /// Whether a member has yet to say that it gave something up.
+    pub(in crate::group) fn revokes(&self, member: &str) -> Option<i32> {
+        let current = &self.member(member)?.current;
+        (current.state == MemberState::Unrevoked).then_some(current.epoch)
+    }
+}
+
+/// The topics that a member subscribes to and that exist; `counts` gets their partitions.
+fn topics_of(
+    group: &ConsumerGroup,
+    member: &Member,
+    world: &dyn World,
+    counts: &mut BTreeMap<TopicId, i32>,
+) -> BTreeSet<TopicId> {
+    let found = group.names(member).filter_map(|name| world.named(&name));
+    let mut topics = BTreeSet::new();
+    for (topic, count) in found {
+        topics.insert(topic);
+        counts.insert(topic, count);
+    }
+    topics
+}
+
+/// A number that changes when a topic comes, goes, grows or is made anew (FNV-1a, 64 bits).
+fn hash(names: &BTreeSet<Arc<str>>, world: &dyn World) -> i64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut add = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    for name in names {
+        if let Some((topic, count)) = world.named(name) {
+            add(name.as_bytes());
+            add(&topic.0);
+            add(&count.to_be_bytes());
+        }
+    }
+    i64::from_be_bytes(hash.to_be_bytes())
+}

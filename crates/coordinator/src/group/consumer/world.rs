@@ -1,0 +1,63 @@
+//! What a coordinator is told of the world around it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use millstream_types::TopicId;
+
+/// The cluster's topics, and what is configured for groups, as of now.
+///
+/// It may change between two calls; every change of topics raises [`World::version`].
+pub trait World: fmt::Debug + Send + Sync {
+    /// Rises whenever topics come, go or grow.
+    fn version(&self) -> u64;
+
+    /// The topic of that name: its identity, and how many partitions it has.
+    fn named(&self, name: &str) -> Option<(TopicId, i32)>;
+
+    /// The name of the topic of that identity.
+    fn name_of(&self, topic: TopicId) -> Option<Arc<str>>;
+
+    /// The names of all topics that `wanted` lets through.
+    fn matching(&self, wanted: &mut dyn FnMut(&str) -> bool) -> Vec<Arc<str>>;
+
+    /// What is configured for a group.
+    fn overrides(&self, group: &str) -> GroupOverrides;
+}
+
+/// What is configured for one group; `None` where the broker's settings hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupOverrides {
+    /// `consumer.session.timeout.ms`.
+    pub session_timeout_ms: Option<i32>,
+    /// `consumer.heartbeat.interval.ms`.
+    pub heartbeat_interval_ms: Option<i32>,
+    /// `consumer.assignment.interval.ms`.
+    pub assignment_interval_ms: Option<i32>,
+}
+
+/// A world without topics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoWorld;
+
+impl World for NoWorld {
+    fn version(&self) -> u64 {
+        0
+    }
+
+    fn named(&self, _name: &str) -> Option<(TopicId, i32)> {
+        None
+    }
+
+    fn name_of(&self, _topic: TopicId) -> Option<Arc<str>> {
+        None
+    }
+
+    fn matching(&self, _wanted: &mut dyn FnMut(&str) -> bool) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
+    fn overrides(&self, _group: &str) -> GroupOverrides {
+        GroupOverrides::default()
+    }
+}

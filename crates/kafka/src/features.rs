@@ -1,0 +1,27 @@
+//! The features that a cluster finalizes (KIP-584): what clients switch parts of themselves on by.
+//! Levels follow from the configuration; none is raised or lowered by a request.
+
+use millstream_broker::config::BrokerConfig;
+
+/// A feature, as clients see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Feature {
+    pub(crate) name: &'static str,
+    /// The highest level that this broker could serve; the lowest is 0, which is without it.
+    pub(crate) max: i16,
+    /// The level that it serves.
+    pub(crate) level: i16,
+    /// The setting that decides.
+    pub(crate) setting: &'static str,
+}
+
+/// All features.
+pub(crate) fn all(config: &BrokerConfig) -> [Feature; 1] {
+    [Feature {
+        // Level 1 is the consumer protocol (KIP-848).
+        name: "group.version",
+        max: 1,
+        level: i16::from(config.consumer_groups.served),
+        setting: "group.coordinator.rebalance.protocols",
+    }]
+}
