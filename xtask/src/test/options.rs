@@ -5,7 +5,9 @@ use anyhow::{Context, bail, ensure};
 /// How the suite starts Millstream; `{port}`, `{http}` and `{data}` are put in.
 const MILLSTREAM: &str = "target/release/millstream serve --kafka-listen 127.0.0.1:{port} \
     --http-listen 127.0.0.1:{http} --data-dir {data} --set num.partitions=4 \
-    --set auto.create.topics.enable=true --set group.initial.rebalance.delay.ms=0";
+    --set auto.create.topics.enable=true --set group.initial.rebalance.delay.ms=0 \
+    --set group.consumer.min.heartbeat.interval.ms=300 --set group.consumer.heartbeat.interval.ms=300 \
+    --set group.consumer.min.session.timeout.ms=6000 --set group.consumer.session.timeout.ms=10000";
 
 pub(crate) const USAGE: &str = "\
 cargo xtask test [OPTION]...

@@ -217,7 +217,7 @@ fn refuse(ticket: Ticket, member: &str, error: JoinError, out: &mut Effects) {
 }
 
 /// A member id as Kafka makes them: a name that people recognise, and an id in hexadecimal.
-fn member_id(name: &str, fresh: Uuid) -> Arc<str> {
+pub(super) fn member_id(name: &str, fresh: Uuid) -> Arc<str> {
     let mut cut = name.len().min(NAME_IN_ID_MAX);
     while !name.is_char_boundary(cut) {
         cut -= 1;

@@ -467,14 +467,23 @@ impl Live {
 
     /// Answers everything that waits: the group is not kept here any more.
     pub(super) fn dismiss(&mut self, why: HostFailure, out: &mut Effects) {
+        self.answer_all(JoinError::Host(why), SyncError::Host(why), out);
+    }
+
+    /// Answers everything that waits: the members are to join again.
+    pub(super) fn disperse(&mut self, out: &mut Effects) {
+        self.answer_all(JoinError::Superseded, SyncError::RebalanceInProgress, out);
+    }
+
+    fn answer_all(&mut self, join: JoinError, sync: SyncError, out: &mut Effects) {
         let ids: Vec<_> = self.members.iter().map(|(id, _)| Arc::clone(id)).collect();
         for id in ids {
             if let Some(ticket) = self.members.take_join(&id) {
-                let refused = JoinRefused { member: Arc::clone(&id), error: JoinError::Host(why) };
+                let refused = JoinRefused { member: Arc::clone(&id), error: join };
                 out.reply(ticket, Reply::Join(Err(refused)));
             }
             if let Some(ticket) = self.members.get_mut(&id).and_then(|member| member.sync.take()) {
-                out.reply(ticket, Reply::Sync(Err(SyncError::Host(why))));
+                out.reply(ticket, Reply::Sync(Err(sync)));
             }
         }
     }

@@ -81,7 +81,7 @@ pub(super) fn millis(ms: i32) -> Duration {
 
 /// Keeps the first of protocols that bear the same name, in memory of its own: a slice would keep
 /// the member's whole request.
-fn each_name_once(protocols: Vec<Protocol>) -> Vec<Protocol> {
+pub(super) fn each_name_once(protocols: Vec<Protocol>) -> Vec<Protocol> {
     let mut names = BTreeSet::new();
     protocols
         .into_iter()
@@ -109,6 +109,11 @@ impl Member {
             sync: None,
             owes_sync: false,
         }
+    }
+
+    /// The protocols that it speaks, best first.
+    pub(super) fn protocols(&self) -> &[Protocol] {
+        &self.protocols
     }
 
     /// Whether a parked request proves that the member is there.

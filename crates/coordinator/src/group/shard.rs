@@ -291,7 +291,9 @@ impl Groups {
                         self.settle(&id);
                     }
                 }
-                Ok(Some(Fact::Consumer { group: id, .. })) => self.consumer_failed(&id, at),
+                Ok(Some(Fact::Consumer { group: id, .. })) => {
+                    self.consumer_failed(&id, at, &mut out);
+                }
                 _ => {}
             }
         }
@@ -389,9 +391,7 @@ impl Groups {
         let group = self.entry(&id);
         if group.hard.consumer.is_some() {
             if !group.hard.has_nobody() {
-                let error = JoinError::InconsistentProtocol;
-                let refused = JoinRefused { member: join.member, error };
-                return out.reply(ticket, Reply::Join(Err(refused)));
+                return self.join_consumers(join, ticket, at, out);
             }
             group.hard.forget_group(&id, &mut out.records);
         }
@@ -409,6 +409,9 @@ impl Groups {
         if id.is_empty() {
             return out.reply(ticket, Reply::Sync(Err(SyncError::InvalidGroupId)));
         }
+        if self.is_consumer(&id) {
+            return self.sync_consumers(&sync, ticket, at, out);
+        }
         let Some(group) = self.groups.get_mut(&id) else {
             return out.reply(ticket, Reply::Sync(Err(SyncError::UnknownMember)));
         };
@@ -420,6 +423,9 @@ impl Groups {
         let id = &heartbeat.speaker.group;
         if id.is_empty() {
             return Err(HeartbeatError::InvalidGroupId);
+        }
+        if self.is_consumer(id) {
+            return self.beat_consumers(&heartbeat.speaker, at);
         }
         let group = self.groups.get_mut(id).ok_or(HeartbeatError::UnknownMember)?;
         let result = group.live.heartbeat(heartbeat, at);
@@ -435,6 +441,9 @@ impl Groups {
     ) -> Result<Vec<Result<(), LeaveMemberError>>, LeaveError> {
         if leave.group.is_empty() {
             return Err(LeaveError::InvalidGroupId);
+        }
+        if self.is_consumer(&leave.group) {
+            return Ok(self.leave_consumers(leave, at, out));
         }
         let Some(group) = self.groups.get_mut(&leave.group) else {
             return Ok(vec![Err(LeaveMemberError::UnknownMember); leave.members.len()]);

@@ -288,7 +288,7 @@ pub(in crate::group) fn expire(draft: &mut Draft, times: &mut Times, around: Aro
     let mut removed = false;
     for (id, due) in times.take_due(around.at.now) {
         let fails = match due {
-            Due::Session => draft.group.member(&id).is_some(),
+            Due::Session | Due::Round => draft.group.member(&id).is_some(),
             Due::Revocation(epoch) => draft.group.revokes(&id) == Some(epoch),
         };
         if fails {

@@ -18,9 +18,12 @@
 pub(super) mod assign;
 pub(super) mod beat;
 mod check;
+mod classic;
 mod describe;
 pub(super) mod draft;
+mod embedded;
 pub(super) mod member;
+mod migrate;
 mod offsets;
 mod pattern;
 pub(super) mod reconcile;

@@ -120,6 +120,16 @@ impl ConsumerGroup {
         self.bytes
     }
 
+    /// How many members speak the classic protocol.
+    pub(in crate::group) const fn classics(&self) -> usize {
+        self.classics
+    }
+
+    /// Whether all members speak the classic protocol, and there are some.
+    pub(in crate::group) fn is_all_classic(&self) -> bool {
+        self.classics > 0 && self.classics == self.members.len()
+    }
+
     /// Changes the state. Whether the group is still there is the caller's affair.
     pub(in crate::group) fn apply(&mut self, fact: ConsumerFact) {
         match fact {

@@ -21,6 +21,8 @@ struct Deadlines {
     session: Option<Monotonic>,
     /// Until when it must have given up what it has to, and the epoch in which that began.
     revocation: Option<(i32, Monotonic)>,
+    /// Until when a member of the classic protocol must have joined again, or sent its sync.
+    round: Option<Monotonic>,
 }
 
 /// What a member failed to do in time.
@@ -30,6 +32,8 @@ pub(in crate::group) enum Due {
     Session,
     /// It has not given up what it had to since it was in this epoch.
     Revocation(i32),
+    /// It has not joined again, or not sent its sync.
+    Round,
 }
 
 impl Times {
@@ -51,6 +55,22 @@ impl Times {
     pub(in crate::group) fn has_revoked(&mut self, member: &str) {
         if let Some(deadlines) = self.of.get_mut(member) {
             deadlines.revocation = None;
+        }
+    }
+
+    /// Gives a member of the classic protocol until `until` for its next step; one that has begun to
+    /// take it is not given more time.
+    pub(in crate::group) fn begin_round(&mut self, member: &Arc<str>, until: Monotonic) {
+        let deadlines = self.of.entry(Arc::clone(member)).or_default();
+        if deadlines.round.is_none() {
+            deadlines.round = Some(until);
+            self.wake_by(until);
+        }
+    }
+
+    pub(in crate::group) fn end_round(&mut self, member: &str) {
+        if let Some(deadlines) = self.of.get_mut(member) {
+            deadlines.round = None;
         }
     }
 
@@ -91,6 +111,10 @@ impl Times {
                 deadlines.revocation = None;
                 due.push((Arc::clone(member), Due::Revocation(epoch)));
             }
+            if deadlines.round.is_some_and(|until| until <= now) {
+                deadlines.round = None;
+                due.push((Arc::clone(member), Due::Round));
+            }
         }
         self.of.retain(|_, deadlines| deadlines.next().is_some());
         self.wake = self.next();
@@ -101,6 +125,6 @@ impl Times {
 impl Deadlines {
     fn next(&self) -> Option<Monotonic> {
         let revocation = self.revocation.map(|(_, until)| until);
-        self.session.into_iter().chain(revocation).min()
+        self.session.into_iter().chain(revocation).chain(self.round).min()
     }
 }

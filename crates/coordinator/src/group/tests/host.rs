@@ -188,6 +188,10 @@ impl Host {
             {
                 assert_eq!(*stored, live.to_stored(), "a settled group is what its record says");
             }
+            if group.hard.consumer.is_some() {
+                self.generations.remove(id);
+                continue;
+            }
             let known = self.generations.insert(Arc::clone(id), live.generation);
             assert!(known.is_none_or(|known| known <= live.generation), "generations rise");
         }

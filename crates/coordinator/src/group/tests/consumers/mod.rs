@@ -3,6 +3,7 @@
 mod assignors;
 mod exhaustive;
 mod laws;
+mod migration;
 mod scenarios;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -231,14 +232,22 @@ impl Stage {
 
     /// Everybody does what is to be done until nothing changes.
     pub(super) fn settle(&mut self) {
-        for _ in 0..12 {
+        let known = |stage: &Self| -> Vec<_> {
+            stage.clients.iter().map(|client| (client.epoch, client.owned.clone())).collect()
+        };
+        for _ in 0..20 {
+            let before = known(self);
             for who in 0..self.clients.len() {
                 if self.clients[who].is_member {
                     let _ = self.beat(who, false);
                     self.act(who);
                 }
             }
+            if known(self) == before {
+                return;
+            }
         }
+        panic!("there is no end to it: {:?}", self.clients);
     }
 
     /// The partitions that each client reads, as `c0: t0 t2, c1: t1`.
