@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millstream_types::Timestamp;
 
 use super::command::AddPartitions;
-use super::record::Stored;
+use super::record::{Stored, is_given};
 use super::reply::{AddPartitionsError, Producer, Reply, TransactionState};
 
 /// What an enlistment changes, and its answer.
@@ -59,7 +59,7 @@ fn check<'a>(
     if caller.id != stored.producer.id {
         return Err(AddPartitionsError::UnknownProducer);
     }
-    if caller.epoch != stored.producer.epoch {
+    if caller.epoch != stored.producer.epoch || !is_given(caller) {
         return Err(AddPartitionsError::Fenced);
     }
     if stored.state.is_prepare() {

@@ -16,7 +16,7 @@
 use millstream_types::{ProducerEpoch, Timestamp};
 
 use super::command::End;
-use super::record::{Partitions, Stored};
+use super::record::{Partitions, Stored, is_given};
 use super::reply::{EndError, MarkedError, Producer, Reply, TransactionState};
 
 /// What an end changes, and its answer.
@@ -30,7 +30,7 @@ pub(super) fn end(stored: Option<&Stored>, end: &End, wall: Timestamp) -> (Optio
         if caller.id != stored.producer.id {
             return refused(EndError::UnknownProducer);
         }
-        if caller.epoch != stored.producer.epoch {
+        if caller.epoch != stored.producer.epoch || !is_given(caller) {
             return refused(EndError::Fenced);
         }
     }

@@ -3,7 +3,7 @@
 use millstream_types::{ProducerEpoch, Timestamp};
 
 use super::command::Init;
-use super::record::{Partitions, Stored};
+use super::record::{Partitions, Stored, is_given};
 use super::reply::{InitError, Producer, Reply, TransactionState};
 
 /// Who the caller says that it was.
@@ -28,7 +28,9 @@ pub(super) fn init(
         None => Before::Nobody,
         Some((id, epoch)) => {
             let caller = Producer { id, epoch };
-            if caller == stored.producer || caller == stored.successor() {
+            if !is_given(caller) {
+                return refused(InitError::Fenced);
+            } else if caller == stored.producer || caller == stored.successor() {
                 Before::Current
             } else if stored.last() == Some(caller) {
                 Before::Last

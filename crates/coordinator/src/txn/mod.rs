@@ -37,6 +37,9 @@
 //! * The epoch [`i16::MAX`] is given to nobody, so that every producer can be fenced.
 //! * All that decides about a request is in the newest record of its id.
 //!
+//! `tests/model` looks at two producers that fence each other in every order, and names what it
+//! checks.
+//!
 //! # What the first protocol allows
 //!
 //! Producers of the second protocol (KIP-890) get another epoch with every transaction, and a write

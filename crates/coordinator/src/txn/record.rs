@@ -53,6 +53,11 @@ pub(super) struct Stored {
     pub(super) v2: bool,
 }
 
+/// Whether a producer can have this identity: the highest epoch is nobody's.
+pub(super) fn is_given(producer: Producer) -> bool {
+    producer.epoch <= EPOCH_GIVEN_MAX
+}
+
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fact {
@@ -87,7 +92,7 @@ impl Stored {
 
     /// Whether the epoch is the one that is never given to a producer.
     pub(super) fn is_beyond(&self) -> bool {
-        self.producer.epoch > EPOCH_GIVEN_MAX
+        !is_given(self.producer)
     }
 
     /// The same producer in its next epoch.

@@ -20,8 +20,9 @@ use crate::host::{HostFailure, ReplayError, StoredRecord, TEXT_LEN_MAX};
 
 /// How many ids one tick looks at for expiry, so that a tick stays short.
 const EXPIRY_LOOKS_MAX: usize = 10_000;
-/// How many bytes of aborts one tick makes, more or less: they must fit into one batch.
-const ABORT_BYTES_MAX: usize = 256 << 10;
+/// How many bytes of aborts, and how many of what forgets, one tick makes, or a record more: all
+/// must fit into one batch.
+const TICK_BYTES_MAX: usize = 256 << 10;
 
 /// Transactional ids that are being read from their partition.
 #[derive(Clone, Debug, Default)]
@@ -347,7 +348,7 @@ impl Transactions {
         let (now, wall) = self.clock;
         let again = now.plus(self.settings.retry_interval.max(Duration::from_millis(1)));
         let mut bytes = 0_usize;
-        while bytes < ABORT_BYTES_MAX
+        while bytes < TICK_BYTES_MAX
             && self.timers.first().is_some_and(|(when, _)| *when <= now)
             && let Some((_, id)) = self.timers.pop_first()
         {
@@ -371,8 +372,11 @@ impl Transactions {
             None => Bound::Unbounded,
         };
         let mut looks = 0_usize;
+        let mut bytes = 0_usize;
+        let mut all_seen = true;
         for (id, entry) in self.ids.range((from, Bound::Unbounded)) {
-            if looks >= EXPIRY_LOOKS_MAX {
+            if looks >= EXPIRY_LOOKS_MAX || bytes >= TICK_BYTES_MAX {
+                all_seen = false;
                 break;
             }
             looks = looks.saturating_add(1);
@@ -380,10 +384,11 @@ impl Transactions {
             let is_idle = stored.state != TransactionState::Ongoing && !stored.state.is_prepare();
             if is_idle && stored.updated.plus(self.settings.expiration) <= wall {
                 Fact { id: Arc::clone(id), value: None }.put(&mut out.records);
+                bytes = bytes.saturating_add(out.records.last().map_or(0, size));
             }
             self.expiry.after = Some(Arc::clone(id));
         }
-        if looks < EXPIRY_LOOKS_MAX {
+        if all_seen {
             self.expiry.after = None;
             self.expiry.at = now.plus(self.settings.expiry_interval);
         }

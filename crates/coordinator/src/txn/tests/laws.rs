@@ -125,8 +125,7 @@ impl Run {
         };
         let effects = self.host.txns.handle(self.host.now, self.host.wall, command);
         if let Some(Reply::Init(Ok(it)) | Reply::End(Ok(it))) = &effects.reply {
-            // V1 answers who it is, which nobody takes; so an id from outside may be beyond.
-            assert!(it.epoch.0 < i16::MAX || effects.records.is_empty(), "{it:?} is given out");
+            assert!(it.epoch.0 < i16::MAX, "{it:?} is given out");
         }
         self.take(effects);
     }

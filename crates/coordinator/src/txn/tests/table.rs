@@ -233,6 +233,11 @@ fn ends_in_the_last_epoch() {
             "CompleteAbort 8:0 prev=7 v2",
         ),
         ("CompleteAbort 8:0 prev=7 v2", "abort 7:32766 v2", "ok 8:0", ""),
+        // Nobody has the epoch above, whatever a client says.
+        ("CompleteAbort 7:32767 v2", "abort 7:32767", "Fenced", ""),
+        ("CompleteAbort 7:32767 v2", "abort 7:32767 v2 fresh=8", "Fenced", ""),
+        ("CompleteAbort 7:32767 v2", "add 7:32767 t/0", "Fenced", ""),
+        ("CompleteAbort 7:32767 v2", "init 7:32767 fresh=8", "Fenced", ""),
     ]);
 }
 

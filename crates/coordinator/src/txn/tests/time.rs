@@ -131,3 +131,31 @@ fn an_unused_id_expires() {
         }
     }
 }
+
+/// One tick does not make more than a batch holds; the next does the rest.
+#[test]
+fn a_tick_is_bounded() {
+    let name = |at: usize| std::sync::Arc::from(format!("{at:0>30000}"));
+    for (add, passes) in [(true, TIMEOUT), (false, TxnSettings::default().expiration)] {
+        let mut host = Host::new();
+        for at in 0..20 {
+            let fresh = Some(millstream_types::ProducerId(1));
+            let init = Init { id: name(at), timeout_ms: TIMEOUT_MS, expected: None, fresh };
+            host.ask(Command::Init(init));
+            if add {
+                host.ask(Command::AddPartitions(AddPartitions {
+                    id: name(at),
+                    producer: millstream_types::ProducerId(1),
+                    epoch: millstream_types::ProducerEpoch(0),
+                    partitions: vec![(std::sync::Arc::from("t"), 0)],
+                    verify_only: false,
+                    v2: true,
+                }));
+            }
+        }
+        host.pass(passes);
+        assert_eq!(host.tick(), 9, "a quarter of a mebibyte, and a record more");
+        assert!(host.txns.next_deadline().is_some_and(|at| at <= host.now), "at once");
+        assert_eq!((host.tick(), host.tick(), host.tick()), (9, 2, 0));
+    }
+}
