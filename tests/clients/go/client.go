@@ -279,6 +279,9 @@ func join(group, topic string, seen *tally, commit bool, options ...kgo.Opt) *me
 	if commit {
 		options = append(options, kgo.DisableAutoCommit())
 	}
+	if consumerProtocol {
+		options = append(options, kgo.ServerSideBalancer())
+	}
 	m.cl = client(append(options,
 		kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(topic),

@@ -29,6 +29,8 @@ var (
 	bootstrap, topic string
 	args             []string
 	admin            *kadm.Client
+	// Whether the scenario is run with the consumer protocol.
+	consumerProtocol bool
 )
 
 // skip ends the scenario as one that can't be run.
@@ -75,7 +77,8 @@ func attempt(scenario string) (result map[string]any) {
 	if scenario == "version" {
 		return map[string]any{"result": "pass", "data": version()}
 	}
-	run, known := scenarios[scenario]
+	consumerProtocol = strings.HasSuffix(scenario, "-consumer")
+	run, known := scenarios[strings.TrimSuffix(scenario, "-consumer")]
 	if !known {
 		return map[string]any{"result": "skip", "reason": "not a scenario of this client"}
 	}
@@ -377,6 +380,10 @@ func configs() any {
 }
 
 func describeGroup() string {
+	if consumerProtocol {
+		found := must(admin.DescribeConsumerGroups(patience(), topic))[topic]
+		return fmt.Sprint(found.State, " ", len(found.Members))
+	}
 	found := must(must(admin.DescribeGroups(patience(), topic)).On(topic, nil))
 	return fmt.Sprint(found.State, " ", len(found.Members))
 }

@@ -9,6 +9,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
@@ -24,6 +25,10 @@ import java.util.concurrent.atomic.AtomicReference;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.IntStream;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.utils.Exit;
 
 /**
@@ -68,6 +73,7 @@ public final class Tools {
         SCENARIOS.put("configs", Tools::configs);
         SCENARIOS.put("groups", Tools::groups);
         SCENARIOS.put("delete-group", Tools::deleteGroup);
+        SCENARIOS.put("groups-tool-consumer", Tools::consumerGroups);
         SCENARIOS.put("list-offsets", Tools::listOffsets);
         SCENARIOS.put("delete-records", Tools::deleteRecords);
         SCENARIOS.put("topic-pages", Tools::topicPages);
@@ -199,6 +205,7 @@ public final class Tools {
     private static final Main TOPICS = org.apache.kafka.tools.TopicCommand::main;
     private static final Main CONFIGS = kafka.admin.ConfigCommand::main;
     private static final Main GROUPS = org.apache.kafka.tools.consumer.group.ConsumerGroupCommand::main;
+    private static final Main ALL_GROUPS = org.apache.kafka.tools.GroupsCommand::main;
     private static final Main OFFSETS = org.apache.kafka.tools.GetOffsetShell::main;
     private static final Main DELETE_RECORDS = org.apache.kafka.tools.DeleteRecordsCommand::main;
     private static final Main PRODUCER = org.apache.kafka.tools.ConsoleProducer::main;
@@ -486,6 +493,53 @@ public final class Tools {
         Matcher columns = Pattern.compile(topic + "\\s+" + topic + "\\s+0\\s+60\\s+100\\s+40").matcher(described);
         check(columns.find(), described);
         contains(tool(GROUPS, "--describe", "--group", topic, "--state"), "Empty");
+        return null;
+    }
+
+    private static Object consumerGroups() throws Exception {
+        create();
+        produce(topic, lines(numbered(100)));
+        Properties properties = new Properties();
+        properties.putAll(Map.of("bootstrap.servers", bootstrap, "group.id", topic, "group.protocol", "consumer",
+            "auto.offset.reset", "earliest", "enable.auto.commit", "false", "client.id", "tester"));
+        var bytes = new ByteArrayDeserializer();
+        try (var member = new KafkaConsumer<>(properties, bytes, bytes)) {
+            member.subscribe(List.of(topic));
+            long[] seen = {0};
+            await("all records", () -> (seen[0] += member.poll(Duration.ofMillis(100)).count()) >= 100);
+            member.commitSync(Map.of(new TopicPartition(topic, 0), new OffsetAndMetadata(60)));
+            String[] group = {"--group", topic};
+            for (String[] flags : new String[][] {{"--list"}, {"--list", "--type", "consumer"}, {"--list", "--state", "stable"}}) {
+                check(tool(GROUPS, flags).lines().anyMatch(line -> line.startsWith(topic + " ") || line.equals(topic)),
+                    "not listed by %s", List.of(flags));
+            }
+            check(!tool(GROUPS, "--list", "--type", "classic").contains(topic), "listed as a classic group");
+            check(!tool(GROUPS, "--list", "--state", "empty").contains(topic), "listed as an empty group");
+            contains(tool(ALL_GROUPS, "--list", "--group-type", "consumer"), topic);
+            contains(tool(ALL_GROUPS, "--list", "--consumer"), topic);
+            String described = tool(GROUPS, with(group, "--describe"));
+            Matcher columns = Pattern.compile(topic + "\\s+" + topic + "\\s+0\\s+60\\s+100\\s+40\\s+\\S+\\s+/127").matcher(described);
+            check(columns.find(), described);
+            contains(tool(GROUPS, with(group, "--describe", "--offsets", "--verbose")), topic);
+            contains(tool(GROUPS, with(group, "--describe", "--members")), "tester");
+            String members = tool(GROUPS, with(group, "--describe", "--members", "--verbose"));
+            contains(members, "tester");
+            String state = tool(GROUPS, with(group, "--describe", "--state"));
+            contains(state, "uniform");
+            contains(state, "Stable");
+            contains(tool(GROUPS, with(group, "--describe", "--state", "--verbose")), "Stable");
+            Ran refused = command(GROUPS, with(group, "--delete"));
+            contains(refused.text(), "GroupNotEmptyException");
+            String busy = command(GROUPS, with(group, "--topic", topic, "--reset-offsets", "--to-earliest", "--execute")).text();
+            contains(busy, "state is Stable");
+        }
+        await("the group is empty", () -> tool(GROUPS, "--describe", "--state", "--group", topic).contains("Empty"));
+        String moved = tool(GROUPS, "--group", topic, "--topic", topic, "--reset-offsets", "--to-offset", "10", "--execute");
+        check(Pattern.compile(topic + "\\s+" + topic + "\\s+0\\s+10").matcher(moved).find()
+            || Pattern.compile(topic + "\\s+0\\s+10").matcher(moved).find(), moved);
+        tool(GROUPS, "--group", topic, "--topic", topic, "--delete-offsets");
+        contains(tool(GROUPS, "--delete", "--group", topic), "was successful");
+        check(tool(GROUPS, "--list").lines().noneMatch(topic::equals), "the group is still listed");
         return null;
     }
 

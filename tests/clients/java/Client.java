@@ -41,13 +41,16 @@ import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.consumer.SubscriptionPattern;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.GroupType;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.GroupNotEmptyException;
 import org.apache.kafka.common.errors.InvalidPartitionsException;
+import org.apache.kafka.common.errors.InvalidRegularExpression;
 import org.apache.kafka.common.errors.RebalanceInProgressException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.header.Header;
@@ -79,6 +82,9 @@ public final class Client {
         }
     }
 
+    /** How the names of scenarios end that are run with the consumer protocol. */
+    private static final String CONSUMER = "-consumer";
+    private static String protocol = "classic";
     private static final Map<String, Callable<Object>> SCENARIOS = new LinkedHashMap<>();
 
     static {
@@ -103,6 +109,8 @@ public final class Client {
         SCENARIOS.put("configs", Client::configs);
         SCENARIOS.put("groups", Client::groups);
         SCENARIOS.put("delete-group", Client::deleteGroup);
+        SCENARIOS.put("expression", Client::expression);
+        SCENARIOS.put("migration", Client::migration);
         SCENARIOS.put("list-offsets", Client::listOffsets);
         SCENARIOS.put("delete-records", Client::deleteRecords);
         SCENARIOS.put("read-others", Client::readOthers);
@@ -129,7 +137,10 @@ public final class Client {
         if (scenario.equals("version")) {
             return result("pass", null, version());
         }
-        Callable<Object> run = SCENARIOS.get(scenario);
+        if (scenario.endsWith(CONSUMER)) {
+            protocol = "consumer";
+        }
+        Callable<Object> run = SCENARIOS.get(scenario.replace(CONSUMER, ""));
         if (run == null) {
             return result("skip", "not a scenario of this client", null);
         }
@@ -266,9 +277,12 @@ public final class Client {
     }
 
     private static KafkaConsumer<byte[], byte[]> consumer(String... options) {
-        Properties properties = properties("group.protocol", "classic", "auto.offset.reset", "earliest",
-            "heartbeat.interval.ms", "300", "session.timeout.ms", "10000", "fetch.max.wait.ms", "200");
+        Properties properties = properties("group.protocol", protocol, "auto.offset.reset", "earliest",
+            "fetch.max.wait.ms", "200", "metadata.max.age.ms", "1000");
         properties.putAll(properties(options));
+        if (properties.get("group.protocol").equals("classic")) {
+            properties.putAll(properties("heartbeat.interval.ms", "300", "session.timeout.ms", "10000"));
+        }
         var bytes = new ByteArrayDeserializer();
         return new KafkaConsumer<>(properties, bytes, bytes);
     }
@@ -703,6 +717,60 @@ public final class Client {
         member.leave();
         admin.deleteConsumerGroups(List.of(topic)).all().get();
         await("the group is gone", () -> !groupListed());
+        return null;
+    }
+
+    private static Object expression() throws Exception {
+        String first = topic + "-1", later = topic + "-2";
+        produce(first, everywhere(1));
+        try (var consumer = consumer("group.id", topic)) {
+            consumer.subscribe(new SubscriptionPattern(java.util.regex.Pattern.quote(topic) + "-[0-9]"));
+            check(drain(consumer, PARTITIONS).size() == PARTITIONS, "the first topic");
+            produce(later, everywhere(3));
+            var got = drain(consumer, 3 * PARTITIONS);
+            check(got.stream().allMatch(r -> r.topic().equals(later)), "the later topic");
+            var described = admin.describeConsumerGroups(List.of(topic)).all().get().get(topic);
+            check(described.type() == GroupType.CONSUMER, "%s", described);
+        }
+        try (var consumer = consumer("group.id", topic)) {
+            consumer.subscribe(new SubscriptionPattern("("));
+            try {
+                await("the expression is refused", () -> !consumer.poll(Duration.ofMillis(100)).isEmpty());
+                check(false, "an expression that is none was not refused");
+            } catch (InvalidRegularExpression expected) {
+                // As it should be.
+            }
+        }
+        return null;
+    }
+
+    private static GroupType groupType() throws Exception {
+        return admin.listGroups().all().get().stream().filter(g -> g.groupId().equals(topic)).findFirst().get().type().get();
+    }
+
+    private static Object migration() throws Exception {
+        Map<String, Integer> seen = new ConcurrentHashMap<>();
+        int produced = 0;
+        for (String assignor : List.of("RangeAssignor", "CooperativeStickyAssignor")) {
+            produce(topic, everywhere(5));
+            var old = new Member(seen, "group.protocol", "classic",
+                "partition.assignment.strategy", "org.apache.kafka.clients.consumer." + assignor);
+            await("the classic member has all partitions", shared(old));
+            check(groupType() == GroupType.CLASSIC, "%s", groupType());
+            var fresh = new Member(seen);
+            await("both share", shared(old, fresh));
+            check(groupType() == GroupType.CONSUMER, "%s", groupType());
+            produce(topic, everywhere(5));
+            int soFar = produced + 10 * PARTITIONS;
+            await("all records seen", () -> seen.size() == soFar);
+            fresh.leave();
+            await("the classic member has all partitions again", shared(old));
+            await("the group is classic again", () -> groupType() == GroupType.CLASSIC);
+            produce(topic, everywhere(5));
+            await("the rest is seen", () -> seen.size() == soFar + 5 * PARTITIONS);
+            old.leave();
+            produced = soFar + 5 * PARTITIONS;
+        }
         return null;
     }
 

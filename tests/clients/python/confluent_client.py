@@ -9,7 +9,7 @@ SECONDS = 30
 
 
 class Member:
-    def __init__(self, bootstrap, group, topic, auto_commit, instance):
+    def __init__(self, bootstrap, group, topic, auto_commit, instance, protocol):
         self.topic, self.assigned, self.rebalances = topic, set(), 0
         config = {
             "bootstrap.servers": bootstrap,
@@ -17,16 +17,18 @@ class Member:
             "auto.offset.reset": "earliest",
             "enable.auto.commit": auto_commit,
             "auto.commit.interval.ms": 200,
-            "heartbeat.interval.ms": 300,
-            "session.timeout.ms": 10_000,
+            "topic.metadata.refresh.interval.ms": 1_000,
+            "group.protocol": protocol,
         }
+        if protocol == "classic":
+            config |= {"heartbeat.interval.ms": 300, "session.timeout.ms": 10_000}
         if instance:
             config["group.instance.id"] = instance
         self.consumer = ck.Consumer(config)
         self.consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
 
     def _on_assign(self, _, partitions):
-        self.assigned = {p.partition for p in partitions}
+        self.assigned = self.assigned | {p.partition for p in partitions}
         self.rebalances += 1
 
     def _on_revoke(self, _, partitions):
@@ -131,8 +133,8 @@ class Confluent(suite.Client):
         finally:
             consumer.close()
 
-    def member(self, group, topic, auto_commit=False, instance=None):
-        return Member(self.bootstrap, group, topic, auto_commit, instance)
+    def member(self, group, topic, auto_commit=False, instance=None, protocol=None):
+        return Member(self.bootstrap, group, topic, auto_commit, instance, protocol or self.protocol)
 
     # ---- admin
 
@@ -177,6 +179,10 @@ class Confluent(suite.Client):
 
     def groups(self):
         return {g.group_id for g in self.admin.list_consumer_groups().result(SECONDS).valid}
+
+    def group_type(self, group):
+        found = self.admin.list_consumer_groups().result(SECONDS).valid
+        return next(g.type.name.lower() for g in found if g.group_id == group)
 
     def describe_group(self, group):
         found = self.admin.describe_consumer_groups([group])[group].result(SECONDS)

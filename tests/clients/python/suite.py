@@ -43,6 +43,7 @@ class Client:
     lacks = {}  # scenario -> why this client can't run it
     rebalance_errors = ()  # what a commit may raise while the group is rebalancing
     sets_timestamps = True
+    protocol = "classic"  # "consumer" in scenarios whose name ends with -consumer
     leaves_under_load = True  # False: it loses a record that arrives while it is ending
 
     def visible(self, records):
@@ -66,6 +67,7 @@ class Client:
     # create_topic(topic, partitions, configs), topics() -> names, describe_topic(topic) -> {partition: leader},
     # delete_topic(topic), add_partitions(topic, total)
     # configs(topic) -> {name: value}, alter_configs(topic, {name: value}, names to unset)
+    # group_type(group) -> "classic" or "consumer"
     # groups() -> ids, describe_group(group) -> (state, number of members), delete_group(group)
     # offset(topic, partition, "earliest" | "latest" | milliseconds) -> offset or -1
     # delete_records(topic, partition, before) -> the new first offset
@@ -465,6 +467,35 @@ def delete_group(client, topic):
     wait("the group is gone", lambda: topic not in client.groups())
 
 
+def expression(client, topic):
+    first, later = f"{topic}-1", f"{topic}-2"
+    client.produce(first, [r for p in range(PARTITIONS) for r in numbered(1, p)])
+    member = Running(client, topic, f"^{topic}-[0-9]$")
+    wait("the first topic is read", lambda: len(member.seen) == PARTITIONS)
+    client.produce(later, [r for p in range(PARTITIONS) for r in numbered(3, p)])
+    wait("the later topic is read as well", lambda: sum(member.seen.values()) == 4 * PARTITIONS)
+    member.leave()
+
+
+def migration(client, topic):
+    client.produce(topic, [r for p in range(PARTITIONS) for r in numbered(5, p)])
+    seen = collections.Counter()
+    old = Running(client, topic, topic, seen, protocol="classic")
+    wait("the classic member has all partitions", shared(old))
+    assert client.group_type(topic) == "classic", client.group_type(topic)
+    new = Running(client, topic, topic, seen)
+    wait("both share", shared(old, new))
+    assert client.group_type(topic) == "consumer", client.group_type(topic)
+    client.produce(topic, [r for p in range(PARTITIONS) for r in numbered(5, p)])
+    wait("all records seen", lambda: len(seen) == 10 * PARTITIONS)
+    new.leave()
+    wait("the classic member has all partitions again", shared(old))
+    wait("the group is classic again", lambda: client.group_type(topic) == "classic")
+    client.produce(topic, [r for p in range(PARTITIONS) for r in numbered(5, p)])
+    wait("the rest is seen", lambda: len(seen) == 15 * PARTITIONS)
+    old.leave()
+
+
 def list_offsets(client, topic):
     between = produce_over_time(client, topic)
     for asked, expected in (("earliest", 0), ("latest", 100), (1, 0), (between, 42)):
@@ -537,6 +568,8 @@ def tables_read(client, _, *topics):
     return found
 
 
+CONSUMER = "-consumer"
+
 SCENARIOS = {
     **{f"produce-{c}": produce(c) for c in ("none", "gzip", "snappy", "lz4", "zstd")},
     **{f"acks-{a}": acks(a) for a in ("0", "1", "all")},
@@ -555,6 +588,8 @@ SCENARIOS = {
     "configs": configs,
     "groups": groups,
     "delete-group": delete_group,
+    "expression": expression,
+    "migration": migration,
     "list-offsets": list_offsets,
     "delete-records": delete_records,
     "read-others": read_others,
@@ -566,10 +601,13 @@ SCENARIOS = {
 def attempt(client, scenario, run, arguments):
     if scenario == "version":
         return {"result": "pass", "data": client.version()}
+    name = scenario
+    if scenario.endswith(CONSUMER):
+        client.protocol, scenario = "consumer", scenario.removesuffix(CONSUMER)
     if scenario in client.lacks or scenario not in SCENARIOS:
         return {"result": "skip", "reason": client.lacks.get(scenario, "not a scenario of this client")}
     try:
-        data = SCENARIOS[scenario](client, f"{run}-{client.name}-{scenario}", *arguments)
+        data = SCENARIOS[scenario](client, f"{run}-{client.name}-{name}", *arguments)
         return {"result": "pass", "data": data}
     except Lacks as error:
         return {"result": "skip", "reason": str(error)}
