@@ -2,6 +2,7 @@
 //!
 //! * [`batches`]: what a batch is to hold, drawn at random, and the batch made of it.
 //! * [`edits`]: damage to bytes that were valid, for fuzzing.
+//! * [`history`]: whether what clients saw was possible.
 //! * [`golden`]: reading the text tables that say what golden files hold.
 //! * [`oracle`]: a slow, obvious second decoder of batches, to compare the real one with.
 //!
@@ -12,4 +13,5 @@
 pub mod batches;
 pub mod edits;
 pub mod golden;
+pub mod history;
 pub mod oracle;
