@@ -33,6 +33,10 @@ use super::reply::{
 use super::settings::GroupSettings;
 use super::subscription;
 
+/// How long absent static members are waited for at least before they are looked for again: those that
+/// say that they need no time to join must not keep the coordinator busy until their sessions end.
+const ABSENT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
 /// The moment of a command, on both clocks, and the settings that hold then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
@@ -364,7 +368,8 @@ impl Live {
             self.begin_generation(at, out);
         } else {
             // Only absent static members are left: wait until they come or their sessions end.
-            let until = at.now.plus(self.members.rebalance_timeout());
+            let timeout = self.members.rebalance_timeout().max(ABSENT_TIMEOUT_MIN);
+            let until = at.now.plus(timeout);
             self.phase = Phase::Preparing { until, initial: None };
             self.wake_by(until);
         }

@@ -128,3 +128,34 @@ fn groups_are_bounded() {
     let ticket = host.send(commit("h"));
     assert!(matches!(host.answers.get(&ticket), Some(Reply::Commit(Ok(_)))), "it is there");
 }
+
+/// A static member that says that it needs no time to join is waited for all the same: looking for it
+/// again and again would keep the coordinator busy until its session ends.
+#[test]
+fn absent_static_members_without_time_to_join_are_not_looked_for_all_the_time() {
+    let mut host = host(100 * KIB, 10);
+    let here = |number, instance: Option<&str>| match join("g", number, 1, false) {
+        Command::Join(join) => Command::Join(Join {
+            instance: instance.map(Arc::from),
+            rebalance_timeout_ms: 0,
+            ..join
+        }),
+        other => other,
+    };
+    let member_of = |host: &Host, ticket| match &host.answers[&ticket] {
+        Reply::Join(Ok(joined)) => Arc::clone(&joined.member),
+        other => panic!("{other:?}"),
+    };
+    let first = host.send(here(1, Some("i")));
+    assert_eq!(&*member_of(&host, first), "i-01010101-0101-0101-0101-010101010101");
+    let second = host.send(here(2, None));
+    host.tick();
+    let leaver = Leaver { member: member_of(&host, second), instance: None };
+    host.send(Command::Leave(Leave { group: Arc::from("g"), members: vec![leaver] }));
+    let mut ticks = 0;
+    while host.groups.timers.first().is_some() && ticks < 100 {
+        host.tick();
+        ticks += 1;
+    }
+    assert!(ticks <= 12, "{ticks} times in a session of 10 s");
+}

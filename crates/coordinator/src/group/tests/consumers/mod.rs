@@ -4,6 +4,7 @@ mod assignors;
 mod exhaustive;
 mod laws;
 mod migration;
+mod records;
 mod scenarios;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -106,8 +106,9 @@ fn epochs_that_are_not_the_members_own_are_fenced() {
     stage.beat(0, true).unwrap();
     stage.beat(0, false).unwrap();
     assert_eq!(stage.clients[0].epoch, 2);
-    let behind = ConsumerHeartbeat { epoch: 1, ..stage.request(0) };
-    assert!(stage.ask(behind.clone()).is_ok(), "it owns nothing that it should not");
+    let behind = ConsumerHeartbeat { epoch: 1, rebalance_timeout_ms: -1, ..stage.request(0) };
+    let told = stage.ask(behind.clone()).expect("it owns nothing that it should not");
+    assert!(told.epoch == 2 && told.assignment.is_some(), "it has missed an answer: {told:?}");
     let greedy = Partitions::from([(Uuid([1; 16]), BTreeSet::from([0, 1]))]);
     let greedy = ConsumerHeartbeat { owned: Some(greedy), ..behind };
     assert_eq!(stage.ask(greedy), Err(Refused::FencedEpoch { known: 2, said: 1 }));
@@ -350,4 +351,24 @@ fn what_was_not_appended_did_not_happen() {
     assert_eq!(stage.ask(request), Err(Refused::Host(HostFailure::Unavailable)));
     stage.settle();
     assert_eq!(stage.owned(), "c0: t0 t1 t2 t3", "the change of the topic is not forgotten");
+}
+
+/// Many members of many partitions: each joins, and all of them settle. It ends in moments even
+/// without optimisation, as long as no step looks at everything for each of them.
+#[test]
+fn large_groups_settle() {
+    let mut stage = Stage::new(3_000, 200);
+    stage.cluster.configure(GroupOverrides {
+        assignment_interval_ms: Some(1_000),
+        ..GroupOverrides::default()
+    });
+    for who in 0..200 {
+        stage.beat(who, false).unwrap();
+        stage.act(who);
+    }
+    stage.pass(1);
+    stage.settle();
+    stage.check_owners();
+    let shares = stage.clients.iter().map(|client| client.owned.values().map(BTreeSet::len).sum());
+    assert!(shares.into_iter().all(|share: usize| share == 15), "3,000 over 200");
 }
