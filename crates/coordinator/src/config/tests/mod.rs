@@ -1,6 +1,7 @@
 use super::*;
 
 mod described;
+mod groups;
 mod page;
 mod resolved;
 mod set;

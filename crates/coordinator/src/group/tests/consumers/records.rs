@@ -209,10 +209,14 @@ fn todays_bytes_stay_todays_bytes() {
         ),
     ];
     for (fact, key, value) in cases {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let plain = |text: &str| text.replace(char::is_whitespace, "");
-        let record = record(&fact);
-        assert_eq!(hex(&record.key), plain(key), "{fact:?}");
-        assert_eq!(hex(&record.value.unwrap()), plain(value), "{fact:?}");
+        check_golden(&fact, key, value);
     }
+}
+
+fn check_golden(fact: &ConsumerFact, key: &str, value: &str) {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let plain = |text: &str| text.replace(char::is_whitespace, "");
+    let record = record(fact);
+    assert_eq!(hex(&record.key), plain(key), "{fact:?}");
+    assert_eq!(hex(&record.value.unwrap()), plain(value), "{fact:?}");
 }
