@@ -125,7 +125,7 @@ impl Code for AppendError {
         match self {
             Self::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
             Self::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-            Self::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
+            Self::InvalidTxnState { .. } | Self::NotEnlisted { .. } => ErrorCode::InvalidTxnState,
             Self::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
             // Retriable, all of them: room comes back when data has been laid out or somebody has
             // freed some of the disk, a new session is opened after one that failed, and what was

@@ -55,6 +55,18 @@ pub enum AppendError {
         /// Who sent it.
         producer: ProducerId,
     },
+    /// A batch of a transaction that is not open in this partition: it has ended, or its coordinator
+    /// was not told of the partition.
+    #[error(
+        "producer {producer} has no transaction with epoch {epoch} open in this partition: begin one, \
+         or add the partition to it, before you write"
+    )]
+    NotEnlisted {
+        /// Who sent it.
+        producer: ProducerId,
+        /// The batch's epoch.
+        epoch: ProducerEpoch,
+    },
     /// A coordinator that has been replaced wrote a transaction marker.
     #[error("coordinator epoch {current} has written for producer {producer}; {found} is older")]
     CoordinatorFenced {
@@ -101,6 +113,7 @@ impl AppendError {
             Self::OutOfOrderSequence { .. }
             | Self::InvalidProducerEpoch { .. }
             | Self::InvalidTxnState { .. }
+            | Self::NotEnlisted { .. }
             | Self::CoordinatorFenced { .. }
             | Self::NotLeader
             | Self::Corrupt(_) => false,

@@ -7,7 +7,10 @@ use millstream_record::batch::Origin;
 use millstream_record::frame::{Frame, FrameBody};
 use millstream_record::layout::LayoutEntry;
 use millstream_record::{BatchHeader, StoredBatch, TimestampType, ValidBatch};
-use millstream_types::{DecodeError, LeaderEpoch, Lsn, Offset, PartitionId, SessionId, Timestamp};
+use millstream_types::{
+    DecodeError, LeaderEpoch, Lsn, Offset, PartitionId, ProducerEpoch, ProducerId, SessionId,
+    Timestamp,
+};
 
 use crate::error::{AppendError, DeleteError, EpochEnd, SessionOver};
 use crate::log::Inner;
@@ -318,6 +321,25 @@ impl Partition {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         locked(&self.shared.state).size()
+    }
+
+    /// Lets the batches of a producer's epoch be part of a transaction, which a marker ends: a control
+    /// batch that its coordinator appends, of [`Origin::Internal`]. Not durable: coordinators enlist
+    /// again what is open when they begin to serve.
+    pub fn enlist(&self, producer: ProducerId, epoch: ProducerEpoch) {
+        locked(&self.shared.state).producers.enlist(producer, epoch);
+    }
+
+    /// Whether batches of this epoch of a producer are part of a transaction that is open here.
+    #[must_use]
+    pub fn is_enlisted(&self, producer: ProducerId, epoch: ProducerEpoch) -> bool {
+        locked(&self.shared.state).producers.is_enlisted(producer, epoch)
+    }
+
+    /// Whether a transaction of the producer waits for its marker here.
+    #[must_use]
+    pub fn awaits_marker(&self, producer: ProducerId) -> bool {
+        locked(&self.shared.state).producers.awaits_marker(producer)
     }
 
     /// The producers that the partition remembers, by id, and what must be durable for that to be

@@ -5,6 +5,10 @@
 //! batch must follow the last one, where 2^31 - 1 is followed by 0; a new epoch begins at 0; of a
 //! producer that is not remembered any sequence number is taken, unless a batch of it with a lower one
 //! was refused just now (as Kafka's `VerificationStateEntry` does): that one comes again, and in front.
+//!
+//! A transaction is begun by nobody but its coordinator, which enlists the producer
+//! ([`Producers::enlist`]) before the first batch and ends it with a marker. What comes without, late
+//! batches of a transaction that has ended among it, would open one that nobody ends (KIP-890).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -52,6 +56,8 @@ pub(crate) struct Producers {
     by_id: BTreeMap<ProducerId, Producer>,
     /// In memory only: what was refused of producers that are not in `by_id`.
     refused: BTreeMap<ProducerId, Refused>,
+    /// In memory only, because coordinators know it: whose batches may begin a transaction.
+    enlisted: BTreeMap<ProducerId, ProducerEpoch>,
 }
 
 /// The first batch that a producer must send again.
@@ -152,7 +158,7 @@ impl Producers {
             };
             (image.id, producer)
         });
-        Self { by_id: by_id.collect(), refused: BTreeMap::new() }
+        Self { by_id: by_id.collect(), ..Self::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -165,6 +171,19 @@ impl Producers {
 
     /// Says what is to be done with a client's batch. Changes nothing.
     pub(crate) fn verdict(
+        &self,
+        header: &BatchHeader,
+        now: Timestamp,
+        expiry: Duration,
+    ) -> Result<Verdict, AppendError> {
+        let verdict = self.in_sequence(header, now, expiry)?;
+        if verdict == Verdict::Next && header.attributes.is_transactional() {
+            self.check_enlisted(header)?;
+        }
+        Ok(verdict)
+    }
+
+    fn in_sequence(
         &self,
         header: &BatchHeader,
         now: Timestamp,
@@ -227,6 +246,34 @@ impl Producers {
         } else if refused.epoch == first.epoch {
             first.sequence = first.sequence.min(refused.sequence);
             first.at = first.at.max(refused.at);
+        }
+    }
+
+    /// Lets the producer's batches begin a transaction, until a marker ends it.
+    pub(crate) fn enlist(&mut self, producer: ProducerId, epoch: ProducerEpoch) {
+        let known = self.enlisted.entry(producer).or_insert(epoch);
+        *known = epoch.max(*known);
+    }
+
+    /// Whether batches of this epoch of the producer are part of a transaction that is open.
+    pub(crate) fn is_enlisted(&self, producer: ProducerId, epoch: ProducerEpoch) -> bool {
+        let open = self.by_id.get(&producer).filter(|known| known.transaction.is_some());
+        self.enlisted.get(&producer) == Some(&epoch) || open.is_some_and(|it| it.epoch == epoch)
+    }
+
+    /// Whether the producer has a transaction that a marker must end.
+    pub(crate) fn awaits_marker(&self, producer: ProducerId) -> bool {
+        let open = self.by_id.get(&producer).is_some_and(|known| known.transaction.is_some());
+        open || self.enlisted.contains_key(&producer)
+    }
+
+    /// Refuses a batch of a transaction that its coordinator does not know to be open here.
+    pub(crate) fn check_enlisted(&self, header: &BatchHeader) -> Result<(), AppendError> {
+        let (producer, epoch) = (header.producer_id, header.producer_epoch);
+        if self.is_enlisted(producer, epoch) {
+            Ok(())
+        } else {
+            Err(AppendError::NotEnlisted { producer, epoch })
         }
     }
 
@@ -294,6 +341,9 @@ impl Producers {
         now: Timestamp,
         memory: Memory,
     ) -> Option<Ended> {
+        if self.enlisted.get(&header.producer_id).is_some_and(|at| *at <= header.producer_epoch) {
+            self.enlisted.remove(&header.producer_id);
+        }
         let producer = self.entry(header, now);
         producer.coordinator_epoch = producer.coordinator_epoch.max(coordinator_epoch);
         let ended = producer.transaction.take().map(|first| Ended { first });

@@ -324,8 +324,13 @@ impl PartitionState {
     pub(crate) fn check_internal(&self, batch: &ValidBatch) -> Result<(), AppendError> {
         let header = batch.header();
         let stored = batch.assign(self.log_end, self.epoch);
-        let epoch = marker(header, &stored)?.map_or(i32::MAX, |marker| marker.coordinator_epoch);
-        self.producers.check_marker(header, epoch)
+        let marker = marker(header, &stored)?;
+        let epoch = marker.map_or(i32::MAX, |marker| marker.coordinator_epoch);
+        self.producers.check_marker(header, epoch)?;
+        if marker.is_none() && header.attributes.is_transactional() {
+            self.producers.check_enlisted(header)?;
+        }
+        Ok(())
     }
 
     fn apply_batch(&mut self, header: &BatchHeader, size: usize, moment: &Moment) {

@@ -37,9 +37,10 @@ enum Outcome {
     Expected(i32),
     Stale,
     Outside,
+    NotEnlisted,
 }
 
-use Outcome::{At, Duplicate, Expected, Outside, Stale};
+use Outcome::{At, Duplicate, Expected, NotEnlisted, Outside, Stale};
 
 impl Driven {
     fn send(&mut self, batch: &ValidBatch) -> Outcome {
@@ -48,6 +49,7 @@ impl Driven {
             Err(AppendError::OutOfOrderSequence { expected, .. }) => Expected(expected),
             Err(AppendError::InvalidProducerEpoch { .. }) => Stale,
             Err(AppendError::InvalidTxnState { .. }) => Outside,
+            Err(AppendError::NotEnlisted { .. }) => NotEnlisted,
             Err(error) => panic!("{error}"),
             Ok(Verdict::Duplicate(sent)) => Duplicate(sent.batch.base.0),
             Ok(Verdict::Next) => {
@@ -154,6 +156,7 @@ fn idle_producers_are_forgotten() {
 #[test]
 fn of_too_many_the_longest_idle_go() {
     let mut driven = Driven::default();
+    driven.producers.enlist(ProducerId(2), ProducerEpoch(0));
     for producer in 0..8 {
         driven.now += 1;
         driven.send(&batch(producer, 0, 0, 1, producer == 2));
@@ -173,6 +176,7 @@ fn of_too_many_the_longest_idle_go() {
 #[test]
 fn inside_a_transaction_all_is_transactional() {
     let mut driven = Driven::default();
+    driven.producers.enlist(ProducerId(1), ProducerEpoch(0));
     assert_eq!(driven.send(&batch(1, 0, 0, 1, true)), At(0));
     assert_eq!(driven.send(&batch(1, 0, 1, 1, false)), Outside);
     assert_eq!(driven.send(&batch(1, 0, 1, 1, true)), At(1));
@@ -192,9 +196,46 @@ fn inside_a_transaction_all_is_transactional() {
     assert_eq!(driven.send(&batch(1, 5, 1, 1, false)), Expected(0));
 }
 
+/// KIP-890: a batch that was on its way when its transaction ended would begin one that hangs.
+#[test]
+fn only_an_enlisted_producer_begins_a_transaction() {
+    let end = |driven: &mut Driven, epoch: i16| {
+        let header = *batch(1, epoch, 0, 1, true).header();
+        driven.producers.apply_marker(&header, 0, Timestamp(0), MEMORY);
+    };
+    let mut driven = Driven::default();
+    let one = ProducerId(1);
+    assert_eq!(driven.send(&batch(1, 0, 0, 1, true)), NotEnlisted);
+    driven.producers.enlist(one, ProducerEpoch(0));
+    assert!(driven.producers.awaits_marker(one));
+    assert_eq!(driven.send(&batch(1, 1, 0, 1, true)), NotEnlisted, "another epoch");
+    assert_eq!(driven.send(&batch(1, 0, 0, 1, true)), At(0));
+    end(&mut driven, 0);
+    assert!(!driven.producers.awaits_marker(one));
+    // A retry of what is there is answered; what is late is not taken, with or without a new epoch.
+    assert_eq!(driven.send(&batch(1, 0, 0, 1, true)), Duplicate(0));
+    assert_eq!(driven.send(&batch(1, 0, 1, 1, true)), NotEnlisted);
+    driven.producers.enlist(one, ProducerEpoch(0));
+    end(&mut driven, 1);
+    assert_eq!(driven.send(&batch(1, 0, 1, 1, true)), Stale);
+    // Enlisted, but ended before anything was written: as if it had been.
+    driven.producers.enlist(one, ProducerEpoch(1));
+    end(&mut driven, 2);
+    assert_eq!(driven.send(&batch(1, 2, 0, 1, true)), NotEnlisted);
+    // A marker that comes late does not end what was begun with a newer epoch.
+    driven.producers.enlist(one, ProducerEpoch(3));
+    end(&mut driven, 2);
+    assert_eq!(driven.send(&batch(1, 3, 0, 1, true)), At(1));
+    // What is open in the log, after a restart, needs nobody to enlist it.
+    let images = driven.producers.images();
+    let mut again = Driven { producers: Producers::from_images(images), end: 2, now: 0 };
+    assert_eq!(again.send(&batch(1, 3, 1, 1, true)), At(2));
+}
+
 #[test]
 fn what_is_remembered_survives_a_checkpoint() {
     let mut driven = Driven::default();
+    driven.producers.enlist(ProducerId(1), ProducerEpoch(3));
     driven.send(&batch(1, 3, 0, 2, true));
     driven.send(&batch(2, 0, 5, 1, false));
     let images = driven.producers.images();
