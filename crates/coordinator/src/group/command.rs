@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_types::{LeaderEpoch, Offset, TopicId, Uuid};
+use millstream_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId, Uuid};
 
 use super::consumer::Partitions;
 
@@ -27,6 +27,8 @@ pub enum Command {
     ConsumerHeartbeat(ConsumerHeartbeat),
     /// Store offsets.
     Commit(Commit),
+    /// Store offsets when this producer's transaction commits, and not before.
+    CommitWithin(ProducerId, ProducerEpoch, Commit),
     /// Forget offsets of topics that the group does not read any more.
     DeleteOffsets(DeleteOffsets),
     /// Forget groups that have no members.
@@ -83,6 +85,13 @@ pub struct Speaker {
     pub instance: Option<Arc<str>>,
     /// The generation that the member believes to be current; -1 when it is in none.
     pub generation: i32,
+}
+
+impl Speaker {
+    /// Whether it says nothing of itself, as producers that know of no members.
+    pub(super) fn is_nobody(&self) -> bool {
+        self.member.is_empty() && self.instance.is_none() && self.generation < 0
+    }
 }
 
 /// Hand in or collect the assignment of a generation.

@@ -9,6 +9,10 @@
 //! 3. sends [`Effects::replies`] when what was appended is durable. Replies to other tickets than
 //!    the caller's may be among them: joins and syncs wait for each other.
 //!
+//! Offsets that are committed within a transaction ([`Command::CommitWithin`]) are staged; the marker
+//! that the coordinator of transactions has appended to the same partition makes them count, or drops
+//! them ([`Groups::end_transaction`]).
+//!
 //! A restart reads the partition into a [`Loading`], from which [`Loading::finish`] makes the
 //! groups. What only reads ([`Groups::fetch_offsets`], [`Groups::describe`], [`Groups::list`]) is
 //! answered at once; that answer, too, may depend on records that are not durable yet.
@@ -53,7 +57,7 @@ pub use reply::{
 pub use settings::{Bounded, ConsumerSettings, GroupSettings, Migration};
 pub use shard::{Groups, Loading};
 
-use millstream_types::Monotonic;
+use millstream_types::{Monotonic, ProducerEpoch, ProducerId};
 
 /// What follows from a command or from the passing of time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +65,9 @@ use millstream_types::Monotonic;
 pub struct Effects {
     /// To append, and then to replay, in order.
     pub records: Vec<StoredRecord>,
+    /// Whose transaction the records are part of: they are appended as its own, and replayed with
+    /// [`Groups::replay_within`].
+    pub within: Option<(ProducerId, ProducerEpoch)>,
     /// To send when the records are durable.
     pub replies: Vec<(Ticket, Reply)>,
     /// When to call [`Groups::tick`], if nothing else happens before. The same as

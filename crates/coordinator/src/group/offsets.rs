@@ -1,10 +1,10 @@
 //! What a restart must find again of one group: its record and its committed offsets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_types::{Offset, Timestamp};
+use millstream_types::{Offset, ProducerId, Timestamp};
 
 use crate::host::{StoredRecord, TEXT_LEN_MAX};
 
@@ -13,7 +13,8 @@ use super::consumer::state::{ConsumerFact, ConsumerGroup};
 use super::live::{Live, Phase, Subscribed};
 use super::record::{Fact, StoredGroup, StoredOffset};
 use super::reply::{
-    CommitPartitionError, Committed, CommittedTopic, DeletePartitionError, DeletedTopic, Fetched,
+    CommitPartitionError, Committed, CommittedTopic, DeletePartitionError, DeletedTopic,
+    FetchError, Fetched,
 };
 
 /// Hard state of one group. Changed by [`Hard::apply`] alone.
@@ -24,12 +25,37 @@ pub(super) struct Hard {
     /// A consumer group.
     pub(super) consumer: Option<Box<ConsumerGroup>>,
     offsets: BTreeMap<Arc<str>, BTreeMap<i32, StoredOffset>>,
+    staged: Staged,
 }
 
 impl Hard {
     /// Whether there is nothing to remember.
     pub(super) fn is_void(&self) -> bool {
-        self.stored.is_none() && self.consumer.is_none() && self.offsets.is_empty()
+        self.stored.is_none()
+            && self.consumer.is_none()
+            && self.offsets.is_empty()
+            && self.staged.is_empty()
+    }
+
+    /// Takes in what a transaction says of the offset of one partition: nothing until it commits.
+    pub(super) fn stage(
+        &mut self,
+        producer: ProducerId,
+        topic: Arc<str>,
+        partition: i32,
+        offset: StoredOffset,
+    ) {
+        self.staged.put(producer, topic, partition, offset);
+    }
+
+    /// The producer's transaction has ended.
+    pub(super) fn end_transaction(&mut self, producer: ProducerId, commit: bool) {
+        for (order, topic, partition, offset) in self.staged.take(producer) {
+            if commit {
+                self.staged.supersede(&topic, partition, order);
+                self.offsets.entry(topic).or_default().insert(partition, offset);
+            }
+        }
     }
 
     pub(super) fn offsets_count(&self) -> usize {
@@ -53,6 +79,8 @@ impl Hard {
         partition: i32,
         value: Option<StoredOffset>,
     ) {
+        // Whatever was staged before comes too late when its transaction commits.
+        self.staged.supersede(&topic, partition, u64::MAX);
         if let Some(offset) = value {
             self.offsets.entry(topic).or_default().insert(partition, offset);
         } else if let Some(partitions) = self.offsets.get_mut(&topic) {
@@ -102,7 +130,9 @@ impl Hard {
 
     /// Records that forget everything.
     pub(super) fn forget_all(&self, group: &Arc<str>, records: &mut Vec<StoredRecord>) {
-        for (topic, partition, _) in self.iter() {
+        let stored = self.iter().map(|(topic, partition, _)| (topic, partition));
+        let all: BTreeSet<_> = stored.chain(self.staged.partitions()).collect();
+        for (topic, partition) in all {
             forget(group, topic, partition, records);
         }
         self.forget_group(group, records);
@@ -125,8 +155,11 @@ impl Hard {
         topic: &Arc<str>,
         records: &mut Vec<StoredRecord>,
     ) {
-        for partition in self.offsets.get(topic).into_iter().flat_map(BTreeMap::keys) {
-            forget(group, topic, *partition, records);
+        let stored = self.offsets.get(topic).into_iter().flat_map(BTreeMap::keys).copied();
+        let staged = self.staged.partitions().filter(|(of, _)| *of == topic);
+        let all: BTreeSet<i32> = stored.chain(staged.map(|(_, partition)| partition)).collect();
+        for partition in all {
+            forget(group, topic, partition, records);
         }
     }
 
@@ -145,7 +178,9 @@ impl Hard {
                 Ok(())
             };
             for &partition in partitions {
-                if result.is_ok() && self.get(topic, partition).is_some() {
+                let known =
+                    self.get(topic, partition).is_some() || self.staged.has(topic, partition);
+                if result.is_ok() && known {
                     forget(&request.group, topic, partition, records);
                 }
             }
@@ -155,11 +190,25 @@ impl Hard {
         results
     }
 
-    /// The offsets of some topics, in the order asked, or all there are.
-    pub(super) fn fetch(&self, asked: Option<&[FetchTopic]>) -> Vec<(Arc<str>, Vec<Fetched>)> {
+    /// The offsets of some topics, in the order asked, or all there are; `stable` refuses those that an
+    /// open transaction may change.
+    pub(super) fn fetch(
+        &self,
+        asked: Option<&[FetchTopic]>,
+        stable: bool,
+    ) -> Vec<(Arc<str>, Vec<Fetched>)> {
+        let unstable = |topic: &str, index: i32| stable && self.staged.has(topic, index);
+        let told = |topic: &str, index: i32, offset: Option<&StoredOffset>| {
+            if unstable(topic, index) {
+                Fetched { index, committed: Err(FetchError::Unstable) }
+            } else {
+                fetched(index, offset)
+            }
+        };
         let Some(asked) = asked else {
             let all = self.offsets.iter().map(|(topic, partitions)| {
-                let each = partitions.iter().map(|(index, offset)| fetched(*index, Some(offset)));
+                let each =
+                    partitions.iter().map(|(index, offset)| told(topic, *index, Some(offset)));
                 (Arc::clone(topic), each.collect())
             });
             return all.collect();
@@ -167,7 +216,7 @@ impl Hard {
         let of_topic = |topic: &FetchTopic| {
             let each = topic.partitions.iter().map(|&index| {
                 let offset = self.get(&topic.name, index);
-                fetched(index, offset.filter(|offset| offset.belongs_to(topic)))
+                told(&topic.name, index, offset.filter(|offset| offset.belongs_to(topic)))
             });
             (Arc::clone(&topic.name), each.collect())
         };
@@ -184,10 +233,11 @@ impl Hard {
     ) -> bool {
         let Some(rule) = Expiry::of(live) else { return self.offsets.is_empty() };
         let subscribed = live.subscribed();
-        let mut nothing_left = true;
+        let mut nothing_left = self.staged.is_empty();
         for (topic, partition, offset) in self.iter() {
             let expired = !self.reads(topic)
                 && !subscribed.includes(topic)
+                && !self.staged.has(topic, partition)
                 && offset.expires_at.map_or_else(
                     || rule.base(offset).plus(retention) <= wall,
                     |expires_at| expires_at <= wall,
@@ -201,6 +251,80 @@ impl Hard {
         nothing_left
     }
 }
+
+/// Offsets that open transactions store when they commit.
+///
+/// Of several for a partition the one that came last counts, whichever transaction ends first: so each
+/// has its place in the order in which they came, and what is superseded is dropped at once.
+#[derive(Clone, Debug, Default)]
+struct Staged {
+    by_producer: BTreeMap<ProducerId, BTreeMap<(Arc<str>, i32), (u64, StoredOffset)>>,
+    came: u64,
+}
+
+impl Staged {
+    fn is_empty(&self) -> bool {
+        self.by_producer.is_empty()
+    }
+
+    fn put(&mut self, producer: ProducerId, topic: Arc<str>, partition: i32, offset: StoredOffset) {
+        self.came = self.came.saturating_add(1);
+        let staged = self.by_producer.entry(producer).or_default();
+        staged.insert((topic, partition), (self.came, offset));
+    }
+
+    /// All of a producer's.
+    fn take(
+        &mut self,
+        producer: ProducerId,
+    ) -> impl Iterator<Item = (u64, Arc<str>, i32, StoredOffset)> + use<> {
+        let all = self.by_producer.remove(&producer).unwrap_or_default();
+        all.into_iter().map(|((topic, partition), (came, offset))| (came, topic, partition, offset))
+    }
+
+    /// Drops what came before `order` for a partition.
+    fn supersede(&mut self, topic: &Arc<str>, partition: i32, order: u64) {
+        if self.is_empty() {
+            return;
+        }
+        let key = (Arc::clone(topic), partition);
+        self.by_producer.retain(|_, staged| {
+            if staged.get(&key).is_some_and(|(came, _)| *came < order) {
+                staged.remove(&key);
+            }
+            !staged.is_empty()
+        });
+    }
+
+    fn has(&self, topic: &str, partition: i32) -> bool {
+        self.partitions().any(|(of, index)| of.as_ref() == topic && index == partition)
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = (&Arc<str>, i32)> {
+        let keys = self.by_producer.values().flat_map(BTreeMap::keys);
+        keys.map(|(topic, partition)| (topic, *partition))
+    }
+}
+
+/// Two are the same when the same would come of them: where the count began does not matter.
+impl PartialEq for Staged {
+    fn eq(&self, other: &Self) -> bool {
+        let in_order = |staged: &Self| {
+            let all = staged.by_producer.iter().flat_map(|(producer, offsets)| {
+                offsets
+                    .iter()
+                    .map(|(key, (came, offset))| (*came, *producer, key.clone(), offset.clone()))
+            });
+            let mut all: Vec<_> = all.collect();
+            all.sort_by_key(|(came, ..)| *came);
+            all.into_iter().map(|(_, producer, key, offset)| (producer, key, offset)).collect()
+        };
+        let ours: Vec<_> = in_order(self);
+        ours == in_order(other)
+    }
+}
+
+impl Eq for Staged {}
 
 /// From when on the retention of a group's offsets counts.
 enum Expiry {

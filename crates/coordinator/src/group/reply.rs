@@ -328,7 +328,6 @@ pub struct Committed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchError {
     /// A transaction that would change it is open, and only settled offsets were asked for.
-    /// (Not produced before transactions are.)
     Unstable,
 }
 

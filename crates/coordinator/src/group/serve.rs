@@ -89,10 +89,17 @@ impl Live {
         }
     }
 
-    /// Whether a commit may be stored; a member's commit also keeps its session going.
-    pub(super) fn check_commit(&mut self, commit: &Commit, at: Moment) -> Result<(), CommitError> {
+    /// Whether a commit may be stored; a member's commit also keeps its session going. `within` a
+    /// transaction, producers that do not say on behalf of which member they commit may do so, and
+    /// while the group gets its assignment, too.
+    pub(super) fn check_commit(
+        &mut self,
+        commit: &Commit,
+        within: bool,
+        at: Moment,
+    ) -> Result<(), CommitError> {
         let speaker = &commit.speaker;
-        if speaker.generation < 0 && self.is_empty() {
+        if (speaker.generation < 0 && self.is_empty()) || (within && speaker.is_nobody()) {
             // An administrator, or a consumer that assigns partitions by hand: what it calls itself
             // does not matter, since nobody else's offsets can be meant (KAFKA-14201).
             return Ok(());
@@ -105,6 +112,9 @@ impl Live {
         )?;
         if speaker.generation != self.generation {
             return Err(CommitError::IllegalGeneration);
+        }
+        if within {
+            return Ok(());
         }
         if self.phase == Phase::Completing {
             return Err(CommitError::RebalanceInProgress);

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use millstream_types::{Monotonic, Timestamp};
+use millstream_types::{Monotonic, ProducerId, Timestamp};
+use millstream_wire::DecodeError;
 
 use crate::host::{HostFailure, ReplayError, StoredRecord, TEXT_LEN_MAX};
 
@@ -18,7 +19,7 @@ use super::consumer::times::Times;
 use super::consumer::{NoWorld, World};
 use super::live::{Live, Moment};
 use super::offsets::{self, Hard};
-use super::record::Fact;
+use super::record::{Fact, StoredOffset};
 use super::reply::{
     CommitError, DeleteGroupError, DeleteOffsetsError, Description, Fetched, GroupType,
     HeartbeatError, JoinError, JoinRefused, LeaveError, LeaveMemberError, Listed, Reply, SyncError,
@@ -33,7 +34,11 @@ const EXPIRY_LOOKS_MAX: usize = 10_000;
 #[derive(Clone, Debug, Default)]
 pub struct Loading {
     groups: BTreeMap<Arc<str>, Hard>,
+    transactions: Transactions,
 }
+
+/// The groups that open transactions have staged offsets of.
+type Transactions = BTreeMap<ProducerId, BTreeSet<Arc<str>>>;
 
 /// All groups of one partition of `__consumer_offsets`.
 #[derive(Clone, Debug)]
@@ -43,6 +48,7 @@ pub struct Groups {
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     /// At most one entry per group: its [`Group::scheduled`].
     pub(super) timers: BTreeSet<(Monotonic, Arc<str>)>,
+    pub(super) transactions: Transactions,
     expiry: ExpiryRound,
 }
 
@@ -106,6 +112,34 @@ impl Loading {
         Ok(())
     }
 
+    /// Takes in the next record of the partition, which is part of a producer's transaction.
+    ///
+    /// # Errors
+    ///
+    /// When the record is not what a coordinator writes; nothing has changed then.
+    pub fn replay_within(
+        &mut self,
+        producer: ProducerId,
+        record: &StoredRecord,
+    ) -> Result<(), ReplayError> {
+        let Some((group, topic, partition, offset)) = staged(record)? else { return Ok(()) };
+        self.transactions.entry(producer).or_default().insert(Arc::clone(&group));
+        self.groups.entry(group).or_default().stage(producer, topic, partition, offset);
+        Ok(())
+    }
+
+    /// Takes in that a producer's transaction has ended.
+    pub fn end_transaction(&mut self, producer: ProducerId, commit: bool) {
+        for id in self.transactions.remove(&producer).unwrap_or_default() {
+            if let Some(hard) = self.groups.get_mut(&id) {
+                hard.end_transaction(producer, commit);
+                if hard.is_void() {
+                    self.groups.remove(&id);
+                }
+            }
+        }
+    }
+
     /// Everything has been read: members are taken to be there, each for a session from now.
     /// `world` tells of topics and of what is configured for groups.
     pub fn finish(
@@ -119,7 +153,9 @@ impl Loading {
         let expiry =
             ExpiryRound { at: now.plus(settings.expiry_interval), after: None, paused: false };
         let (groups, timers) = (BTreeMap::new(), BTreeSet::new());
-        let mut loaded = Groups { settings, world: Arc::clone(&world), groups, timers, expiry };
+        let transactions = self.transactions;
+        let world_of = Arc::clone(&world);
+        let mut loaded = Groups { settings, world: world_of, groups, timers, transactions, expiry };
         let mut out = Effects::default();
         for (id, hard) in self.groups {
             let mut live = match &hard.stored {
@@ -197,7 +233,12 @@ impl Groups {
                 out.reply(ticket, Reply::Leave(result));
             }
             Command::Commit(commit) => {
-                let result = self.commit(&commit, at, &mut out);
+                let result = self.commit(&commit, false, at, &mut out);
+                out.reply(ticket, Reply::Commit(result));
+            }
+            Command::CommitWithin(producer, epoch, commit) => {
+                let result = self.commit(&commit, true, at, &mut out);
+                out.within = Some((producer, epoch));
                 out.reply(ticket, Reply::Commit(result));
             }
             Command::DeleteOffsets(request) => {
@@ -268,6 +309,33 @@ impl Groups {
         Ok(())
     }
 
+    /// Takes in a record that was appended as part of a producer's transaction ([`Effects::within`]).
+    ///
+    /// # Errors
+    ///
+    /// When the record is not what a coordinator writes; nothing has changed then.
+    pub fn replay_within(
+        &mut self,
+        producer: ProducerId,
+        record: &StoredRecord,
+    ) -> Result<(), ReplayError> {
+        let Some((group, topic, partition, offset)) = staged(record)? else { return Ok(()) };
+        self.transactions.entry(producer).or_default().insert(Arc::clone(&group));
+        self.entry(&group).hard.stage(producer, topic, partition, offset);
+        self.settle(&group);
+        Ok(())
+    }
+
+    /// Takes in the marker of a producer's transaction: what it staged counts from now on, or never.
+    pub fn end_transaction(&mut self, producer: ProducerId, commit: bool) {
+        for id in self.transactions.remove(&producer).unwrap_or_default() {
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.hard.end_transaction(producer, commit);
+                self.settle(&id);
+            }
+        }
+    }
+
     /// The records of `effects` were not appended and will not be: replies that claim success turn
     /// into failures, and groups that were to be stored form a new generation. What follows from
     /// that never has records of its own.
@@ -322,7 +390,7 @@ impl Groups {
 
     /// Committed offsets: of the topics asked for, in the order asked, or (`None`) all there are.
     /// What was never committed has none. `require_stable` refuses offsets that an open transaction
-    /// may change; there are no transactions yet, so that it makes no difference.
+    /// may change.
     #[must_use]
     pub fn fetch_offsets(
         &self,
@@ -330,10 +398,9 @@ impl Groups {
         topics: Option<&[FetchTopic]>,
         require_stable: bool,
     ) -> Vec<(Arc<str>, Vec<Fetched>)> {
-        let _ = require_stable;
         match self.groups.get(group) {
-            Some(group) => group.hard.fetch(topics),
-            None => Hard::default().fetch(topics),
+            Some(group) => group.hard.fetch(topics, require_stable),
+            None => Hard::default().fetch(topics, require_stable),
         }
     }
 
@@ -358,7 +425,8 @@ impl Groups {
         wanted.collect()
     }
 
-    /// The records that rebuild all hard state: what a checkpoint keeps instead of the partition.
+    /// The records that rebuild all hard state, but for what open transactions have staged: what a
+    /// checkpoint keeps instead of the partition.
     #[must_use]
     pub fn snapshot(&self) -> Vec<StoredRecord> {
         let mut records = Vec::new();
@@ -456,6 +524,7 @@ impl Groups {
     fn commit(
         &mut self,
         commit: &Commit,
+        within: bool,
         at: Moment,
         out: &mut Effects,
     ) -> Result<Vec<super::CommittedTopic>, CommitError> {
@@ -463,10 +532,12 @@ impl Groups {
         let has_room = self.has_room_for(id);
         match self.groups.get_mut(id) {
             Some(Group { hard: Hard { consumer: Some(consumer), .. }, .. }) => {
-                consumer.check_commit(commit, &*self.world)?;
+                if !(within && commit.speaker.is_nobody()) {
+                    consumer.check_commit(commit, &*self.world)?;
+                }
             }
             Some(group) => {
-                group.live.check_commit(commit, at)?;
+                group.live.check_commit(commit, within, at)?;
                 self.settle(id);
             }
             None if commit.speaker.generation >= 0 => return Err(CommitError::GroupNotFound),
@@ -597,6 +668,20 @@ impl Group {
             state: self.live.state(),
             group_type: GroupType::Classic,
         }
+    }
+}
+
+/// What a record of a transaction says: an offset, always.
+#[expect(clippy::type_complexity, reason = "named at each use")]
+fn staged(
+    record: &StoredRecord,
+) -> Result<Option<(Arc<str>, Arc<str>, i32, StoredOffset)>, ReplayError> {
+    match Fact::decode(record)? {
+        None => Ok(None),
+        Some(Fact::Offset { group, topic, partition, value: Some(offset) }) => {
+            Ok(Some((group, topic, partition, offset)))
+        }
+        Some(_) => Err(ReplayError(DecodeError::Invalid { field: "record within a transaction" })),
     }
 }
 

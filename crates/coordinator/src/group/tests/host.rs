@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_types::{Monotonic, Timestamp};
+use millstream_types::{Monotonic, ProducerEpoch, ProducerId, Timestamp};
 
 use super::super::live::Phase;
 use super::super::*;
@@ -13,13 +13,34 @@ use super::super::*;
 /// The wall clock when a test begins.
 pub(super) const START: Timestamp = Timestamp(1_700_000_000_000);
 
+/// What is in the partition.
+#[derive(Clone, Debug)]
+pub(super) enum Logged {
+    Record(StoredRecord),
+    Within(ProducerId, StoredRecord),
+    End(ProducerId, bool),
+}
+
+/// What a restart makes of the partition.
+pub(super) fn load(log: &[Logged]) -> Loading {
+    let mut loading = Loading::new();
+    for logged in log {
+        match logged {
+            Logged::Record(record) => loading.replay(record).unwrap(),
+            Logged::Within(producer, record) => loading.replay_within(*producer, record).unwrap(),
+            Logged::End(producer, commit) => loading.end_transaction(*producer, *commit),
+        }
+    }
+    loading
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Host {
     pub(super) groups: Groups,
     pub(super) settings: GroupSettings,
     pub(super) world: Arc<dyn World>,
     pub(super) now: Monotonic,
-    pub(super) log: Vec<StoredRecord>,
+    pub(super) log: Vec<Logged>,
     pub(super) answers: BTreeMap<Ticket, Reply>,
     pub(super) open: BTreeSet<Ticket>,
     /// The next append fails.
@@ -94,6 +115,18 @@ impl Host {
         self.carry_out(effects);
     }
 
+    /// A marker of the coordinator of transactions.
+    pub(super) fn end_transaction(&mut self, producer: ProducerId, commit: bool) {
+        self.log.push(Logged::End(producer, commit));
+        self.groups.end_transaction(producer, commit);
+        self.check();
+    }
+
+    /// Stores offsets within a transaction.
+    pub(super) fn commit_within(&mut self, producer: i64, commit: Commit) -> Ticket {
+        self.send(Command::CommitWithin(ProducerId(producer), ProducerEpoch(0), commit))
+    }
+
     /// What is in memory is lost; what is in the log is not.
     pub(super) fn crash(&mut self) {
         let fresh = Groups::new(self.settings, self.now);
@@ -108,11 +141,7 @@ impl Host {
 
     /// What a restart would find now.
     pub(super) fn reload(&self) -> (Groups, Effects) {
-        let mut loading = Loading::new();
-        for record in &self.log {
-            loading.replay(record).unwrap();
-        }
-        loading.finish(self.settings, Arc::clone(&self.world), self.now, self.wall())
+        load(&self.log).finish(self.settings, Arc::clone(&self.world), self.now, self.wall())
     }
 
     fn carry_out(&mut self, effects: Effects) {
@@ -134,8 +163,17 @@ impl Host {
             if let Ok(Some(record::Fact::Group { group, .. })) = record::Fact::decode(record) {
                 self.disagreeing.remove(&group);
             }
-            self.groups.replay(record).unwrap();
-            self.log.push(record.clone());
+            let record = record.clone();
+            self.log.push(match effects.within {
+                None => {
+                    self.groups.replay(&record).unwrap();
+                    Logged::Record(record)
+                }
+                Some((producer, _)) => {
+                    self.groups.replay_within(producer, &record).unwrap();
+                    Logged::Within(producer, record)
+                }
+            });
         }
         self.deliver(effects);
         self.check();

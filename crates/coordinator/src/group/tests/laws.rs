@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_types::{LeaderEpoch, Monotonic, Offset, Timestamp, Uuid};
+use millstream_types::{LeaderEpoch, Monotonic, Offset, ProducerId, Timestamp, Uuid};
 use proptest::prelude::*;
 
 use super::super::live::Phase;
 use super::super::offsets::Hard;
 use super::super::record::{Fact, StoredGroup, StoredMember, StoredOffset};
 use super::super::*;
-use super::host::{Host, START};
+use super::host::{Host, Logged, START, load};
 use super::script::subscription;
 
 const GROUPS: [&str; 2] = ["g", "h"];
@@ -25,6 +25,8 @@ pub(super) enum Event {
     Beat { group: usize, who: usize },
     Leave { group: usize, who: usize },
     Commit { group: usize, who: Option<usize>, topic: usize, offset: i64, expires: bool },
+    CommitWithin { group: usize, producer: i64, topic: usize, offset: i64 },
+    EndTransaction { producer: i64, commit: bool },
     DeleteOffsets { group: usize, topic: usize },
     DeleteGroups,
     DeleteTopic { topic: usize },
@@ -47,6 +49,12 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(group, who, topic, offset, expires)| Event::Commit {
                 group, who, topic, offset, expires
             }),
+        3 => (group.clone(), 0..2_i64, topic.clone(), 0..100_i64)
+            .prop_map(|(group, producer, topic, offset)| Event::CommitWithin {
+                group, producer, topic, offset
+            }),
+        2 => (0..2_i64, any::<bool>())
+            .prop_map(|(producer, commit)| Event::EndTransaction { producer, commit }),
         1 => (group, topic.clone())
             .prop_map(|(group, topic)| Event::DeleteOffsets { group, topic }),
         1 => Just(Event::DeleteGroups),
@@ -136,7 +144,15 @@ impl Run {
                 self.send(group, who, Command::Leave(leave));
             }
             Event::Commit { group, who, topic, offset, expires } => {
-                self.commit(group, who, topic, (offset, expires));
+                let commit = self.commit(group, who, topic, (offset, expires));
+                self.host.send(Command::Commit(commit));
+            }
+            Event::CommitWithin { group, producer, topic, offset } => {
+                let commit = self.commit(group, None, topic, (offset, false));
+                self.host.commit_within(producer, commit);
+            }
+            Event::EndTransaction { producer, commit } => {
+                self.host.end_transaction(ProducerId(producer), commit);
             }
             Event::DeleteOffsets { group, topic } => {
                 let group = Arc::from(GROUPS[group]);
@@ -180,12 +196,12 @@ impl Run {
     }
 
     fn commit(
-        &mut self,
+        &self,
         group: usize,
         who: Option<usize>,
         topic: usize,
         (offset, expires): (i64, bool),
-    ) {
+    ) -> Commit {
         let outsider = Speaker {
             group: Arc::from(GROUPS[group]),
             member: Arc::from(""),
@@ -203,13 +219,12 @@ impl Run {
             id: (topic == 1).then_some(Uuid([9; 16])),
             partitions: partitions.collect(),
         }];
-        let commit = Commit {
+        Commit {
             speaker: who.map_or(outsider, |who| self.speaker(group, who)),
             speaks_epochs: true,
             retention_ms: expires.then_some(5_000),
             topics,
-        };
-        self.host.send(Command::Commit(commit));
+        }
     }
 
     fn read_answers(&mut self) {
@@ -242,18 +257,20 @@ fn hard(groups: &Groups) -> BTreeMap<Arc<str>, Hard> {
     hard.filter(|(_, hard)| !hard.is_void()).collect()
 }
 
-fn loaded(records: &[StoredRecord], host: &Host) -> Groups {
-    let mut loading = Loading::new();
-    for record in records {
-        loading.replay(record).unwrap();
-    }
-    loading.finish(host.settings, host.groups.world.clone(), host.now, host.wall()).0
+fn loaded(log: &[Logged], host: &Host) -> Groups {
+    let world = host.groups.world.clone();
+    load(log).finish(host.settings, world, host.now, host.wall()).0
 }
 
 /// Running and restarted coordinators know the same, from the log as from a snapshot.
 pub(super) fn check_restart(host: &Host) {
     let running = &host.groups;
-    for restarted in [loaded(&host.log, host), loaded(&running.snapshot(), host)] {
+    let mut restarted = vec![loaded(&host.log, host)];
+    if running.transactions.is_empty() {
+        let snapshot: Vec<_> = running.snapshot().into_iter().map(Logged::Record).collect();
+        restarted.push(loaded(&snapshot, host));
+    }
+    for restarted in restarted {
         assert_eq!(hard(running), hard(&restarted));
         for (id, group) in &running.groups {
             let settled = matches!(group.live.phase, Phase::Stable | Phase::Empty);
@@ -282,6 +299,11 @@ proptest! {
             check_restart(&run.host);
         }
         run.host.fails = None;
+        for producer in 0..2 {
+            run.host.end_transaction(ProducerId(producer), true);
+            prop_assert!(run.host.groups.transactions.is_empty() || producer == 0);
+        }
+        check_restart(&run.host);
         run.host.advance(Duration::from_secs(10_000));
         prop_assert!(run.host.open.is_empty());
         prop_assert!(run.host.groups.groups.is_empty(), "{:?}", run.host.groups);

@@ -7,8 +7,9 @@
 //! > a sync [a=x b=y] [generation=1] [protocol=rr] [id=..] [instance=..]
 //! > a beat [generation=1] [id=..] [instance=..]
 //! > a leave / > admin leave a#1 instance=i
-//! > a commit t-0=5 [meta=..] [retention=10] / > simple commit t-0=5
-//! > fetch [t-0 t-1] / > delete offsets t-0 / > delete group / > delete topic t
+//! > a commit t-0=5 [meta=..] [retention=10] [within=7] / > simple commit t-0=5
+//! > transaction 7 commits / > transaction 7 aborts
+//! > fetch [t-0 t-1] [unstable] / > delete offsets t-0 / > delete group / > delete topic t
 //! > +10s / > crash / > append fails / > group / > list [state=..] [type=..]
 //! > max 2 / > expiry off / > expiry on
 //! ```
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use millstream_types::{LeaderEpoch, Offset, Uuid};
+use millstream_types::{LeaderEpoch, Offset, ProducerId, Uuid};
 
 use super::super::*;
 use super::host::Host;
@@ -146,6 +147,10 @@ impl Script {
             ("group", _) => self.show_group(),
             ("list", _) => self.show_list(&rest),
             ("fetch", _) => self.show_offsets(&rest),
+            ("transaction", producer) => {
+                let commit = rest.has("commits");
+                self.host.end_transaction(ProducerId(producer.parse().unwrap()), commit);
+            }
             ("delete", "topic") => self.host.delete_topic(rest.0[1]),
             ("delete", "group") => {
                 let command = DeleteGroups { groups: vec![Arc::from(GROUP)] };
@@ -273,7 +278,13 @@ impl Script {
             speaks_epochs: true,
             retention_ms: words.get("retention").map(|it| it.parse::<i64>().unwrap() * 1000),
         };
-        self.send(name, Command::Commit(commit));
+        match words.get("within") {
+            None => self.send(name, Command::Commit(commit)),
+            Some(producer) => {
+                let ticket = self.host.commit_within(producer.parse().unwrap(), commit);
+                self.asked.insert(ticket, name.to_owned());
+            }
+        }
     }
 
     fn delete_offsets(&mut self, words: &Words<'_>) {
@@ -345,12 +356,14 @@ impl Script {
             })
             .collect();
         let asked = (!asked.is_empty()).then_some(asked);
-        for (topic, partitions) in self.host.groups.fetch_offsets(GROUP, asked.as_deref(), true) {
+        let stable = !words.has("unstable");
+        for (topic, partitions) in self.host.groups.fetch_offsets(GROUP, asked.as_deref(), stable) {
             for fetched in partitions {
                 write!(self.out, "{topic}-{}: ", fetched.index).unwrap();
-                match fetched.committed.unwrap() {
-                    None => writeln!(self.out, "none").unwrap(),
-                    Some(it) => {
+                match fetched.committed {
+                    Err(FetchError::Unstable) => writeln!(self.out, "unstable").unwrap(),
+                    Ok(None) => writeln!(self.out, "none").unwrap(),
+                    Ok(Some(it)) => {
                         let (offset, epoch, note) = (it.offset, it.leader_epoch, it.metadata);
                         writeln!(self.out, "{offset} epoch {epoch} {note:?}").unwrap();
                     }

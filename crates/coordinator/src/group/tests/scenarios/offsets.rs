@@ -383,3 +383,150 @@ fn expiry_goes_in_steps() {
     host.tick();
     assert!(host.groups.next_deadline() > Some(host.now), "the round is over");
 }
+
+/// KIP-447: what a transaction commits counts when it does, and until then nobody can rely on what was
+/// there before.
+#[test]
+fn offsets_within_transactions() {
+    check_with(
+        at_once(),
+        "
+        > simple commit t-0=5
+        simple: committed ok
+        > simple commit within=7 t-0=6 t-1=1
+        simple: committed ok ok
+        > fetch t-0 t-1 t-2
+        t-0: unstable
+        t-1: unstable
+        t-2: none
+        > fetch
+        t-0: unstable
+        > fetch unstable t-0 t-1
+        t-0: 5 epoch -1 \"\"
+        t-1: none
+        > crash
+        > fetch t-0
+        t-0: unstable
+        > transaction 8 commits
+        > fetch t-0
+        t-0: unstable
+        > transaction 7 commits
+        > fetch
+        t-0: 6 epoch -1 \"\"
+        t-1: 1 epoch -1 \"\"
+        > simple commit within=7 t-0=7
+        simple: committed ok
+        > transaction 7 aborts
+        > fetch
+        t-0: 6 epoch -1 \"\"
+        t-1: 1 epoch -1 \"\"
+        > transaction 7 commits
+        > fetch t-0
+        t-0: 6 epoch -1 \"\"
+        ",
+    );
+}
+
+/// Pitfall 56: of several commits the last counts, whichever transaction ends first.
+#[test]
+fn the_last_commit_counts_whatever_ends_first() {
+    check_with(
+        at_once(),
+        "
+        > simple commit within=7 t-0=1
+        simple: committed ok
+        > simple commit within=8 t-0=2
+        simple: committed ok
+        > transaction 8 commits
+        > fetch t-0
+        t-0: 2 epoch -1 \"\"
+        > transaction 7 commits
+        > fetch t-0
+        t-0: 2 epoch -1 \"\"
+        > simple commit within=7 t-0=3
+        simple: committed ok
+        > simple commit t-0=4
+        simple: committed ok
+        > fetch t-0
+        t-0: 4 epoch -1 \"\"
+        > transaction 7 commits
+        > fetch t-0
+        t-0: 4 epoch -1 \"\"
+        > simple commit within=7 t-0=5
+        simple: committed ok
+        > simple commit within=8 t-0=6
+        simple: committed ok
+        > transaction 7 commits
+        > fetch unstable t-0
+        t-0: 5 epoch -1 \"\"
+        > fetch t-0
+        t-0: unstable
+        > transaction 8 aborts
+        > fetch t-0
+        t-0: 5 epoch -1 \"\"
+        ",
+    );
+}
+
+/// A producer that knows nothing of members may commit for a group that has some (before KIP-447); one
+/// that does is held to what it says.
+#[test]
+fn who_may_commit_within_a_transaction() {
+    check_with(
+        at_once(),
+        "
+        > a join
+        a: joined as a#1 generation 1 range led by a#1 with a#1
+        > a commit within=7 t-0=1
+        a: committed ok
+        > simple commit within=7 t-0=2
+        simple: committed ok
+        > a commit within=7 generation=0 t-0=9
+        a: commit refused IllegalGeneration
+        > a commit within=7 id=x t-0=9
+        a: commit refused UnknownMember
+        > transaction 7 commits
+        > fetch t-0
+        t-0: 2 epoch -1 \"\"
+        > append fails
+        > simple commit within=7 t-0=3
+        simple: commit refused Host(Unavailable)
+        > fetch t-0
+        t-0: 2 epoch -1 \"\"
+        ",
+    );
+}
+
+/// Pitfall 55: what a transaction has staged keeps group and offset; deleting them drops it, too.
+#[test]
+fn staged_offsets_neither_expire_nor_outlive_their_group() {
+    check_with(
+        GroupSettings { offsets_retention: Duration::from_secs(1_000), ..at_once() },
+        "
+        > simple commit t-0=1 t-1=1
+        simple: committed ok ok
+        > simple commit within=7 t-0=2
+        simple: committed ok
+        > +5000s
+        > fetch unstable
+        t-0: 1 epoch -1 \"\"
+        > transaction 7 aborts
+        > +5000s
+        > list
+        > simple commit within=7 t-0=3
+        simple: committed ok
+        > list
+        g [] Empty
+        > delete group
+        admin: deleted ok
+        > transaction 7 commits
+        > list
+        > simple commit within=7 t-0=4 u-0=4
+        simple: committed ok ok
+        > delete topic t
+        > transaction 7 commits
+        > fetch
+        u-0: 4 epoch -1 \"\"
+        ",
+    );
+}
