@@ -10,7 +10,7 @@ use millstream_coordinator::config::{ConfigError, Kind, validate_all};
 use millstream_log::DeleteError as LogDeleteError;
 use millstream_types::Offset;
 
-use crate::group_host::LoadError;
+use crate::host::LoadError;
 use crate::metadata::{ChangeError, MetadataError};
 use crate::topics::{OFFSETS_TOPIC, Topic, TopicRef, is_internal};
 use crate::{Broker, Newest};

@@ -5,28 +5,34 @@
 //! durable. One task serves the timers of all shards.
 
 use std::collections::{BTreeSet, HashMap};
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use millstream_coordinator::group::{
     Command, ConsumerDescription, Description, Effects, FetchRefused, FetchTopic, Fetched,
-    GroupSettings, Groups, HostFailure, ListFilter, Listed, Loading, Reader, Reply, StoredRecord,
+    GroupSettings, Groups, ListFilter, Listed, Loading, Reader, ReplayError, Reply, StoredRecord,
     Ticket, World, partition_of,
 };
 use millstream_env::Env;
-use millstream_log::{AppendError, Isolation, Log, Origin, Partition, ReadError, SessionOver};
-use millstream_record::batch::{BatchError, StoredBatch, ValidBatch};
-use millstream_record::builder::BatchBuilder;
-use millstream_types::limits::{BATCH_BYTES_CEILING, BATCH_BYTES_MAX};
-use millstream_types::{DecodeError, Lsn, Monotonic, Offset, Timestamp};
-use tokio::sync::{Notify, oneshot};
-use tracing::{debug, error, info, warn};
+use millstream_log::{AppendError, Log, Partition, SessionOver};
+use millstream_record::control::{EndTransaction, Outcome};
+use millstream_types::{Lsn, Monotonic, Offset, ProducerEpoch, ProducerId};
+use tokio::sync::oneshot;
+use tracing::{debug, info};
 
+use crate::host::{self, LoadError, Replays, Sleep, Timers, lock};
 use crate::topics::Topic;
 
-/// How much of a shard's partition is read at once while loading, in bytes.
-const LOAD_BYTES: usize = 1024 * 1024;
+/// Why a marker is not written yet.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MarkerError {
+    /// The groups are not loaded.
+    #[error("the groups are not loaded yet")]
+    NotReady,
+    /// The log does not take it now.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
 
 /// Why a group can't be served now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,20 +45,6 @@ pub enum GroupsError {
     SessionOver,
 }
 
-/// Why the groups of a partition could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The log could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A batch is not one.
-    #[error(transparent)]
-    Batch(#[from] BatchError),
-    /// A batch's header is not one.
-    #[error(transparent)]
-    Header(#[from] DecodeError),
-}
-
 /// The group coordinator of this node.
 #[derive(Debug)]
 pub(crate) struct GroupHost {
@@ -63,10 +55,7 @@ pub(crate) struct GroupHost {
     tickets: AtomicU64,
     /// Whether another host serves from now on. Set before the shards are locked one by one.
     ended: AtomicBool,
-    /// A deadline has come nearer than that for which the timers' task sleeps.
-    sooner: Arc<Notify>,
-    /// That deadline, in nanoseconds; the largest number for none.
-    sleeps_until: AtomicU64,
+    timers: Timers,
 }
 
 #[derive(Debug)]
@@ -92,8 +81,7 @@ impl GroupHost {
             shards: OnceLock::new(),
             tickets: AtomicU64::new(0),
             ended: AtomicBool::new(false),
-            sooner: Arc::default(),
-            sleeps_until: AtomicU64::new(u64::MAX),
+            timers: Timers::new(),
         }
     }
 
@@ -114,7 +102,8 @@ impl GroupHost {
         let settings = &of_shard(settings, topic.partitions().len());
         let mut shards = Vec::with_capacity(topic.partitions().len());
         for partition in topic.partitions() {
-            let loading = read_all(partition).await?;
+            let mut loading = Loading::new();
+            host::load(partition, &mut loading).await?;
             let (now, wall) = (self.env.clock.monotonic(), self.env.clock.wall());
             let world = Arc::clone(&self.world);
             let (groups, effects) = loading.finish(*settings, world, now, wall);
@@ -126,7 +115,7 @@ impl GroupHost {
         info!(shards = shards.len(), "group coordinator loaded");
         // A second loader has read the same; whoever came first stays.
         let _ = self.shards.set(shards);
-        self.sooner.notify_one();
+        self.timers.wake();
         Ok(())
     }
 
@@ -221,7 +210,7 @@ impl GroupHost {
         for shard in self.shards.get().into_iter().flatten() {
             lock(&shard.state).waiting.clear();
         }
-        self.sooner.notify_one();
+        self.timers.wake();
     }
 
     /// Forgets the offsets of a topic that has been deleted.
@@ -250,26 +239,12 @@ impl GroupHost {
         for shard in shards {
             lock(&shard.state).groups.configure(settings);
         }
-        self.sooner.notify_one();
+        self.timers.wake();
     }
 
-    /// Completes when a timer may be due; borrows nothing, so that its task need not keep the
-    /// broker alive.
-    pub(crate) fn next_timer(&self) -> impl Future<Output = ()> + Send + use<> {
-        // Announced before it is looked for: what comes in between wakes the task in vain at worst.
-        self.sleeps_until.store(u64::MAX, Ordering::Release);
-        let deadline = self.next_deadline();
-        self.sleeps_until.store(deadline.map_or(u64::MAX, |at| at.0), Ordering::Release);
-        let (env, sooner) = (self.env.clone(), Arc::clone(&self.sooner));
-        async move {
-            match deadline {
-                Some(deadline) => tokio::select! {
-                    () = env.clock.sleep_until(deadline) => {}
-                    () = sooner.notified() => {}
-                },
-                None => sooner.notified().await,
-            }
-        }
+    /// Completes when a timer may be due; borrows nothing.
+    pub(crate) fn next_timer(&self) -> Sleep {
+        self.timers.next(&self.env, || self.next_deadline())
     }
 
     fn next_deadline(&self) -> Option<Monotonic> {
@@ -315,50 +290,49 @@ impl GroupHost {
     }
 
     fn carry_out(&self, shard: &Shard, state: &mut State, effects: Effects) {
-        let effects = match self.append(shard, state, &effects.records) {
-            Ok(()) => effects,
-            Err(why) => {
-                let (now, wall) = (self.env.clock.monotonic(), self.env.clock.wall());
-                state.groups.append_failed(now, wall, effects, why)
-            }
-        };
+        let wall = self.env.clock.wall();
+        let kept = (&mut state.groups, &mut state.newest);
+        let effects =
+            match host::append(wall, &shard.partition, &effects.records, effects.within, kept) {
+                Ok(()) => effects,
+                Err(why) => {
+                    let now = self.env.clock.monotonic();
+                    state.groups.append_failed(now, wall, effects, why)
+                }
+            };
         for (ticket, reply) in effects.replies {
             if let Some(waiter) = state.waiting.remove(&ticket) {
                 // Nobody listens any more when the connection has gone.
                 let _ = waiter.send((reply, state.newest));
             }
         }
-        let sleeps_until = self.sleeps_until.load(Ordering::Acquire);
-        if state.groups.next_deadline().is_some_and(|deadline| deadline.0 < sleeps_until) {
-            self.sooner.notify_one();
-        }
+        self.timers.deadline(state.groups.next_deadline());
     }
 
-    /// Appends `records` and replays them. They are one batch, but for those that delete much: of
-    /// these, what is stored when the journal refuses the next batch is replayed all the same, so
-    /// that the state is what the log says.
-    fn append(
+    /// Ends a producer's transaction in partition `index`: what it has committed there counts, or is
+    /// dropped. Returns what must be durable for that to be so.
+    ///
+    /// # Errors
+    ///
+    /// When it must be tried again.
+    pub(crate) fn end_transaction(
         &self,
-        shard: &Shard,
-        state: &mut State,
-        records: &[StoredRecord],
-    ) -> Result<(), HostFailure> {
-        if records.is_empty() {
-            return Ok(());
+        index: i32,
+        producer: (ProducerId, ProducerEpoch),
+        end: EndTransaction,
+    ) -> Result<Option<Lsn>, MarkerError> {
+        let shards = self.shards.get().ok_or(MarkerError::NotReady)?;
+        let Some(shard) = usize::try_from(index).ok().and_then(|index| shards.get(index)) else {
+            return Ok(None);
+        };
+        let mut state = lock(&shard.state);
+        let wall = self.env.clock.wall();
+        let newest = host::append_marker(wall, &shard.partition, producer, end)?;
+        if let Some(end_of_marker) = newest {
+            state.newest = end_of_marker;
+            state.groups.end_transaction(producer.0, end.outcome == Outcome::Commit);
         }
-        let mut rest = records;
-        for (batch, count) in batches(records, self.env.clock.wall())? {
-            let appended = shard.partition.append(&[batch], Origin::Internal).map_err(failure)?;
-            state.newest = appended.end;
-            let (stored, later) = rest.split_at(count);
-            rest = later;
-            for record in stored {
-                if let Err(error) = state.groups.replay(record) {
-                    error!(%error, "the group coordinator does not understand its own record");
-                }
-            }
-        }
-        Ok(())
+        Ok(newest)
     }
 }
 
@@ -368,86 +342,36 @@ fn of_shard(settings: &GroupSettings, shards: usize) -> GroupSettings {
     GroupSettings { groups_max, ..*settings }
 }
 
-/// The records in as few batches as they need, each with its count of them; deleting a large group
-/// makes more than one.
-fn batches(
-    records: &[StoredRecord],
-    wall: Timestamp,
-) -> Result<Vec<(ValidBatch, usize)>, HostFailure> {
-    let refused = |error| {
-        warn!(%error, "group records that the log does not take");
-        HostFailure::TooLarge
-    };
-    let mut batches = Vec::new();
-    let (mut batch, mut count) = (BatchBuilder::new(), 0);
-    for record in records {
-        count += 1;
-        let size = batch.append(wall, Some(&record.key), record.value.as_deref(), &[]);
-        if size >= BATCH_BYTES_MAX {
-            let whole = std::mem::take(&mut batch).build_valid().map_err(refused)?;
-            batches.push((whole, std::mem::take(&mut count)));
+impl Replays for Loading {
+    fn record(
+        &mut self,
+        record: &StoredRecord,
+        within: Option<ProducerId>,
+    ) -> Result<(), ReplayError> {
+        match within {
+            None => self.replay(record),
+            Some(producer) => self.replay_within(producer, record),
         }
     }
-    if !batch.is_empty() {
-        batches.push((batch.build_valid().map_err(refused)?, count));
-    }
-    Ok(batches)
-}
 
-fn failure(error: AppendError) -> HostFailure {
-    warn!(%error, "group records were not appended");
-    match error {
-        AppendError::Full | AppendError::DiskFull => HostFailure::Unavailable,
-        _ => HostFailure::NotCoordinator,
+    fn end(&mut self, producer: ProducerId, commit: bool) {
+        self.end_transaction(producer, commit);
     }
 }
 
-async fn read_all(partition: &Partition) -> Result<Loading, LoadError> {
-    let mut loading = Loading::new();
-    let mut next = partition.ends().log_start;
-    while next < partition.ends().high_watermark {
-        let slice = match partition.read(next, LOAD_BYTES, true, Isolation::Committed).await {
-            Err(ReadError::Corrupt { partition, from, upto, why }) if upto > next => {
-                // Commits that were only there are older now, and are read again from. That is better
-                // than no group at all.
-                error!(%partition, %from, %upto, why, "commits of groups are lost");
-                next = upto;
-                continue;
-            }
-            read => read?,
-        };
-        let before = next;
-        for stored in slice.batches {
-            let header = stored.header()?;
-            next = header.last_offset().next();
-            if !header.attributes.is_control() {
-                replay_batch(&mut loading, &stored, before)?;
-            }
-        }
-        if next == before {
-            break;
+impl Replays for Groups {
+    fn record(
+        &mut self,
+        record: &StoredRecord,
+        within: Option<ProducerId>,
+    ) -> Result<(), ReplayError> {
+        match within {
+            None => self.replay(record),
+            Some(producer) => self.replay_within(producer, record),
         }
     }
-    Ok(loading)
-}
 
-fn replay_batch(loading: &mut Loading, batch: &StoredBatch, at: Offset) -> Result<(), LoadError> {
-    let records = batch.records(BATCH_BYTES_CEILING)?;
-    for record in &records {
-        let record = record?;
-        let Some(key) = record.key else { continue };
-        let stored = StoredRecord {
-            key: bytes::Bytes::copy_from_slice(key),
-            value: record.value.map(bytes::Bytes::copy_from_slice),
-        };
-        if let Err(error) = loading.replay(&stored) {
-            // What is not understood is kept in the log and left alone, as Kafka does.
-            warn!(%at, %error, "skipped a record of the offsets topic");
-        }
+    fn end(&mut self, producer: ProducerId, commit: bool) {
+        self.end_transaction(producer, commit);
     }
-    Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,8 +18,9 @@ use millstream_log::{Log, LogSettings};
 use millstream_types::{ClusterId, Lsn, SessionId};
 use tracing::{error, info, warn};
 
-use crate::group_host::{GroupHost, LoadError};
+use crate::group_host::GroupHost;
 use crate::group_world::GroupWorld;
+use crate::host::LoadError;
 use crate::metadata::Metadata;
 use crate::topics::{OFFSETS_TOPIC, TopicRef, Topics};
 use crate::{Inner, StartError, Stores, former, group_settings, open_session, topics};
