@@ -237,12 +237,16 @@ impl Broker {
         Ok((log_start, Newest::At(partition.session(), end)))
     }
 
-    pub(crate) async fn create_offsets_topic(&self) -> Result<(), TopicError> {
-        let config = self.config();
+    /// Makes an internal topic, unless it is there.
+    pub(crate) async fn create_internal(
+        &self,
+        name: &str,
+        partitions: i32,
+    ) -> Result<(), TopicError> {
         let policy = ("cleanup.policy".to_owned(), Some("compact".to_owned()));
         let request = TopicRequest {
-            name: OFFSETS_TOPIC.to_owned(),
-            partitions: Some(config.offsets_topic_partitions),
+            name: name.to_owned(),
+            partitions: Some(partitions),
             replicas: Some(1),
             configs: vec![policy],
             ..TopicRequest::default()

@@ -189,7 +189,9 @@ impl Inner {
             return;
         }
         let config = Arc::new(broker_config(&self.fixed, state, self.node.id));
-        self.life().groups.configure(&group_settings(&config));
+        let life = self.life();
+        life.groups.configure(&group_settings(&config));
+        life.transactions.configure(&config.transactions);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         info!("broker configuration changed");
     }

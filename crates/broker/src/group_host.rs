@@ -314,24 +314,22 @@ impl GroupHost {
     ///
     /// # Errors
     ///
-    /// When it must be tried again.
+    /// Nothing has changed then.
     pub(crate) fn end_transaction(
         &self,
         index: i32,
         producer: (ProducerId, ProducerEpoch),
         end: EndTransaction,
-    ) -> Result<Option<Lsn>, MarkerError> {
+    ) -> Result<Lsn, MarkerError> {
         let shards = self.shards.get().ok_or(MarkerError::NotReady)?;
         let Some(shard) = usize::try_from(index).ok().and_then(|index| shards.get(index)) else {
-            return Ok(None);
+            return Err(AppendError::NotLeader.into());
         };
         let mut state = lock(&shard.state);
         let wall = self.env.clock.wall();
         let newest = host::append_marker(wall, &shard.partition, producer, end)?;
-        if let Some(end_of_marker) = newest {
-            state.newest = end_of_marker;
-            state.groups.end_transaction(producer.0, end.outcome == Outcome::Commit);
-        }
+        state.newest = newest;
+        state.groups.end_transaction(producer.0, end.outcome == Outcome::Commit);
         Ok(newest)
     }
 }

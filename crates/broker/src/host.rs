@@ -121,32 +121,20 @@ pub(crate) fn append(
     Ok(())
 }
 
-/// Appends the marker that ends a producer's transaction. Returns what must be durable for it to be;
-/// nothing when there is nothing to end any more.
+/// Appends the marker that ends a producer's transaction. Returns what must be durable for it to be.
 ///
 /// # Errors
 ///
-/// When it must be tried again.
+/// Nothing was appended then.
 pub(crate) fn append_marker(
     wall: Timestamp,
     partition: &Partition,
     (producer, epoch): (ProducerId, ProducerEpoch),
     end: EndTransaction,
-) -> Result<Option<Lsn>, AppendError> {
-    let Ok(marker) = end.batch(producer, epoch, wall) else { return Ok(None) };
-    match partition.append(&[marker], Origin::Internal) {
-        Ok(appended) => Ok(Some(appended.end)),
-        // Somebody with more to say has ended it, or the partition is gone.
-        Err(
-            error @ (AppendError::InvalidProducerEpoch { .. }
-            | AppendError::CoordinatorFenced { .. }
-            | AppendError::NotLeader),
-        ) => {
-            warn!(partition = %partition.id(), %error, "a transaction's marker is not needed");
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
+) -> Result<Lsn, AppendError> {
+    let marker = end.batch(producer, epoch, wall);
+    let marker = marker.map_err(|error| AppendError::Storage(error.to_string()))?;
+    Ok(partition.append(&[marker], Origin::Internal)?.end)
 }
 
 /// The records in as few batches as they need, each with its count of them; deleting a large group

@@ -44,6 +44,8 @@ mod produce;
 mod producers;
 mod repair;
 mod topics;
+mod transactions;
+mod txn_host;
 
 pub use admin::{DeleteError, DescribedTopic, TopicError, TopicRequest};
 pub use backup::{BackupError, BackupStep, Checked, backup, verify};
@@ -60,6 +62,7 @@ pub use offsets::{Found, OffsetError, OffsetSpec};
 pub use produce::{ProduceError, Sent};
 pub use repair::{Repair, RepairFailed};
 pub use topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, TopicRef, is_internal};
+pub use txn_host::TxnError;
 
 /// What the log takes, gives and refuses, as the broker passes it on.
 pub mod log {
@@ -77,6 +80,8 @@ pub use millstream_coordinator::cluster::{CreateError, PartitionsError};
 pub use millstream_coordinator::config;
 /// What is asked of and answered by the coordinator of groups.
 pub use millstream_coordinator::group as groups;
+/// What is asked of and answered by the coordinator of transactions.
+pub use millstream_coordinator::txn;
 
 use budget::Budget;
 use life::Life;
@@ -188,7 +193,7 @@ struct Inner {
     lines: Lines,
     /// Of answers.
     answers: Arc<Budget>,
-    /// Held while the offsets topic is being made, so that it is made once.
+    /// Held while an internal topic is being made, so that it is made once.
     setting_up: tokio::sync::Mutex<()>,
     /// Held while the next session is opened.
     recovering: tokio::sync::Mutex<()>,
@@ -224,6 +229,7 @@ impl Broker {
             Arc::new(metadata.read(|state| configs::broker_config(&fixed, state, node.id)));
         let life = Life::open(&env, &stores, &metadata, &config, node.cluster_id).await?;
         life.load_groups(&config).await?;
+        life.load_transactions(&config).await?;
         let session = life.log.session();
         let answers = Budget::new(config.response_memory_bytes);
         let broker = Self(Arc::new(Inner {
@@ -467,7 +473,8 @@ impl Broker {
         }
         let _once = self.0.setting_up.lock().await;
         if self.topic(TopicRef::Name(OFFSETS_TOPIC)).is_none() {
-            self.create_offsets_topic().await?;
+            let partitions = self.config().offsets_topic_partitions;
+            self.create_internal(OFFSETS_TOPIC, partitions).await?;
         }
         self.0.life().load_groups(&self.config()).await.map_err(TopicError::Groups)
     }
@@ -493,6 +500,17 @@ impl Broker {
                 step.await;
                 let Some(inner) = weak.upgrade() else { return };
                 inner.life().groups.tick();
+            }
+        });
+        let weak = Arc::downgrade(&self.0);
+        self.0.env.spawn("transaction timers", async move {
+            while let Some(inner) = weak.upgrade() {
+                let step = inner.life().transactions.next_timer();
+                drop(inner);
+                step.await;
+                let Some(inner) = weak.upgrade() else { return };
+                let life = inner.life();
+                life.transactions.tick(&life);
             }
         });
         let (weak, env) = (Arc::downgrade(&self.0), self.0.env.clone());

@@ -14,15 +14,17 @@ use std::time::Duration;
 use millstream_coordinator::cluster::{ClusterState, Entry};
 use millstream_coordinator::config::{BrokerConfig, Durability};
 use millstream_env::{Env, JournalState};
-use millstream_log::{Log, LogSettings};
-use millstream_types::{ClusterId, Lsn, SessionId};
+use millstream_log::{AppendError, Log, LogSettings, Partition};
+use millstream_record::control::EndTransaction;
+use millstream_types::{ClusterId, Lsn, ProducerEpoch, ProducerId, SessionId};
 use tracing::{error, info, warn};
 
-use crate::group_host::GroupHost;
+use crate::group_host::{GroupHost, MarkerError};
 use crate::group_world::GroupWorld;
-use crate::host::LoadError;
+use crate::host::{self, LoadError};
 use crate::metadata::Metadata;
-use crate::topics::{OFFSETS_TOPIC, TopicRef, Topics};
+use crate::topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, TopicRef, Topics};
+use crate::txn_host::TxnHost;
 use crate::{Inner, StartError, Stores, former, group_settings, open_session, topics};
 
 /// How long to wait after a first attempt that failed, and at most; each time twice as long.
@@ -31,10 +33,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// What belongs to one session.
 pub(crate) struct Life {
+    env: Env,
     pub(crate) log: Log,
     pub(crate) topics: Arc<Topics>,
     pub(crate) group_world: Arc<GroupWorld>,
     pub(crate) groups: GroupHost,
+    pub(crate) transactions: TxnHost,
 }
 
 /// The positions in the journal that an answer depends on.
@@ -100,7 +104,8 @@ impl Life {
             group_world.load(state);
         });
         let groups = GroupHost::new(env.clone(), log.clone(), Arc::clone(&group_world) as _);
-        Ok(Self { log, topics, group_world, groups })
+        let transactions = TxnHost::new(env.clone(), log.clone());
+        Ok(Self { env: env.clone(), log, topics, group_world, groups, transactions })
     }
 
     /// Loads the groups, if there is a topic for them.
@@ -110,6 +115,43 @@ impl Life {
         self.forget_deleted();
         self.groups.settle().await;
         Ok(())
+    }
+
+    /// Loads the coordinator of transactions, if there is a topic for it. After the groups, which may
+    /// have markers to take in.
+    pub(crate) async fn load_transactions(&self, config: &BrokerConfig) -> Result<(), LoadError> {
+        let topic = self.topics.find(TopicRef::Name(TRANSACTIONS_TOPIC));
+        let Some(topic) = topic else { return Ok(()) };
+        self.transactions.load(self, &topic, &config.transactions).await
+    }
+
+    /// The partitions among `named` that are there, for a transaction to be open in.
+    pub(crate) fn enlist(&self, named: &[(Arc<str>, i32)], enlist: impl Fn(&Partition)) {
+        for (topic, index) in named {
+            let topic = self.topics.find(TopicRef::Name(topic));
+            if let Some(partition) = topic.as_ref().and_then(|topic| topic.partition(*index)) {
+                enlist(partition);
+            }
+        }
+    }
+
+    /// Ends a producer's transaction in a partition. Returns what must be durable for that to be so.
+    ///
+    /// # Errors
+    ///
+    /// Nothing has changed then.
+    pub(crate) fn end_in(
+        &self,
+        topic: &Topic,
+        index: i32,
+        producer: (ProducerId, ProducerEpoch),
+        end: EndTransaction,
+    ) -> Result<Lsn, MarkerError> {
+        if topic.name.as_ref() == OFFSETS_TOPIC {
+            return self.groups.end_transaction(index, producer, end);
+        }
+        let partition = topic.partition(index).ok_or(AppendError::NotLeader)?;
+        Ok(host::append_marker(self.env.clock.wall(), partition, producer, end)?)
     }
 
     /// Has groups forget what they have committed on topics that are gone. Who deleted them may not have
@@ -136,6 +178,7 @@ impl Life {
         self.topics.catch_up(state, config, &self.log);
         self.group_world.load(state);
         self.groups.configure(&group_settings(config));
+        self.transactions.configure(&config.transactions);
         self.forget_deleted();
     }
 
@@ -143,6 +186,7 @@ impl Life {
     fn end(&self) {
         self.log.supersede();
         self.groups.end();
+        self.transactions.end();
     }
 }
 
@@ -222,6 +266,8 @@ impl Inner {
         if let Err(why) = new.load_groups(&config).await {
             // Whoever looks for the coordinator has it loaded again.
             error!(error = %why, "the groups can't be loaded");
+        } else if let Err(why) = new.load_transactions(&config).await {
+            error!(error = %why, "the transactions can't be loaded");
         }
         let new = Arc::new(new);
         new.log.inherit(&old.log);

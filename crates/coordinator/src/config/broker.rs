@@ -11,6 +11,7 @@ use super::layers::{BrokerOverrides, Values};
 use super::topic::{TopicDefaults, millis, size};
 use super::value::address_limits;
 use crate::group::ConsumerSettings;
+use crate::txn::TxnSettings;
 
 /// A broker's configs, read once. Those that can change at run time do so by a new value of this
 /// struct.
@@ -59,6 +60,10 @@ pub struct BrokerConfig {
     /// How many partitions the internal topic of offsets gets (`offsets.topic.num.partitions`); at
     /// least 1.
     pub offsets_topic_partitions: i32,
+    /// Partitions of the internal topic of transactions (`transaction.state.log.num.partitions`).
+    pub transactions_topic_partitions: i32,
+    /// What the coordinator of transactions is told.
+    pub transactions: TxnSettings,
     /// How long offsets outlive their group's last member (`offsets.retention.minutes`).
     pub offsets_retention: Duration,
     /// How often offsets are looked at for expiry (`offsets.retention.check.interval.ms`).
@@ -117,6 +122,16 @@ pub enum Durability {
 /// Stands for "never": far enough away for everybody, near enough to be added to any time.
 const HUNDRED_YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
+fn txn_settings(values: &Values) -> TxnSettings {
+    let time = |name| millis(values.number(name));
+    TxnSettings {
+        timeout_max: time("transaction.max.timeout.ms"),
+        expiration: time("transactional.id.expiration.ms"),
+        expiry_interval: time("transaction.remove.expired.transaction.cleanup.interval.ms"),
+        ..TxnSettings::default()
+    }
+}
+
 impl BrokerConfig {
     /// What `overrides` come to.
     ///
@@ -155,6 +170,8 @@ impl BrokerConfig {
             .unwrap_or_default(),
             connection_rate_max: size(number("max.connection.creation.rate")),
             offsets_topic_partitions: int("offsets.topic.num.partitions"),
+            transactions_topic_partitions: int("transaction.state.log.num.partitions"),
+            transactions: txn_settings(&values),
             offsets_retention: millis(number("offsets.retention.minutes").saturating_mul(60_000)),
             offsets_expiry_interval: millis(number("offsets.retention.check.interval.ms")),
             offset_metadata_max: size(number("offset.metadata.max.bytes")),

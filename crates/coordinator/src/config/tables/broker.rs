@@ -142,26 +142,26 @@ static PRODUCERS: &[Entry] = &[
     int("transaction.max.timeout.ms", "900000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("The longest transaction timeout that a producer may ask for, in milliseconds."),
     int("transactional.id.expiration.ms", "604800000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("A transactional id that has been idle for so many milliseconds is forgotten."),
     int("transaction.abort.timed.out.transaction.cleanup.interval.ms", "10000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
-        .doc("How often transactions are looked at for their timeout, in milliseconds."),
+        .effect(AcceptedOnly)
+        .doc(
+            "How often transactions are looked at for their timeout, in milliseconds. Without \
+             effect: each is aborted when its time is up.",
+        ),
     int("transaction.remove.expired.transaction.cleanup.interval.ms", "3600000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("How often transactional ids are looked at for expiry, in milliseconds."),
-    boolean("transaction.partition.verification.enable", "true").effect(Later).doc(
+    boolean("transaction.partition.verification.enable", "true").effect(AcceptedOnly).doc(
         "Whether a transactional batch is refused unless its partition belongs to an open \
-         transaction.",
+         transaction. Without effect: it always is.",
     ),
     boolean("transaction.two.phase.commit.enable", "false")
         .read_only()
@@ -170,7 +170,6 @@ static PRODUCERS: &[Entry] = &[
     int("transaction.state.log.num.partitions", "50")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("How many partitions the internal topic of transactions gets when it is created."),
     short("transaction.state.log.replication.factor", "3")
         .allow(AtLeast(1))

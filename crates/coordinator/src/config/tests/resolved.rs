@@ -1,6 +1,7 @@
 //! The typed configurations.
 
 use crate::group::ConsumerSettings;
+use crate::txn::TxnSettings;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ fn the_defaults_of_a_broker() {
         connections_of_addresses: BTreeMap::new(),
         connection_rate_max: 2_147_483_647,
         offsets_topic_partitions: 50,
+        transactions_topic_partitions: 50,
+        transactions: TxnSettings::default(),
         offsets_retention: WEEK,
         offsets_expiry_interval: Duration::from_mins(10),
         offset_metadata_max: 4_096,
@@ -184,6 +187,12 @@ fn what_a_broker_sets() {
     check("max.connections", "5", |c| c.connections_max = 5);
     check("max.connections.per.ip", "5", |c| c.connections_per_address_max = 5);
     check("offsets.topic.num.partitions", "5", |c| c.offsets_topic_partitions = 5);
+    check("transaction.state.log.num.partitions", "5", |c| c.transactions_topic_partitions = 5);
+    check("transaction.max.timeout.ms", "5", |c| c.transactions.timeout_max = ms(5));
+    check("transactional.id.expiration.ms", "5", |c| c.transactions.expiration = ms(5));
+    check("transaction.remove.expired.transaction.cleanup.interval.ms", "5", |c| {
+        c.transactions.expiry_interval = ms(5);
+    });
     check("offsets.retention.minutes", "5", |c| c.offsets_retention = Duration::from_mins(5));
     check("offsets.retention.check.interval.ms", "5", |c| c.offsets_expiry_interval = ms(5));
     check("offset.metadata.max.bytes", "5", |c| c.offset_metadata_max = 5);
