@@ -62,6 +62,7 @@ pub use offsets::{Found, OffsetError, OffsetSpec};
 pub use produce::{ProduceError, Sent};
 pub use repair::{Repair, RepairFailed};
 pub use topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, TopicRef, is_internal};
+pub use transactions::{EnlistError, Marker, transactional_producer};
 pub use txn_host::TxnError;
 
 /// What the log takes, gives and refuses, as the broker passes it on.

@@ -45,9 +45,6 @@ pub enum ProduceError {
     /// The topic is one that only the broker writes.
     #[error("the topic is internal")]
     Internal,
-    /// The batch belongs to a transaction, and transactions are not served yet.
-    #[error("transactions are not served yet")]
-    Transactional,
     /// The batch is not one that this topic takes.
     #[error(transparent)]
     Batch(#[from] BatchError),
@@ -134,9 +131,6 @@ fn check(
     let limit = limit.min(config.decompressed_bytes_max);
     let rules = Check { decompressed_bytes_max: limit, ..rules(config, how) };
     let batch = ValidBatch::check(batch, &rules)?;
-    if batch.header().attributes.is_transactional() {
-        return Err(ProduceError::Transactional);
-    }
     Ok(compressed(batch, config, limit)?)
 }
 

@@ -1,10 +1,13 @@
 //! Transactions, as the doors see them.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millstream_coordinator::txn::{Command, Description, ListFilter, Listed, Reply, partition_of};
+use millstream_coordinator::txn::{
+    AddPartitions, AddPartitionsError, Command, Description, ListFilter, Listed, Reply,
+    partition_of,
+};
 use millstream_log::AppendError;
+use millstream_record::BatchHeader;
 use millstream_record::control::{EndTransaction, Outcome};
 use millstream_types::{ProducerEpoch, ProducerId};
 
@@ -24,6 +27,20 @@ pub struct Marker {
     pub coordinator_epoch: i32,
     /// Commit rather than abort.
     pub commit: bool,
+}
+
+/// Why a producer may not write to a partition within a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnlistError {
+    /// The partition was not added to the transaction.
+    #[error("the partition was not added to the transaction")]
+    NotAdded,
+    /// The coordinator refuses.
+    #[error("the coordinator of transactions refuses: {0:?}")]
+    Refused(AddPartitionsError),
+    /// The coordinator can't be asked.
+    #[error(transparent)]
+    Coordinator(#[from] TxnError),
 }
 
 impl Broker {
@@ -124,21 +141,51 @@ impl Broker {
         }
     }
 
-    /// Which of the partitions are not in the open transaction of a producer's epoch, as far as the
-    /// partitions themselves know.
-    #[must_use]
-    pub fn not_enlisted(
+    /// Sees to it that partitions are part of a producer's open transaction before it writes to them:
+    /// `implicit`ly, as producers of the second protocol expect it, or only if they were added. What is
+    /// appended to the same journal later is durable only if this is, so that nobody waits for it.
+    ///
+    /// # Errors
+    ///
+    /// When they are not.
+    pub fn enlist(
         &self,
-        partitions: &BTreeSet<(Arc<str>, i32)>,
+        id: &str,
         (producer, epoch): (ProducerId, ProducerEpoch),
-    ) -> Vec<(Arc<str>, i32)> {
-        let is_enlisted = |(topic, index): &&(Arc<str>, i32)| {
+        partitions: impl Iterator<Item = (Arc<str>, i32)>,
+        implicit: bool,
+    ) -> Result<(), EnlistError> {
+        let is_enlisted = |(topic, index): &(Arc<str>, i32)| {
             let topic = self.topic(TopicRef::Name(topic));
             let partition = topic.as_ref().and_then(|topic| topic.partition(*index));
             partition.is_some_and(|partition| partition.is_enlisted(producer, epoch))
         };
-        partitions.iter().filter(|one| !is_enlisted(one)).cloned().collect()
+        let missing: Vec<_> = partitions.filter(|one| !is_enlisted(one)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (id, verify_only, v2) = (Arc::from(id), !implicit, implicit);
+        let add = AddPartitions { id, producer, epoch, partitions: missing, verify_only, v2 };
+        let life = self.0.life();
+        let id = Arc::clone(&add.id);
+        let (reply, _) = life.transactions.call_now(&life, &id, &Command::AddPartitions(add))?;
+        match reply {
+            Reply::AddPartitions(Ok(missing)) if verify_only && !missing.is_empty() => {
+                Err(EnlistError::NotAdded)
+            }
+            Reply::AddPartitions(Err(error)) => Err(EnlistError::Refused(error)),
+            _ => Ok(()),
+        }
     }
+}
+
+/// The producer and epoch of a client's batch, if it says that it is part of a transaction. It has not
+/// been checked.
+#[must_use]
+pub fn transactional_producer(batch: &[u8]) -> Option<(ProducerId, ProducerEpoch)> {
+    let header = BatchHeader::decode(batch).ok()?;
+    let is_transactional = header.attributes.is_transactional();
+    is_transactional.then_some((header.producer_id, header.producer_epoch))
 }
 
 fn id_of(command: &Command) -> Arc<str> {

@@ -116,18 +116,26 @@ impl TxnHost {
         id: &str,
         command: Command,
     ) -> Result<Reply, TxnError> {
-        let (reply, newest) = {
-            let shard = self.shard(id)?;
-            let mut state = lock(&shard.state);
-            if self.ended.load(Ordering::SeqCst) {
-                return Err(TxnError::SessionOver);
-            }
-            let reply = self.carry_out(life, shard, &mut state, &command);
-            self.timers.deadline(state.transactions.next_deadline());
-            (reply, state.newest)
-        };
+        let (reply, newest) = self.call_now(life, id, &command)?;
         self.durable(newest).await?;
         Ok(reply)
+    }
+
+    /// Has a command carried out. Its reply may be told to others when the position is durable.
+    pub(crate) fn call_now(
+        &self,
+        life: &Life,
+        id: &str,
+        command: &Command,
+    ) -> Result<(Reply, Lsn), TxnError> {
+        let shard = self.shard(id)?;
+        let mut state = lock(&shard.state);
+        if self.ended.load(Ordering::SeqCst) {
+            return Err(TxnError::SessionOver);
+        }
+        let reply = self.carry_out(life, shard, &mut state, command);
+        self.timers.deadline(state.transactions.next_deadline());
+        Ok((reply, state.newest))
     }
 
     /// A transactional id; `None` when it is not known.

@@ -11,9 +11,10 @@ use millstream_broker::groups::{
 };
 use millstream_broker::log::{AppendError, DeleteError as LogDeleteError, ReadError};
 use millstream_broker::record::{BatchError, CompressionError};
+use millstream_broker::txn::{AddPartitionsError, EndError, InitError};
 use millstream_broker::{
     ConfigsError, DeleteError, EpochError, FetchError, GroupsError, OffsetError, ProduceError,
-    TopicError,
+    TopicError, TxnError,
 };
 use millstream_wire::{ErrorCode, StrBytes};
 
@@ -147,7 +148,6 @@ impl Code for ProduceError {
             Self::NoPartition => ErrorCode::UnknownTopicOrPartition,
             Self::BatchCount(_) => ErrorCode::InvalidRecord,
             Self::Internal => ErrorCode::InvalidTopicException,
-            Self::Transactional => ErrorCode::InvalidTxnState,
             Self::Batch(error) => error.code(),
             Self::Append(error) => error.code(),
         }
@@ -254,6 +254,52 @@ impl Code for HostFailure {
             Self::NotCoordinator => ErrorCode::NotCoordinator,
             Self::Unavailable => ErrorCode::CoordinatorNotAvailable,
             Self::TooLarge => ErrorCode::UnknownServerError,
+        }
+    }
+}
+
+impl Code for TxnError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotReady => ErrorCode::NotCoordinator,
+            Self::SessionOver | Self::NoProducerId => ErrorCode::CoordinatorNotAvailable,
+        }
+    }
+}
+
+impl Code for InitError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidId => ErrorCode::InvalidRequest,
+            Self::InvalidTimeout => ErrorCode::InvalidTransactionTimeout,
+            Self::Fenced => ErrorCode::ProducerFenced,
+            Self::Concurrent => ErrorCode::ConcurrentTransactions,
+            Self::Host(failure) => failure.code(),
+        }
+    }
+}
+
+impl Code for AddPartitionsError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidId => ErrorCode::InvalidRequest,
+            Self::UnknownProducer => ErrorCode::InvalidProducerIdMapping,
+            Self::Fenced => ErrorCode::ProducerFenced,
+            Self::Concurrent => ErrorCode::ConcurrentTransactions,
+            Self::Host(failure) => failure.code(),
+        }
+    }
+}
+
+impl Code for EndError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidId => ErrorCode::InvalidRequest,
+            Self::UnknownProducer => ErrorCode::InvalidProducerIdMapping,
+            Self::Fenced => ErrorCode::ProducerFenced,
+            Self::Concurrent => ErrorCode::ConcurrentTransactions,
+            Self::InvalidState => ErrorCode::InvalidTxnState,
+            Self::Host(failure) => failure.code(),
         }
     }
 }

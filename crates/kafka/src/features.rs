@@ -11,17 +11,26 @@ pub(crate) struct Feature {
     pub(crate) max: i16,
     /// The level that it serves.
     pub(crate) level: i16,
-    /// The setting that decides.
-    pub(crate) setting: &'static str,
+    /// Why it is that one, for people.
+    pub(crate) why: &'static str,
 }
 
 /// All features.
-pub(crate) fn all(config: &BrokerConfig) -> [Feature; 1] {
-    [Feature {
-        // Level 1 is the consumer protocol (KIP-848).
-        name: "group.version",
-        max: 1,
-        level: i16::from(config.consumer_groups.served),
-        setting: "group.coordinator.rebalance.protocols",
-    }]
+pub(crate) fn all(config: &BrokerConfig) -> [Feature; 2] {
+    [
+        Feature {
+            // Level 1 is the consumer protocol (KIP-848).
+            name: "group.version",
+            max: 1,
+            level: i16::from(config.consumer_groups.served),
+            why: "because of the setting group.coordinator.rebalance.protocols at the start",
+        },
+        Feature {
+            // Level 2 has another epoch for every transaction (KIP-890); clients below it are served, too.
+            name: "transaction.version",
+            max: 2,
+            level: 2,
+            why: "and does not change: clients that know only lower levels are served as well",
+        },
+    ]
 }

@@ -45,7 +45,7 @@ pub use command::{
     FetchTopic, Heartbeat, Join, Leave, Leaver, ListFilter, Protocol, Reader, Speaker, Sync,
     Ticket,
 };
-pub use consumer::{Assignor, GroupOverrides, NoWorld, Partitions, World};
+pub use consumer::{Assignor, GroupOverrides, NoWorld, Partitions, Pattern, World};
 pub use reply::{
     CommitError, CommitPartitionError, Committed, CommittedTopic, ConsumerBeat,
     ConsumerDescription, ConsumerHeartbeatError, DeleteGroupError, DeleteOffsetsError,

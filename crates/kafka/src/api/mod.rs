@@ -11,3 +11,4 @@ pub(crate) mod metadata;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 mod repeats;
+pub(crate) mod transaction;

@@ -1,7 +1,8 @@
 //! Produce (0): appends one batch per partition.
 //!
-//! v7: zstd. v8: which records were wrong. v10: the leader, where it is another. v12: transactions
-//! enlist partitions by themselves. v13: topics by id.
+//! v7: zstd. v8: which records were wrong. v10: the leader, where it is another. v11: errors after
+//! which a transaction can be aborted. v12: transactions enlist partitions by themselves. v13: topics by
+//! id.
 //!
 //! Everything is appended before requests behind it may start, so that pipelined requests keep their
 //! order; the answer goes out when all of it is durable, for `acks=1` as for `acks=all`.
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use millstream_broker::log::Appended;
 use millstream_broker::record::Compression;
-use millstream_broker::{Newest, ProduceError, Sent, Topic, TopicRef};
+use millstream_broker::{Newest, ProduceError, Sent, Topic, TopicRef, transactional_producer};
 use millstream_types::{Monotonic, Timestamp};
 use millstream_wire::produce_request::{PartitionProduceData, TopicProduceData};
 use millstream_wire::produce_response::{
@@ -18,12 +19,15 @@ use millstream_wire::produce_response::{
 };
 use millstream_wire::{ErrorCode, ProduceRequest, ProduceResponse, Records};
 
+use crate::api::transaction::enlist_code;
 use crate::connection::Close;
 use crate::dispatch::{Call, Outcome};
 use crate::errors::{Code as _, text};
 
 const ACKS_NONE: i16 = 0;
 const ZSTD_SINCE: i16 = 7;
+const ABORTABLE_SINCE: i16 = 11;
+const IMPLICIT_SINCE: i16 = 12;
 const TOPIC_IDS_SINCE: i16 = 13;
 
 /// Long enough for a flush or a new file of the journal.
@@ -37,6 +41,8 @@ struct How {
     patience: Monotonic,
     /// The size of all their batches, in bytes.
     records_bytes: usize,
+    /// Why nothing may be written within a transaction.
+    outside: Option<ErrorCode>,
 }
 
 impl How {
@@ -59,6 +65,7 @@ pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Outcome<Produ
             acks,
             patience: patience(&call, request.timeout_ms),
             records_bytes: records_bytes(&request),
+            outside: enlist(&call, &request).err(),
         };
         for topic in request.topic_data {
             let appended = append_topic(&call, how, topic, &mut newest).await;
@@ -77,6 +84,44 @@ pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Outcome<Produ
 fn records_bytes(request: &ProduceRequest) -> usize {
     let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
     partitions.filter_map(|partition| partition.records.as_ref()).map(Records::len).sum()
+}
+
+/// Sees to it that the partitions of transactional batches are part of the producer's transaction.
+fn enlist(call: &Call, request: &ProduceRequest) -> Result<(), ErrorCode> {
+    let mut producer = None;
+    let mut partitions = Vec::new();
+    for topic in &request.topic_data {
+        let found = call.broker().topic(wanted(call, topic));
+        for partition in &topic.partition_data {
+            let records = partition.records.as_ref().map(Records::to_bytes).unwrap_or_default();
+            let Some(named) = transactional_producer(&records) else { continue };
+            if *producer.get_or_insert(named) != named {
+                return Err(ErrorCode::InvalidRequest);
+            }
+            let there = found.as_ref().filter(|it| it.partition(partition.index).is_some());
+            partitions.extend(there.map(|topic| (topic.name.clone(), partition.index)));
+        }
+    }
+    let Some(producer) = producer else { return Ok(()) };
+    let id = request.transactional_id.as_ref();
+    let id = id.ok_or(ErrorCode::TransactionalIdAuthorizationFailed)?;
+    let implicit = call.version >= IMPLICIT_SINCE;
+    let enlisted = call.broker().enlist(id, producer, partitions.into_iter(), implicit);
+    enlisted.map_err(|error| match enlist_code(error, call.version >= ABORTABLE_SINCE) {
+        // Producers know how to wait for these under another name only.
+        ErrorCode::ConcurrentTransactions
+        | ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::NotCoordinator => ErrorCode::NotEnoughReplicas,
+        other => other,
+    })
+}
+
+fn wanted<'a>(call: &Call, topic: &'a TopicProduceData) -> TopicRef<'a> {
+    if call.version >= TOPIC_IDS_SINCE {
+        TopicRef::Id(topic.topic_id)
+    } else {
+        TopicRef::Name(&topic.name)
+    }
 }
 
 /// How long the request may wait for room: half of its time, so that the client still hears the
@@ -117,8 +162,7 @@ async fn append_topic(
     newest: &mut Newest,
 ) -> TopicProduceResponse {
     let by_id = call.version >= TOPIC_IDS_SINCE;
-    let wanted = if by_id { TopicRef::Id(request.topic_id) } else { TopicRef::Name(&request.name) };
-    let topic = match call.broker().topic(wanted) {
+    let topic = match call.broker().topic(wanted(call, &request)) {
         _ if !(-1..=1).contains(&how.acks) => Err(ErrorCode::InvalidRequiredAcks),
         Some(topic) => Ok(topic),
         None if by_id => Err(ErrorCode::UnknownTopicId),
@@ -145,6 +189,11 @@ async fn append_partition(
     let records = request.records.map(|records| records.to_bytes()).unwrap_or_default();
     if call.version < ZSTD_SINCE && is_zstd(&records) {
         return failed(index, ErrorCode::UnsupportedCompressionType);
+    }
+    if let Some(error) = how.outside
+        && transactional_producer(&records).is_some()
+    {
+        return failed(index, error);
     }
     let sent = Sent {
         now: call.broker().env().clock.wall(),

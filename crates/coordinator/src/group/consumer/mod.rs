@@ -34,4 +34,5 @@ mod world;
 
 pub use assign::Assignor;
 pub use member::Partitions;
+pub use pattern::Pattern;
 pub use world::{GroupOverrides, NoWorld, World};

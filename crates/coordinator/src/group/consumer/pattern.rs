@@ -10,7 +10,7 @@ const PATTERN_LEN_MAX: usize = 4 * 1024;
 
 /// An expression that matches whole names.
 #[derive(Clone, Debug)]
-pub(super) struct Pattern(Regex);
+pub struct Pattern(Regex);
 
 impl Pattern {
     /// Reads an expression.
@@ -18,7 +18,7 @@ impl Pattern {
     /// # Errors
     ///
     /// Says, for people, what is wrong with it.
-    pub(super) fn new(text: &str) -> Result<Self, String> {
+    pub fn new(text: &str) -> Result<Self, String> {
         if text.len() > PATTERN_LEN_MAX {
             return Err(format!("it has more than {PATTERN_LEN_MAX} bytes"));
         }
@@ -29,7 +29,8 @@ impl Pattern {
     }
 
     /// Whether the whole of `name` matches.
-    pub(super) fn matches(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
         self.0.is_match(name)
     }
 }

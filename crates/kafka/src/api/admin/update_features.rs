@@ -48,10 +48,7 @@ fn check(call: &Call, update: &FeatureUpdateKey) -> Result<(), Refusal> {
     match features.iter().find(|feature| feature.name == name.as_str()) {
         _ if level < 0 => refuse(&"levels are 0 or more"),
         Some(feature) if level == feature.level => Ok(()),
-        Some(feature) => refuse(&format_args!(
-            "it is {} here, because of the setting {} at the start",
-            feature.level, feature.setting
-        )),
+        Some(feature) => refuse(&format_args!("it is {} here, {}", feature.level, feature.why)),
         None if level == 0 => Ok(()),
         None => refuse(&"this broker does not have that feature"),
     }

@@ -1,4 +1,4 @@
-//! FindCoordinator (10): which node coordinates a group.
+//! FindCoordinator (10): which node coordinates a group or a transactional id.
 //!
 //! v1: key types (0 group, 1 transaction). v4: several keys. v6: share groups (2). There is one
 //! node, so the answer is this one; asking also sets the coordinator up.
@@ -11,6 +11,7 @@ use crate::dispatch::Call;
 
 const BATCHED_SINCE: i16 = 4;
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 pub(crate) async fn handle(call: Call, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let (error, message) = set_up(&call, request.key_type).await;
@@ -32,14 +33,19 @@ pub(crate) async fn handle(call: Call, request: FindCoordinatorRequest) -> FindC
 }
 
 async fn set_up(call: &Call, key_type: i8) -> (ErrorCode, &'static str) {
-    if key_type != GROUP {
-        return (ErrorCode::InvalidRequest, "only coordinators of consumer groups are served");
-    }
-    match call.broker().set_up_groups().await {
+    let set_up = match key_type {
+        GROUP => call.broker().set_up_groups().await,
+        TRANSACTION => call.broker().set_up_transactions().await,
+        _ => {
+            let why = "only coordinators of groups and transactions are served";
+            return (ErrorCode::InvalidRequest, why);
+        }
+    };
+    match set_up {
         Ok(()) => (ErrorCode::None, ""),
         Err(error) => {
-            tracing::warn!(%error, "the group coordinator can't be set up");
-            (ErrorCode::CoordinatorNotAvailable, "the group coordinator can't be set up now")
+            tracing::warn!(%error, "the coordinator can't be set up");
+            (ErrorCode::CoordinatorNotAvailable, "the coordinator can't be set up now")
         }
     }
 }

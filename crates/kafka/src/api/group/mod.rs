@@ -20,7 +20,7 @@ use millstream_broker::groups::Speaker;
 use millstream_wire::StrBytes;
 
 /// Text that outlives the request it came in.
-fn owned(text: &StrBytes) -> Arc<str> {
+pub(super) fn owned(text: &StrBytes) -> Arc<str> {
     Arc::from(text.as_str())
 }
 
@@ -37,7 +37,7 @@ fn wire_option(text: Option<&Arc<str>>) -> Option<StrBytes> {
     text.map(wire)
 }
 
-fn speaker(
+pub(super) fn speaker(
     group: &StrBytes,
     member: &StrBytes,
     instance: Option<&StrBytes>,

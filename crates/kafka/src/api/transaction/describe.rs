@@ -1,0 +1,56 @@
+//! DescribeTransactions (65): the state of transactional ids (KIP-664).
+
+use millstream_broker::txn::{Description, TransactionState as State};
+use millstream_types::Timestamp;
+use millstream_wire::describe_transactions_response::{TopicData, TransactionState};
+use millstream_wire::{
+    DescribeTransactionsRequest, DescribeTransactionsResponse, ErrorCode, StrBytes,
+};
+
+use crate::api::repeats::distinct;
+use crate::dispatch::Call;
+use crate::errors::Code as _;
+
+pub(crate) async fn handle(
+    call: Call,
+    request: DescribeTransactionsRequest,
+) -> DescribeTransactionsResponse {
+    let mut response = DescribeTransactionsResponse::default();
+    for id in distinct(request.transactional_ids, StrBytes::clone) {
+        let described = match call.broker().describe_transaction(&id).await {
+            _ if id.as_str().is_empty() => Err(ErrorCode::InvalidRequest),
+            Ok(Some(described)) => Ok(described),
+            Ok(None) => Err(ErrorCode::TransactionalIdNotFound),
+            Err(error) => Err(error.code()),
+        };
+        response.transaction_states.push(match described {
+            Ok(described) => told(id, described),
+            Err(error) => TransactionState {
+                error_code: error.code(),
+                transactional_id: id,
+                ..TransactionState::default()
+            },
+        });
+    }
+    response
+}
+
+fn told(id: StrBytes, described: Description) -> TransactionState {
+    let runs =
+        matches!(described.state, State::Ongoing | State::PrepareCommit | State::PrepareAbort);
+    let started = described.started.filter(|_| runs).unwrap_or(Timestamp::NONE);
+    let topics = described.topics.into_iter().map(|(topic, partitions)| TopicData {
+        topic: StrBytes::from(topic.as_ref().to_owned()),
+        partitions,
+    });
+    TransactionState {
+        error_code: ErrorCode::None.code(),
+        transactional_id: id,
+        transaction_state: StrBytes::from_static(described.state.name()),
+        transaction_timeout_ms: described.timeout_ms,
+        transaction_start_time_ms: started.0,
+        producer_id: described.producer.0,
+        producer_epoch: described.epoch.0,
+        topics: topics.collect(),
+    }
+}
