@@ -214,11 +214,11 @@ impl TxnHost {
             (Command::AddPartitions(add), Reply::AddPartitions(Ok(_))) if !add.verify_only => {
                 life.enlist(&add.partitions, |one| one.enlist(add.producer, add.epoch));
             }
-            (Command::Init(init), Reply::Init(Err(InitError::Concurrent))) => {
-                // It has just been aborted to make room, as a rule.
-                if self.end_order(life, shard, state, state.transactions.order_of(&init.id)) {
-                    reply = self.apply(shard, state, command.clone());
-                }
+            // What is in the way has just been aborted, as a rule.
+            (Command::Init(init), Reply::Init(Err(InitError::Concurrent)))
+                if self.end_order(life, shard, state, state.transactions.order_of(&init.id)) =>
+            {
+                reply = self.apply(shard, state, command.clone());
             }
             (Command::End(end), Reply::End(Ok(_))) => {
                 self.end_order(life, shard, state, state.transactions.order_of(&end.id));

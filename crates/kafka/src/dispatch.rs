@@ -75,14 +75,12 @@ served! {
     DeleteTopics 1..=6 => api::admin::delete_topics::handle;
     DeleteRecords 0..=2 => api::admin::delete_records::handle;
     InitProducerId 0..=5 => api::init_producer_id::handle;
+    OffsetForLeaderEpoch 2..=4 => api::offset_for_leader_epoch::handle;
     AddPartitionsToTxn 0..=5 => api::transaction::add_partitions::handle;
     AddOffsetsToTxn 0..=4 => api::transaction::add_offsets::handle;
     EndTxn 0..=5 => api::transaction::end::handle;
     WriteTxnMarkers 1..=2 => api::transaction::write_markers::handle;
     TxnOffsetCommit 0..=5 => api::transaction::offset_commit::handle;
-    DescribeTransactions 0..=0 => api::transaction::describe::handle;
-    ListTransactions 0..=2 => api::transaction::list::handle;
-    OffsetForLeaderEpoch 2..=4 => api::offset_for_leader_epoch::handle;
     DescribeConfigs 1..=4 => api::admin::describe_configs::handle;
     AlterConfigs 0..=2 => api::admin::alter_configs::handle;
     AlterReplicaLogDirs 1..=2 => api::admin::alter_replica_log_dirs::handle;
@@ -98,6 +96,8 @@ served! {
     UpdateFeatures 0..=2 => api::admin::update_features::handle;
     DescribeCluster 0..=2 => api::admin::describe_cluster::handle;
     DescribeProducers 0..=0 => api::admin::describe_producers::handle;
+    DescribeTransactions 0..=0 => api::transaction::describe::handle;
+    ListTransactions 0..=2 => api::transaction::list::handle;
     ConsumerGroupHeartbeat 0..=1 => api::group::consumer_heartbeat::handle;
     ConsumerGroupDescribe 0..=1 => api::group::consumer_describe::handle;
     ListConfigResources 0..=1 => api::admin::list_config_resources::handle;

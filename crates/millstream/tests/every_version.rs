@@ -40,6 +40,7 @@ async fn every_api_answers_in_every_version() {
     records(&mut client, topic_id).await;
     groups(&mut client, topic_id).await;
     consumer_groups(&mut client).await;
+    transactions(&mut client).await;
     configs(&mut client).await;
     placement(&mut client).await;
     deletions(&mut client).await;
@@ -83,6 +84,62 @@ async fn cluster(client: &mut Client) {
         transactional_id: None,
         ..Default::default()
     });
+}
+
+async fn transactions(client: &mut Client) {
+    use add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
+    use txn_offset_commit_request::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic};
+    use write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
+    let partition = || AddPartitionsToTxnTopic { name: TOPIC.into(), partitions: vec![0] };
+    each!(client, AddPartitionsToTxn, |version| if version < 4 {
+        AddPartitionsToTxnRequest {
+            v3_and_below_transactional_id: "t".into(),
+            v3_and_below_topics: vec![partition()],
+            ..Default::default()
+        }
+    } else {
+        AddPartitionsToTxnRequest {
+            transactions: vec![AddPartitionsToTxnTransaction {
+                transactional_id: "t".into(),
+                topics: vec![partition()],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    });
+    each!(client, AddOffsetsToTxn, |version| AddOffsetsToTxnRequest {
+        transactional_id: "t".into(),
+        group_id: GROUP.into(),
+        ..Default::default()
+    });
+    each!(client, TxnOffsetCommit, |version| TxnOffsetCommitRequest {
+        transactional_id: "t".into(),
+        group_id: GROUP.into(),
+        topics: vec![TxnOffsetCommitRequestTopic {
+            name: TOPIC.into(),
+            partitions: vec![TxnOffsetCommitRequestPartition::default()],
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    each!(client, EndTxn, |version| EndTxnRequest {
+        transactional_id: "t".into(),
+        ..Default::default()
+    });
+    each!(client, WriteTxnMarkers, |version| WriteTxnMarkersRequest {
+        markers: vec![WritableTxnMarker {
+            producer_id: 7,
+            topics: vec![WritableTxnMarkerTopic {
+                name: "nowhere".into(),
+                partition_indexes: vec![0],
+            }],
+            ..Default::default()
+        }],
+    });
+    each!(client, DescribeTransactions, |version| DescribeTransactionsRequest {
+        transactional_ids: vec!["t".into()],
+    });
+    each!(client, ListTransactions, |version| ListTransactionsRequest::default());
 }
 
 async fn topics(client: &mut Client) -> Uuid {

@@ -252,13 +252,16 @@ impl Hard {
     }
 }
 
+/// By topic and partition: when it came, and the offset.
+type StagedByOne = BTreeMap<(Arc<str>, i32), (u64, StoredOffset)>;
+
 /// Offsets that open transactions store when they commit.
 ///
 /// Of several for a partition the one that came last counts, whichever transaction ends first: so each
 /// has its place in the order in which they came, and what is superseded is dropped at once.
 #[derive(Clone, Debug, Default)]
 struct Staged {
-    by_producer: BTreeMap<ProducerId, BTreeMap<(Arc<str>, i32), (u64, StoredOffset)>>,
+    by_producer: BTreeMap<ProducerId, StagedByOne>,
     came: u64,
 }
 

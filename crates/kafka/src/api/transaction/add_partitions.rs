@@ -22,6 +22,9 @@ use crate::errors::Code as _;
 
 const BATCHED_SINCE: i16 = 4;
 
+/// What is answered for a partition.
+type Told<'a> = dyn Fn(&(Arc<str>, i32)) -> ErrorCode + 'a;
+
 pub(crate) async fn handle(
     call: Call,
     request: AddPartitionsToTxnRequest,
@@ -51,7 +54,7 @@ async fn add(call: &Call, asked: AddPartitionsToTxnTransaction) -> AddPartitions
         })
     };
     let missing: Vec<_> = named().filter(|one| !is_there(call, one)).collect();
-    let answer = |told: &dyn Fn(&(Arc<str>, i32)) -> ErrorCode| AddPartitionsToTxnResult {
+    let answer = |told: &Told<'_>| AddPartitionsToTxnResult {
         transactional_id: asked.transactional_id.clone(),
         topic_results: asked.topics.iter().map(|topic| result(topic, told)).collect(),
     };
@@ -86,10 +89,7 @@ fn is_there(call: &Call, (topic, index): &(Arc<str>, i32)) -> bool {
     topic.is_some_and(|topic| topic.partition(*index).is_some())
 }
 
-fn result(
-    topic: &AddPartitionsToTxnTopic,
-    told: &dyn Fn(&(Arc<str>, i32)) -> ErrorCode,
-) -> AddPartitionsToTxnTopicResult {
+fn result(topic: &AddPartitionsToTxnTopic, told: &Told<'_>) -> AddPartitionsToTxnTopicResult {
     let name: Arc<str> = Arc::from(topic.name.as_str());
     let each = topic.partitions.iter().map(|&partition_index| AddPartitionsToTxnPartitionResult {
         partition_index,

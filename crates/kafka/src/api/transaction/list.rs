@@ -17,9 +17,8 @@ pub(crate) async fn handle(
     request: ListTransactionsRequest,
 ) -> ListTransactionsResponse {
     let pattern = request.transactional_id_pattern.as_ref().filter(|text| !text.is_empty());
-    let pattern = match pattern.map(|text| Pattern::new(text)).transpose() {
-        Ok(pattern) => pattern,
-        Err(_) => return failed(ErrorCode::InvalidRegularExpression),
+    let Ok(pattern) = pattern.map(|text| Pattern::new(text)).transpose() else {
+        return failed(ErrorCode::InvalidRegularExpression);
     };
     let unknown = request.state_filters.iter().filter(|state| !State::is_known(state));
     let unknown_state_filters: Vec<_> = unknown.cloned().collect();
