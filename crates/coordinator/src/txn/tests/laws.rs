@@ -136,8 +136,6 @@ fn near_the_end() -> impl Strategy<Value = i16> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
     /// Whatever happens, and wherever the records end: a coordinator that reads them back is the
     /// one that wrote them, and goes on in the same way.
     #[test]

@@ -1,7 +1,9 @@
 //! What each command does in each state, as tables.
 
+use millstream_types::{ProducerEpoch, ProducerId};
+
 use super::super::*;
-use super::script::{Host, answer, command};
+use super::script::{Host, ID, TIMEOUT_MS, WALL, answer, command};
 
 /// A state, a command, its answer, and the state then (empty: the same).
 type Row = (&'static str, &'static str, &'static str, &'static str);
@@ -95,6 +97,7 @@ fn init_of_one_who_goes_on() {
     ]);
 }
 
+/// Among them pitfall 62: while markers are being written, an enlistment is to be tried again.
 #[test]
 fn partitions_are_enlisted() {
     check(&[
@@ -135,6 +138,9 @@ fn partitions_are_verified() {
     ]);
 }
 
+/// Among them pitfall 63: the retry of an end is answered with its result; and an end by a new
+/// client that only knows identity and epoch counts, as Flink's recovery needs it (nothing here
+/// depends on who sends).
 #[test]
 fn ends_of_the_first_protocol() {
     check(&[
@@ -166,6 +172,7 @@ fn ends_of_the_first_protocol() {
     ]);
 }
 
+/// Among them pitfall 65: an end gives a new epoch, and its retry with the old one the same.
 #[test]
 fn ends_of_the_second_protocol() {
     check(&[
@@ -255,4 +262,73 @@ fn markers_complete_a_transaction() {
         ("Ongoing 7:3 t/0", "marked 7:3", "NotOrdered", ""),
         ("Empty 7:3", "marked 7:3", "NotOrdered", ""),
     ]);
+}
+
+/// Pitfall 61, and what else an init may not ask.
+#[test]
+fn an_init_is_checked() {
+    let settings = TxnSettings { ids_max: 1, ..TxnSettings::default() };
+    let max = i32::try_from(settings.timeout_max.as_millis()).expect("15 minutes");
+    let long = "x".repeat(usize::try_from(i16::MAX).expect("positive") + 1);
+    let cases = [
+        ("a", 1, Err(InitError::Host(HostFailure::Unavailable))),
+        (ID, 1, Ok(1)),
+        (ID, max, Ok(1)),
+        (ID, max + 1, Err(InitError::InvalidTimeout)),
+        (ID, 0, Err(InitError::InvalidTimeout)),
+        (ID, -1, Err(InitError::InvalidTimeout)),
+        ("", 1, Err(InitError::InvalidId)),
+        (&long, 1, Err(InitError::Host(HostFailure::TooLarge))),
+    ];
+    for (id, timeout_ms, expected) in cases {
+        let mut host = Host::with("Empty 7:0");
+        host.txns.configure(settings);
+        let fresh = Some(ProducerId(8));
+        let init = Init { id: id.into(), timeout_ms, expected: None, fresh };
+        let reply = host.ask(Command::Init(init));
+        let expected =
+            expected.map(|epoch| Producer { id: ProducerId(7), epoch: ProducerEpoch(epoch) });
+        assert_eq!(reply, Reply::Init(expected), "{} {timeout_ms}", id.len());
+    }
+}
+
+/// What tools see.
+#[test]
+fn ids_are_described_and_listed() {
+    let host = Host::with("Ongoing 7:3 t/0 t/2 u/1");
+    let topics = vec![("t".into(), vec![0, 2]), ("u".into(), vec![1])];
+    let description = Description {
+        state: TransactionState::Ongoing,
+        timeout_ms: TIMEOUT_MS,
+        started: Some(WALL),
+        producer: ProducerId(7),
+        epoch: ProducerEpoch(3),
+        topics,
+    };
+    assert_eq!(host.txns.describe(ID), Some(description));
+    assert_eq!(host.txns.describe("other"), None);
+    let any = ListFilter::default();
+    let states = |name: &str| ListFilter { states: vec![name.into()], ..ListFilter::default() };
+    let producer = |id| ListFilter { producer_ids: vec![ProducerId(id)], ..any.clone() };
+    let longer = |ms| ListFilter { duration_ms: Some(ms), ..any.clone() };
+    let listed = |filter: &ListFilter, wanted: bool| {
+        let now = WALL.plus(std::time::Duration::from_millis(10));
+        !host.txns.list(filter, |id| id == ID && wanted, now).is_empty()
+    };
+    for (filter, expected) in [
+        (any.clone(), true),
+        (states("Ongoing"), true),
+        (states("Empty"), false),
+        (states("ongoing"), false),
+        (states("nonsense"), false),
+        (producer(7), true),
+        (producer(8), false),
+        (longer(9), true),
+        (longer(10), false),
+    ] {
+        assert_eq!(listed(&filter, true), expected, "{filter:?}");
+        assert!(!listed(&filter, false), "{filter:?}: not wanted");
+    }
+    assert!(TransactionState::is_known("Ongoing") && TransactionState::is_known("Dead"));
+    assert!(!TransactionState::is_known("ongoing"));
 }

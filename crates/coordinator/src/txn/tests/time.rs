@@ -10,6 +10,7 @@ use super::script::{Host, ID, TIMEOUT_MS, answer, command};
 const TIMEOUT: Duration = Duration::from_millis(TIMEOUT_MS.unsigned_abs() as u64);
 const MS: Duration = Duration::from_millis(1);
 
+/// Pitfall 61.
 #[test]
 fn an_old_transaction_is_aborted_with_a_new_epoch() {
     for (enlist, aborted) in [

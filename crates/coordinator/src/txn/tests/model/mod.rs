@@ -14,20 +14,16 @@ mod world;
 use std::collections::BTreeSet;
 
 use mutant::Mutant;
+use proptest::prelude::*;
 use rules::Rule;
 use world::{Chances, World};
 
-/// All violations that `depth` steps lead to; and how many worlds were looked at. Stops after the
-/// first one if there is a mutant: one is enough to refute it.
-fn explore(
-    v2: [bool; 2],
-    chances: Chances,
-    depth: usize,
-    mutant: Option<Mutant>,
-) -> (BTreeSet<Rule>, usize) {
+/// All violations that `depth` steps lead to, or one if it `stops` there; and how many worlds were
+/// looked at.
+fn explore(from: World, depth: usize, stops: bool) -> (BTreeSet<Rule>, usize) {
     let mut broken = BTreeSet::new();
     let mut seen = BTreeSet::new();
-    let mut worlds = vec![World::new(v2, chances, mutant)];
+    let mut worlds = vec![from];
     for _ in 0..depth {
         let mut next = Vec::new();
         for world in worlds {
@@ -42,7 +38,7 @@ fn explore(
                     Ok(()) => next.push(then),
                     Err(rule) => {
                         broken.insert(rule);
-                        if mutant.is_some() {
+                        if stops {
                             return (broken, seen.len());
                         }
                     }
@@ -72,9 +68,12 @@ fn check(v2: [bool; 2]) {
         (Chances { recoveries: 1, ..none }, 6),
     ];
     for (chances, depth) in cases {
-        let (broken, looked_at) = explore(v2, chances, depth + deeper(), None);
+        let world = World::new(v2, chances, None);
+        let (broken, looked_at) = explore(world.clone(), depth + deeper(), false);
         assert_eq!(broken, BTreeSet::new(), "{v2:?} {chances:?}");
         assert!(looked_at > 1_000, "{v2:?} {chances:?}: {looked_at}");
+        let (broken, _) = explore(world.worn(), depth - 1 + deeper(), false);
+        assert_eq!(broken, BTreeSet::new(), "{v2:?} {chances:?}, in the last epochs");
     }
 }
 
@@ -98,14 +97,50 @@ fn a_producer_of_the_first_protocol_and_one_of_the_second() {
 #[test]
 fn requests_that_arrive_late() {
     let strays = Chances { strays: 1, alone: true, ..Chances::NONE };
-    let (broken, _) = explore([true, true], strays, 8 + deeper(), None);
-    assert_eq!(broken, BTreeSet::new());
-    let (broken, _) = explore([false, false], strays, 8 + deeper(), None);
+    let first = World::new([false, false], strays, None);
+    let second = World::new([true, true], strays, None);
+    let both = World::new([true, true], Chances { alone: false, ..strays }, None);
+    for (world, depth) in [(second.clone(), 8), (second.worn(), 8), (both, 6)] {
+        let (broken, _) = explore(world, depth + deeper(), false);
+        assert_eq!(broken, BTreeSet::new());
+    }
+    let (broken, _) = explore(first, 8 + deeper(), false);
     let inherent = [Rule::OneDecision, Rule::CommittedIsCommitted, Rule::AbortedIsAborted];
     assert_eq!(broken, BTreeSet::from(inherent));
-    let both = Chances { alone: false, ..strays };
-    let (broken, _) = explore([true, true], both, 6 + deeper(), None);
-    assert_eq!(broken, BTreeSet::new());
+}
+
+proptest! {
+    /// Deeper than every order can be looked at: long ways, with much that goes wrong.
+    #[test]
+    fn long_ways(
+        v2 in any::<[bool; 2]>(),
+        worn in any::<bool>(),
+        picks in prop::collection::vec(any::<prop::sample::Index>(), 1..80),
+    ) {
+        let strays = if v2 == [true, true] { 5 } else { 0 };
+        let many = Chances {
+            crashes: 5,
+            failures: 5,
+            timeouts: 3,
+            restarts: 5,
+            recoveries: 5,
+            strays,
+            alone: false,
+        };
+        let world = World::new(v2, many, None);
+        let mut world = if worn { world.worn() } else { world };
+        let mut way = Vec::new();
+        for pick in picks {
+            let steps = world.steps();
+            if steps.is_empty() {
+                break;
+            }
+            let step = *pick.get(&steps);
+            way.push(step);
+            let result = world.take(step).and_then(|()| world.check());
+            prop_assert_eq!(result, Ok(()), "{:#?}", way);
+        }
+    }
 }
 
 /// The checker objects to each coordinator that breaks a rule.
@@ -117,6 +152,7 @@ fn mutants_are_refuted() {
         (Mutant::GoesOnAnyway, Rule::FencedStaysFenced),
         (Mutant::TimeoutDoesNotFence, Rule::MarkersFence),
         (Mutant::EndDoesNotBump, Rule::MarkersFence),
+        (Mutant::LastEpochIsGiven, Rule::LastEpochIsKept),
         (Mutant::EndTakesAnyEpoch, Rule::FencedStaysFenced),
         (Mutant::AddTakesAnyEpoch, Rule::FencedStaysFenced),
         (Mutant::EndTakesAnyResult, Rule::CommittedIsCommitted),
@@ -128,7 +164,9 @@ fn mutants_are_refuted() {
         (Mutant::MarkersAreMissing, Rule::Settles),
     ];
     for (mutant, rule) in cases {
-        let (broken, _) = explore([true, true], Chances::ALL, 5, Some(mutant));
+        let world = World::new([true, true], Chances::ALL, Some(mutant));
+        let world = if mutant == Mutant::LastEpochIsGiven { world.worn() } else { world };
+        let (broken, _) = explore(world, 5, true);
         assert_eq!(broken, BTreeSet::from([rule]), "{mutant:?}");
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Mutant {
     TimeoutDoesNotFence,
     /// An end of the second protocol gives no new epoch.
     EndDoesNotBump,
+    /// All epochs of a producer id are used, the highest too.
+    LastEpochIsGiven,
     /// An end counts for whatever runs, whatever its epoch.
     EndTakesAnyEpoch,
     /// An enlistment counts, whatever its epoch.
@@ -78,6 +80,7 @@ impl Mutant {
             Self::InitDoesNotBump => is_init && before.state != TransactionState::Ongoing,
             Self::TimeoutDoesNotFence => effects.reply.is_none(),
             Self::EndDoesNotBump => matches!(effects.reply, Some(Reply::End(Ok(_)))),
+            Self::LastEpochIsGiven => matches!(effects.reply, Some(Reply::Init(Ok(_)))),
             _ => false,
         };
         if !twisted || effects.records.is_empty() {
@@ -86,7 +89,13 @@ impl Mutant {
         let mut out = Effects { records: Vec::new(), reply: effects.reply };
         for record in &effects.records {
             let Ok(Some(Fact { id, value: Some(after) })) = Fact::decode(record) else { continue };
-            let producer = before.producer;
+            let producer = match self {
+                Self::LastEpochIsGiven if before.producer.epoch.0 == i16::MAX - 1 => {
+                    before.bumped()
+                }
+                Self::LastEpochIsGiven => after.producer,
+                _ => before.producer,
+            };
             Fact { id, value: Some(Stored { producer, ..after }) }.put(&mut out.records);
             if let Some(Reply::Init(Ok(told)) | Reply::End(Ok(told))) = &mut out.reply {
                 *told = producer;

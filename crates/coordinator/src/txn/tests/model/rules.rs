@@ -10,6 +10,8 @@ pub(super) enum Rule {
     OneWriter,
     /// No identity is given to two producers.
     IdentitiesAreUnique,
+    /// The highest epoch is given to nobody: it is there to fence with.
+    LastEpochIsKept,
     /// A producer that another one has taken over from never succeeds again.
     FencedStaysFenced,
     /// What is decided stays decided, and is then complete.

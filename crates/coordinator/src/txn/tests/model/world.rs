@@ -8,7 +8,7 @@ use millstream_types::{Monotonic, ProducerId, Timestamp};
 
 use super::super::super::record::{Fact, Stored};
 use super::super::super::*;
-use super::super::script::{ID, TIMEOUT_MS, WALL};
+use super::super::script::{ID, TIMEOUT_MS, WALL, state};
 use super::client::{Client, Request, Stage};
 use super::mutant::Mutant;
 use super::partition::{Partition, Write};
@@ -118,6 +118,18 @@ impl World {
             now,
             wall: WALL,
         }
+    }
+
+    /// The same, with a producer id that has few epochs left.
+    pub(super) fn worn(mut self) -> Self {
+        let mut records = Vec::new();
+        let value = Some(state("Empty 1:32764"));
+        Fact { id: Arc::from(ID), value }.put(&mut records);
+        for record in &records {
+            self.txns.replay(record).expect("it was just written");
+        }
+        self.durable.0 = records;
+        self
     }
 
     pub(super) fn key(&self) -> Key {
@@ -429,6 +441,9 @@ impl World {
                 self.supersede(at);
             }
             if let Some(identity) = self.clients[at].identity {
+                if identity.epoch.0 == i16::MAX {
+                    return Err(Rule::LastEpochIsKept);
+                }
                 let life = (at, self.clients[at].tag.life);
                 if *self.given.entry(identity).or_insert(life) != life {
                     return Err(Rule::IdentitiesAreUnique);
