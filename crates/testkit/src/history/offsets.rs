@@ -12,25 +12,25 @@ struct Commit {
     begun: Moment,
     ended: Moment,
     outcome: Outcome,
-    offset: Offset,
+}
+
+/// All commits of one group in one partition.
+#[derive(Debug, Default)]
+struct Commits {
+    by_offset: BTreeMap<Offset, Vec<Commit>>,
+    /// Of those that succeeded: by when they ended, when the last of those that had ended by then
+    /// began.
+    newest: BTreeMap<Moment, Moment>,
 }
 
 pub(super) fn check(operations: &[Operation]) -> Vec<Violation> {
-    let mut commits: BTreeMap<(Group, Partition), Vec<Commit>> = BTreeMap::new();
-    for operation in operations {
-        let Operation { begun, ended, outcome, .. } = *operation;
-        for step in &operation.steps {
-            if let Step::Commit { group, place } = step {
-                let commit = Commit { begun, ended, outcome, offset: place.offset };
-                commits.entry((*group, place.partition)).or_default().push(commit);
-            }
-        }
-    }
+    let commits = commits(operations);
+    let none = Commits::default();
     let mut found = Vec::new();
     for operation in operations {
         for step in &operation.steps {
             if let Step::Fetch { group, partition, offset } = step {
-                let known = commits.get(&(*group, *partition)).map_or(&[][..], Vec::as_slice);
+                let known = commits.get(&(*group, *partition)).unwrap_or(&none);
                 found.extend(fetched(operation, (*group, *partition), *offset, known));
             }
         }
@@ -38,20 +38,44 @@ pub(super) fn check(operations: &[Operation]) -> Vec<Violation> {
     found
 }
 
+fn commits(operations: &[Operation]) -> BTreeMap<(Group, Partition), Commits> {
+    let mut commits: BTreeMap<_, Commits> = BTreeMap::new();
+    for operation in operations {
+        let Operation { begun, ended, outcome, .. } = *operation;
+        for step in &operation.steps {
+            let Step::Commit { group, place } = step else { continue };
+            let known = commits.entry((*group, place.partition)).or_default();
+            let commit = Commit { begun, ended, outcome };
+            known.by_offset.entry(place.offset).or_default().push(commit);
+            if outcome == Outcome::Succeeded {
+                known.newest.insert(ended, begun);
+            }
+        }
+    }
+    for known in commits.values_mut() {
+        let mut newest = Moment(0);
+        for begun in known.newest.values_mut() {
+            newest = newest.max(*begun);
+            *begun = newest;
+        }
+    }
+    commits
+}
+
 fn fetched(
     by: &Operation,
     (group, partition): (Group, Partition),
     offset: Option<Offset>,
-    commits: &[Commit],
+    commits: &Commits,
 ) -> Option<Violation> {
     // Of the commits that were over before the fetch, the last to begin: whatever was over before
     // that one began is not the newest any more.
-    let over = commits.iter().filter(|it| it.outcome == Outcome::Succeeded && it.ended < by.begun);
-    let newest = over.max_by_key(|it| it.begun);
+    let newest = commits.newest.range(..by.begun).next_back().map(|(_, begun)| *begun);
     let went_back = Some(Violation::OffsetWentBack(group, partition, offset));
     let Some(told) = offset else { return newest.and(went_back) };
     let place = Place { partition, offset: told };
-    let mut same = commits.iter().filter(|it| it.offset == told && it.begun < by.ended).peekable();
+    let same = commits.by_offset.get(&told).into_iter().flatten();
+    let mut same = same.filter(|it| it.begun < by.ended).peekable();
     if same.peek().is_none() {
         return Some(Violation::NeverCommitted(group, place));
     }
@@ -61,7 +85,7 @@ fn fetched(
     }
     // An unknown one may take effect at any time.
     let is_new = |it: &Commit| {
-        it.outcome == Outcome::Unknown || newest.is_none_or(|newest| it.ended >= newest.begun)
+        it.outcome == Outcome::Unknown || newest.is_none_or(|newest| it.ended >= newest)
     };
     if took_effect.any(is_new) { None } else { went_back }
 }
