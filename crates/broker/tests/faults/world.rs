@@ -72,8 +72,9 @@ impl World {
         let (metadata, reserve) = (dir.meta(), dir.reserve());
         let stores = Stores { journals, blobs, metadata, reserve };
         let delay = ("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned());
+        let transactions = ("transaction.state.log.num.partitions".to_owned(), "2".to_owned());
         let shards = ("offsets.topic.num.partitions".to_owned(), "2".to_owned());
-        Broker::start(self.env.clone(), node, stores, [delay, shards].into()).await
+        Broker::start(self.env.clone(), node, stores, [delay, shards, transactions].into()).await
     }
 
     /// Lets everybody work who can, without time passing.

@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod damage;
 mod interrupted;
 mod model;
+mod transactions;
 
 use std::fmt::Write as _;
 use std::future::Future;
