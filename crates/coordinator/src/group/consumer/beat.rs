@@ -75,10 +75,18 @@ fn stay(
     let before = known.as_ref().map(|member| member.current.partitions()).unwrap_or_default();
     let asks_for_others = draft.note(&id, about);
     let is_news = times.seen.replace(around.world.version()) != Some(around.world.version());
-    if is_news || asks_for_others || known.is_none() {
-        draft.refresh(around.world, asks_for_others || known.is_none(), around.at);
+    let has_changed = asks_for_others || known.is_none();
+    let mut waits = None;
+    if has_changed && is_unresolved(draft, &id) {
+        // As in Kafka: what an expression matches comes with the next heartbeat, and what the member
+        // names at once.
+        draft.look(around.world, has_changed);
+        times.seen = None;
+        waits = Some(Duration::ZERO);
+    } else if is_news || has_changed {
+        draft.refresh(around.world, has_changed, around.at);
     }
-    let waits = assign_in_time(draft, around);
+    waits = assign_in_time(draft, around).or(waits);
     draft.reconcile(&id, around.world, beat.owned.as_ref(), asks_for_others && known.is_some());
     let member = draft.group.member(&id).cloned().unwrap_or_default();
     if let Some(former) = replaced {
@@ -218,6 +226,12 @@ pub(in crate::group) fn assign_in_time(draft: &mut Draft, around: Around<'_>) ->
     }
     draft.assign(around.world, around.settings().assignors(), around.at);
     None
+}
+
+/// Whether nobody has looked yet for what the member's expression matches.
+fn is_unresolved(draft: &Draft, id: &str) -> bool {
+    let regex = draft.group.member(id).and_then(|member| member.about.regex.as_ref());
+    regex.is_some_and(|regex| !draft.group.regexes().contains_key(regex))
 }
 
 /// How soon the member is to come again: sooner when its target is about to be worked out.

@@ -74,7 +74,12 @@ impl Draft {
     /// Looks at the topics again: resolves expressions, and raises the epoch when what members
     /// subscribe to is not what it was, or `changed` says so.
     pub(in crate::group) fn refresh(&mut self, world: &dyn World, changed: bool, at: Moment) {
-        self.resolve(world, at);
+        let matches_others = self.resolve(world, at);
+        self.look(world, changed || matches_others);
+    }
+
+    /// The same without looking for what expressions match.
+    pub(in crate::group) fn look(&mut self, world: &dyn World, changed: bool) {
         let topics_hash = hash(&self.subscribed(), world);
         if topics_hash != self.group.group.topics_hash || changed {
             let epoch = self.group.group.epoch.saturating_add(1);
@@ -82,7 +87,10 @@ impl Draft {
         }
     }
 
-    fn resolve(&mut self, world: &dyn World, at: Moment) {
+    /// Looks for what expressions match; whether that is not what it was. Somebody else may read the
+    /// same topics already, so that the hash does not show it.
+    fn resolve(&mut self, world: &dyn World, at: Moment) -> bool {
+        let mut matches_others = false;
         let used: BTreeSet<Arc<str>> =
             self.group.members().values().filter_map(|member| member.about.regex.clone()).collect();
         let unused: Vec<_> =
@@ -101,8 +109,10 @@ impl Draft {
             if self.group.regexes().get(&regex).is_none_or(|known| known.topics != topics) {
                 let resolved = Resolved { topics, version, at: at.wall };
                 self.put(ConsumerFact::Regex(regex, Some(resolved)));
+                matches_others = true;
             }
         }
+        matches_others
     }
 
     /// The names of all topics that members subscribe to.

@@ -159,6 +159,25 @@ fn expressions_follow_the_topics() {
     stage.beat(0, false).unwrap();
     stage.settle();
     assert_eq!(stage.owned(), "c0: t0");
+    // A topic that somebody names is matched later by the other's expression: both share it.
+    let mut both = Stage::new(0, 2);
+    both.clients[0].regex = Some(Arc::from("[ab]"));
+    both.clients[1].topics = vec![Arc::from("a")];
+    both.beat(0, false).unwrap();
+    both.beat(1, false).unwrap();
+    both.cluster.set("a", 2);
+    both.settle();
+    assert_eq!(both.owned(), "c0: a0, c1: a1");
+    // What it names comes at once, what it describes with the next heartbeat.
+    let mut first = Stage::new(1, 1);
+    first.cluster.set("u", 1);
+    first.clients[0].regex = Some(Arc::from("u"));
+    first.beat(0, false).unwrap();
+    first.act(0);
+    assert_eq!(first.owned(), "c0: t0");
+    first.beat(0, false).unwrap();
+    first.act(0);
+    assert_eq!(first.owned(), "c0: t0 u0");
     stage.cluster.set("orders-1", 2);
     stage.cluster.set("old-orders-1", 2);
     stage.settle();
