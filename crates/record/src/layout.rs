@@ -8,6 +8,7 @@
 //! 2 SegmentCommitted   segment
 //! 3 SegmentsReplaced   removed u32 | base offset i64 for each | added u32 | segment for each
 //! 4 Lost               range
+//! 5 Compacted          as SegmentsReplaced | forgotten u32 | marker offset i64 for each
 //!
 //! segment:  name length u16 | name | written i64 | run, see [`crate::run`]
 //! range:    from i64 | upto i64 | max timestamp i64
@@ -15,7 +16,8 @@
 //!
 //! There is no manifest: these entries, replayed over a checkpoint, are the list of segments. An
 //! unknown tag is refused, because skipping one would resurrect or lose data: a program that is
-//! older than tag 4 refuses a journal in which something was lost, and no other. Laws: decoding is
+//! older than tag 4 refuses a journal in which something was lost, one that is older than tag 5 one in
+//! which something was compacted, and no other. Laws: decoding is
 //! total and reads all there is; `decode(encode(entry)) == entry`.
 
 use bytes::Bytes;
@@ -30,6 +32,7 @@ const TAG_LOG_START: u8 = 1;
 const TAG_SEGMENT_COMMITTED: u8 = 2;
 const TAG_SEGMENTS_REPLACED: u8 = 3;
 const TAG_LOST: u8 = 4;
+const TAG_COMPACTED: u8 = 5;
 
 /// A run in a named blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +63,7 @@ pub enum LayoutEntry {
     LogStart(Offset),
     /// Tag 2: batches of the partition are now in a blob, which is durable.
     SegmentCommitted(SegmentRef),
-    /// Tag 3: segments that hold the same offsets as others take their place (merging, compaction).
+    /// Tag 3: segments that hold the same batches as others take their place (merging).
     SegmentsReplaced {
         /// The base offsets of those that go.
         removed: Vec<Offset>,
@@ -70,6 +73,16 @@ pub enum LayoutEntry {
     /// Tag 4: batches that were in the journal only turned out to be damaged there. Layout goes on
     /// behind them, and whoever reads them is told.
     Lost(LostRange),
+    /// Tag 5: segments take the place of others of which they hold what compaction keeps.
+    Compacted {
+        /// The base offsets of those that go.
+        removed: Vec<Offset>,
+        /// Those that come, by offset.
+        added: Vec<SegmentRef>,
+        /// The markers of aborted transactions of which no record is left: readers need not hear of
+        /// them any more.
+        forgotten: Vec<Offset>,
+    },
 }
 
 impl SegmentRef {
@@ -130,7 +143,6 @@ impl LayoutEntry {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::new();
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_be_bytes();
         match self {
             Self::LogStart(offset) => {
                 out.push(TAG_LOG_START);
@@ -142,18 +154,16 @@ impl LayoutEntry {
             }
             Self::SegmentsReplaced { removed, added } => {
                 out.push(TAG_SEGMENTS_REPLACED);
-                out.extend_from_slice(&count(removed.len()));
-                for base in removed {
-                    out.extend_from_slice(&base.0.to_be_bytes());
-                }
-                out.extend_from_slice(&count(added.len()));
-                for segment in added {
-                    segment.encode(&mut out);
-                }
+                put_replaced(&mut out, removed, added);
             }
             Self::Lost(range) => {
                 out.push(TAG_LOST);
                 range.encode(&mut out);
+            }
+            Self::Compacted { removed, added, forgotten } => {
+                out.push(TAG_COMPACTED);
+                put_replaced(&mut out, removed, added);
+                put_offsets(&mut out, forgotten);
             }
         }
         out.into()
@@ -170,19 +180,53 @@ impl LayoutEntry {
             TAG_LOG_START => Self::LogStart(Offset(cursor.i64("layout.log_start")?)),
             TAG_SEGMENT_COMMITTED => Self::SegmentCommitted(SegmentRef::decode(&mut cursor)?),
             TAG_SEGMENTS_REPLACED => {
-                let mut removed = Vec::new();
-                for _ in 0..cursor.u32("layout.removed")? {
-                    removed.push(Offset(cursor.i64("layout.removed")?));
-                }
-                let mut added = Vec::new();
-                for _ in 0..cursor.u32("layout.added")? {
-                    added.push(SegmentRef::decode(&mut cursor)?);
-                }
+                let (removed, added) = replaced(&mut cursor)?;
                 Self::SegmentsReplaced { removed, added }
             }
             TAG_LOST => Self::Lost(LostRange::decode(&mut cursor)?),
+            TAG_COMPACTED => {
+                let (removed, added) = replaced(&mut cursor)?;
+                let forgotten = offsets(&mut cursor, "layout.forgotten")?;
+                Self::Compacted { removed, added, forgotten }
+            }
             _ => return Err(DecodeError::Invalid { field: "layout.tag" }),
         };
         if cursor.is_empty() { Ok(entry) } else { Err(DecodeError::Invalid { field: "layout" }) }
     }
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
+}
+
+fn put_offsets(out: &mut Vec<u8>, offsets: &[Offset]) {
+    put_count(out, offsets.len());
+    for offset in offsets {
+        out.extend_from_slice(&offset.0.to_be_bytes());
+    }
+}
+
+fn put_replaced(out: &mut Vec<u8>, removed: &[Offset], added: &[SegmentRef]) {
+    put_offsets(out, removed);
+    put_count(out, added.len());
+    for segment in added {
+        segment.encode(out);
+    }
+}
+
+fn offsets(cursor: &mut Cursor<'_>, field: &'static str) -> Result<Vec<Offset>, DecodeError> {
+    let mut offsets = Vec::new();
+    for _ in 0..cursor.u32(field)? {
+        offsets.push(Offset(cursor.i64(field)?));
+    }
+    Ok(offsets)
+}
+
+fn replaced(cursor: &mut Cursor<'_>) -> Result<(Vec<Offset>, Vec<SegmentRef>), DecodeError> {
+    let removed = offsets(cursor, "layout.removed")?;
+    let mut added = Vec::new();
+    for _ in 0..cursor.u32("layout.added")? {
+        added.push(SegmentRef::decode(cursor)?);
+    }
+    Ok((removed, added))
 }

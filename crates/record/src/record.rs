@@ -204,6 +204,11 @@ impl<'a> RecordIter<'a> {
         }
     }
 
+    /// How many bytes come behind the records that were decoded.
+    pub(crate) const fn bytes_left(&self) -> usize {
+        self.cursor.remaining()
+    }
+
     #[inline]
     fn step(&mut self) -> Option<Result<Record<'a>, RecordFault>> {
         if self.index >= self.count {
@@ -308,6 +313,26 @@ fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
             out.extend_from_slice(bytes);
         }
     }
+}
+
+/// Appends a record whose timestamp delta is `delta` instead of the one that it has; `record` is its
+/// bytes, which have been decoded before.
+pub(crate) fn put_with_delta(
+    out: &mut Vec<u8>,
+    record: &[u8],
+    delta: i64,
+) -> Result<(), DecodeError> {
+    let mut cursor = Cursor::new(record);
+    cursor.varint("record_length")?;
+    let attributes = cursor.i8("record_attributes")?;
+    cursor.varlong("timestamp_delta")?;
+    let rest = cursor.rest();
+    let size = 1_usize.saturating_add(varint::signed_len(delta)).saturating_add(rest.len());
+    varint::put_signed(out, signed(size));
+    out.extend_from_slice(&attributes.to_be_bytes());
+    varint::put_signed(out, delta);
+    out.extend_from_slice(rest);
+    Ok(())
 }
 
 /// A length in memory never exceeds `isize::MAX`.

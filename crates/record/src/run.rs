@@ -4,6 +4,7 @@
 //!  0  topic            16 bytes
 //! 16  partition        i32
 //! 20  flags            u32   bit 0: dense (every offset from base to end is in a batch)
+//!                            bit 1: compacted (of each key only the newest record up to its end)
 //! 24  base             i64   the first offset
 //! 32  end              i64   one past the last offset
 //! 40  position         u64   of the first batch, in bytes from the start of the blob
@@ -24,6 +25,7 @@ use millstream_types::{Cursor, DecodeError, Offset, PartitionId, Timestamp, Uuid
 pub const RUN_SIZE: usize = 88;
 
 const FLAG_DENSE: u32 = 1;
+const FLAG_COMPACTED: u32 = 2;
 
 /// Consecutive batches of one partition, laid out in a blob back to back as on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,9 @@ pub struct Run {
     pub end: Offset,
     /// Whether no offset between `base` and `end` is missing (compaction makes holes).
     pub dense: bool,
+    /// Whether compaction wrote it: no key of it occurs again in it, or in such runs before it.
+    /// Offsets may be missing before it, too. A program that knows no compaction refuses it.
+    pub compacted: bool,
     /// Where the first batch starts, in bytes from the start of the blob.
     pub position: u64,
     /// The size of all batches, in bytes. Above 0.
@@ -57,7 +62,9 @@ impl Run {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.partition.topic.0);
         out.extend_from_slice(&self.partition.index.to_be_bytes());
-        out.extend_from_slice(&(if self.dense { FLAG_DENSE } else { 0 }).to_be_bytes());
+        let dense = if self.dense { FLAG_DENSE } else { 0 };
+        let compacted = if self.compacted { FLAG_COMPACTED } else { 0 };
+        out.extend_from_slice(&(dense | compacted).to_be_bytes());
         out.extend_from_slice(&self.base.0.to_be_bytes());
         out.extend_from_slice(&self.end.0.to_be_bytes());
         out.extend_from_slice(&self.position.to_be_bytes());
@@ -79,12 +86,13 @@ impl Run {
         let topic = Uuid(cursor.array("run.topic")?);
         let index = cursor.i32("run.partition")?;
         let flags = cursor.u32("run.flags")?;
-        if flags & !FLAG_DENSE != 0 {
+        if flags & !(FLAG_DENSE | FLAG_COMPACTED) != 0 {
             return Err(DecodeError::Invalid { field: "run.flags" });
         }
         let run = Self {
             partition: PartitionId { topic, index },
             dense: flags & FLAG_DENSE != 0,
+            compacted: flags & FLAG_COMPACTED != 0,
             base: Offset(cursor.i64("run.base")?),
             end: Offset(cursor.i64("run.end")?),
             position: cursor.u64("run.position")?,

@@ -49,6 +49,8 @@ pub struct Footer {
 #[derive(Debug)]
 pub struct SegmentWriter {
     position: u64,
+    /// Whether the next batch begins a run, whosever it is.
+    is_ended: bool,
     runs: Vec<(Run, RunIndex)>,
 }
 
@@ -67,14 +69,17 @@ impl SegmentWriter {
     pub fn new(cluster: ClusterId, session: SessionId) -> (Self, Bytes) {
         let header =
             FileHeader { kind: FileKind::Segment, cluster, numbers: [session.0, 0, 0, 0] }.encode();
-        let writer = Self { position: FILE_HEADER_SIZE as u64, runs: Vec::new() };
+        let (position, is_ended) = (FILE_HEADER_SIZE as u64, false);
+        let writer = Self { position, is_ended, runs: Vec::new() };
         (writer, Bytes::copy_from_slice(&header))
     }
 
     /// Notes the next batch of `partition`, which belongs to the last run if that is of the same
     /// partition and starts a new one if not. `place.size` is above 0, offsets rise.
     pub fn push(&mut self, partition: PartitionId, place: &Place) {
-        let goes_on = self.runs.last().is_some_and(|(run, _)| run.partition == partition);
+        let is_ended = std::mem::take(&mut self.is_ended);
+        let is_same = |(run, _): &(Run, RunIndex)| run.partition == partition;
+        let goes_on = !is_ended && self.runs.last().is_some_and(is_same);
         if !goes_on {
             self.runs.push((
                 Run {
@@ -82,6 +87,7 @@ impl SegmentWriter {
                     base: place.base,
                     end: place.base,
                     dense: true,
+                    compacted: false,
                     position: self.position,
                     len: 0,
                     index_position: 0,
@@ -110,6 +116,18 @@ impl SegmentWriter {
     pub fn set_aborted(&mut self, aborted: Vec<AbortedTxn>) {
         if let Some((_, index)) = self.runs.last_mut() {
             index.set_aborted(aborted);
+        }
+    }
+
+    /// Ends the last run: the next batch begins another, also when it is of the same partition.
+    pub fn end_run(&mut self) {
+        self.is_ended = true;
+    }
+
+    /// Marks the last run as compacted.
+    pub fn set_compacted(&mut self) {
+        if let Some((run, _)) = self.runs.last_mut() {
+            run.compacted = true;
         }
     }
 

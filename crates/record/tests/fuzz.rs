@@ -246,6 +246,10 @@ fn layouts(raw: &[u8], places: &[(u16, u16, i32)], edits: &[Edit]) {
     let entry = match count {
         0 => LayoutEntry::LogStart(Offset(9)),
         1 => LayoutEntry::SegmentCommitted(segment),
+        2 => {
+            let (removed, forgotten) = (vec![Offset(1)], vec![Offset(7), Offset(9)]);
+            LayoutEntry::Compacted { removed, added: vec![segment], forgotten }
+        }
         _ => {
             LayoutEntry::SegmentCommitted(SegmentRef { blob: "x".repeat(count).into(), ..segment })
         }

@@ -18,12 +18,13 @@ fn partition() -> impl Strategy<Value = PartitionId> {
 
 prop_compose! {
     fn run()(
-        partition in partition(), base in offset(), records in 1..i64::MAX / 4, dense: bool,
+        partition in partition(), base in offset(), records in 1..i64::MAX / 4,
+        (dense, compacted) in any::<(bool, bool)>(),
         position in 0..u64::MAX / 4, len in 1..u64::MAX / 4, index_position in 0..u64::MAX / 4,
         index_len: u32, index_crc: u32, max_timestamp: i64, max_timestamp_at in offset(),
     ) -> Run {
         Run {
-            partition, base, end: base.plus(records), dense, position, len, index_position,
+            partition, base, end: base.plus(records), dense, compacted, position, len, index_position,
             index_len, index_crc, max_timestamp: Timestamp(max_timestamp), max_timestamp_at,
         }
     }
@@ -210,8 +211,9 @@ proptest! {
         let entries = [
             LayoutEntry::LogStart(added[0].run.base),
             LayoutEntry::SegmentCommitted(added[0].clone()),
-            LayoutEntry::SegmentsReplaced { removed, added },
+            LayoutEntry::SegmentsReplaced { removed: removed.clone(), added: added.clone() },
             LayoutEntry::Lost(range),
+            LayoutEntry::Compacted { forgotten: removed.clone(), removed, added },
         ];
         for entry in entries {
             let bytes = entry.encode();
