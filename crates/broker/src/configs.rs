@@ -7,6 +7,7 @@ use millstream_coordinator::config::{
     BrokerConfig, BrokerOverrides, Change, ConfigError, Described, Kind, Target, apply,
     check_group, describe, replace,
 };
+use millstream_log::CompactionSettings;
 use millstream_types::BrokerId;
 use tracing::info;
 
@@ -192,6 +193,8 @@ impl Inner {
         let life = self.life();
         life.groups.configure(&group_settings(&config));
         life.transactions.configure(&config.transactions);
+        life.log.set_compaction(compaction(&config));
+        drop(life);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         info!("broker configuration changed");
     }
@@ -213,6 +216,16 @@ pub(crate) fn broker_config(
     node: BrokerId,
 ) -> BrokerConfig {
     BrokerConfig::resolve(&broker_overrides(fixed, state, node))
+}
+
+/// What compaction goes by.
+pub(crate) fn compaction(config: &BrokerConfig) -> CompactionSettings {
+    CompactionSettings {
+        is_on: config.compaction_is_on,
+        keys_bytes: config.compaction_keys_bytes,
+        bytes_per_second: config.compaction_rate,
+        pause: config.compaction_pause,
+    }
 }
 
 /// What was set at the start, then for all brokers, then for this one: the later wins.

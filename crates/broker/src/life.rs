@@ -25,7 +25,7 @@ use crate::host::{self, LoadError};
 use crate::metadata::Metadata;
 use crate::topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, TopicRef, Topics};
 use crate::txn_host::TxnHost;
-use crate::{Inner, StartError, Stores, former, group_settings, open_session, topics};
+use crate::{Inner, StartError, Stores, configs, former, group_settings, open_session, topics};
 
 /// How long to wait after a first attempt that failed, and at most; each time twice as long.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -91,6 +91,7 @@ impl Life {
             cluster,
             journal_may_lose: config.durability == Durability::Os,
             reserve: Arc::clone(&stores.reserve),
+            compaction: configs::compaction(config),
             ..LogSettings::default()
         };
         let (journals, blobs) = (Arc::clone(&stores.journals), Arc::clone(&stores.blobs));

@@ -217,6 +217,10 @@ fn partition_config(topic: &TopicConfig, broker: &BrokerConfig) -> PartitionConf
         segment_age: topic.segment_age,
         deletes: topic.deletes,
         compacts: topic.compacts,
+        delete_retention: topic.delete_retention,
+        dirty_ratio: topic.dirty_ratio_min,
+        compaction_lag_min: topic.compaction_lag_min,
+        compaction_lag_max: topic.compaction_lag_max,
         timestamp_type: topic.timestamp_type,
         producer_expiry: broker.producer_expiry,
     }

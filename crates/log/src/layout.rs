@@ -213,6 +213,7 @@ impl Inner {
         let written = match self.upload(&name, runs, spares, counter).await {
             Ok(uploaded) => {
                 progress.full = Backoff::default();
+                counters.layouts.fetch_add(1, Ordering::Relaxed);
                 for run in &uploaded.runs {
                     progress.unread.passed(run.partition);
                 }
@@ -290,7 +291,10 @@ impl Inner {
 impl PartitionState {
     /// So long a batch stays in the journal only, at most.
     fn layout_age(&self, settings: &LogSettings) -> Duration {
-        settings.layout_age.min(self.config.segment_age)
+        let lag_max = self.config.compaction_lag_max.filter(|_| self.config.compacts);
+        let age = settings.layout_age.min(self.config.segment_age);
+        // Only what is laid out is compacted.
+        lag_max.map_or(age, |lag_max| age.min(lag_max))
     }
 
     /// With so many bytes in the journal only, the partition gets a segment of its own.
@@ -326,6 +330,7 @@ impl Partition {
         let body = FrameBody::Layout(LayoutEntry::SegmentCommitted(segment).encode());
         self.write(&mut state, body, 0, true)?;
         self.log.note_merge(&state);
+        self.log.note_compactable(&state);
         Ok(())
     }
 

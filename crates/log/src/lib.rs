@@ -5,7 +5,7 @@
 //! `durable` makes it visible once the journal says so; `read` serves it; `layout` writes it to a
 //! segment or a pack (`plan` says when); `checkpoint` lets the journal forget it (`chain`: by what has
 //! changed since the last); `retention` deletes
-//! it; `open` finds it again after a crash.
+//! it, and `compaction` what a newer record of its key has replaced; `open` finds it again after a crash.
 //!
 //! Rules that hold everywhere:
 //!
@@ -13,7 +13,7 @@
 //!   [`Log::wait_durable`] says so, and readers see nothing above the high watermark.
 //! * State changes only by applying a frame that is in the journal. There is no truncate.
 //! * Lock order: partition, then queues (tail, durable, backlog, changed, blobs, pins). No lock is held over an
-//!   await but that of maintenance. No two partitions are locked at once.
+//!   await but those of maintenance and of a round of compaction. No two partitions are locked at once.
 //! * A blob is deleted only when frames that let go of it are durable and no reader holds it; a part of
 //!   a journal only when a published checkpoint covers it and no reader is in it.
 //! * When the session is over (its journal failed), appends and waiters get [`SessionOver`], reads of
@@ -24,6 +24,7 @@ mod backoff;
 mod blobs;
 mod chain;
 mod checkpoint;
+mod compaction;
 mod durable;
 mod epochs;
 mod error;
@@ -61,5 +62,7 @@ pub use millstream_record::batch::Origin;
 pub use partition::{Appended, Ends, Partition, ProducerInfo};
 pub use read::{Isolation, ReadNow, Reading, Slice};
 pub use room::Room;
-pub use settings::{Former, LogSettings, PartitionConfig, PartitionSpec, Trim, TrimSink};
+pub use settings::{
+    CompactionSettings, Former, LogSettings, PartitionConfig, PartitionSpec, Trim, TrimSink,
+};
 pub use watch::{Added, News, WatchGuard};

@@ -11,6 +11,7 @@ use millstream_types::{Lsn, Monotonic, PartitionId, SessionId, Timestamp, TopicI
 use tokio::sync::Notify;
 
 use crate::blobs::Blobs;
+use crate::compaction::Compaction;
 use crate::durable::Durable;
 use crate::error::{AppendError, SessionOver};
 use crate::indexes::Indexes;
@@ -18,7 +19,7 @@ use crate::maintenance::Progress;
 use crate::pace::Pace;
 use crate::partition::{Partition, Shared};
 use crate::pins::Pins;
-use crate::settings::{LogSettings, PartitionConfig, PartitionSpec, TrimSink};
+use crate::settings::{CompactionSettings, LogSettings, PartitionConfig, PartitionSpec, TrimSink};
 use crate::state::PartitionState;
 use crate::tail::Tail;
 use crate::util::{locked, reading, writing};
@@ -53,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) durable: Arc<Durable>,
     pub(crate) tail: Tail,
     pub(crate) pace: Pace,
+    pub(crate) compaction: Compaction,
+    pub(crate) compaction_settings: RwLock<CompactionSettings>,
     pub(crate) indexes: Indexes,
     pub(crate) pins: Arc<Pins>,
     /// Layout and checkpoints run one at a time.
@@ -82,6 +85,13 @@ pub(crate) struct Counters {
     pub(crate) pack_written: AtomicU64,
     pub(crate) merge_written: AtomicU64,
     pub(crate) checkpoint_written: AtomicU64,
+    pub(crate) compact_written: AtomicU64,
+    /// Partitions that were compacted, records that went by it, segments that could not be.
+    pub(crate) compactions: AtomicU64,
+    pub(crate) compacted_records: AtomicU64,
+    pub(crate) uncompacted: AtomicU64,
+    /// Bytes of batches that compaction has read or written.
+    pub(crate) compaction_moved: AtomicU64,
     pub(crate) merges: AtomicU64,
     pub(crate) losses: AtomicU64,
     pub(crate) cold_reads: AtomicU64,
@@ -145,6 +155,16 @@ pub struct LogStats {
     pub merge_written: u64,
     /// The same for checkpoints.
     pub checkpoint_written: u64,
+    /// The same for runs that were written again, compacted.
+    pub compact_written: u64,
+    /// Times that a partition was compacted.
+    pub compactions: u64,
+    /// Records that went by it.
+    pub compacted_records: u64,
+    /// Times that a segment was left uncompacted because something in it can't be read.
+    pub uncompacted: u64,
+    /// Bytes of batches that compaction has read, the first time for their keys, or written.
+    pub compaction_moved: u64,
     /// Reads that went to a segment.
     pub cold_reads: u64,
     /// Reads that went to the journal.
@@ -204,7 +224,10 @@ impl Log {
         let last = PartitionId { topic, index: i32::MAX };
         for shared in reading(&self.inner.partitions).range(first..=last).map(|(_, shared)| shared)
         {
-            locked(&shared.state).config = Arc::clone(&config);
+            let mut state = locked(&shared.state);
+            state.config = Arc::clone(&config);
+            self.inner.note_merge(&state);
+            self.inner.note_compactable(&state);
         }
         self.inner.look_by(Monotonic(0));
     }
@@ -260,8 +283,10 @@ impl Log {
     pub async fn retire(&self) {
         self.inner.closing.store(true, Ordering::SeqCst);
         self.inner.due.notify_one();
-        // Whoever has it does not look again before the end of its round.
+        self.inner.compaction.due.notify_one();
+        // Whoever has them does not look again before the end of its round.
         drop(self.inner.maintenance.lock().await);
+        self.inner.end_compaction().await;
     }
 
     /// Takes over from `former`, whose session is over, which batches its producers must send again
@@ -325,6 +350,11 @@ impl Log {
             pack_written: count(&log.counters.pack_written),
             merge_written: count(&log.counters.merge_written),
             checkpoint_written: count(&log.counters.checkpoint_written),
+            compact_written: count(&log.counters.compact_written),
+            compactions: count(&log.counters.compactions),
+            compacted_records: count(&log.counters.compacted_records),
+            uncompacted: count(&log.counters.uncompacted),
+            compaction_moved: count(&log.counters.compaction_moved),
             cold_reads: count(&log.counters.cold_reads),
             journal_reads: count(&log.counters.journal_reads),
             ..LogStats::default()
@@ -345,6 +375,8 @@ impl Log {
     pub async fn close(&self) {
         self.inner.closing.store(true, Ordering::SeqCst);
         self.inner.due.notify_one();
+        self.inner.compaction.due.notify_one();
+        self.inner.end_compaction().await;
         let mut progress = self.inner.maintenance.lock().await;
         if let Err(error) = self.inner.checkpoint(&mut progress).await {
             tracing::warn!(%error, "no checkpoint at close: the next start has more to replay");
@@ -367,6 +399,8 @@ impl Inner {
         Self {
             tail: Tail::new(parts.settings.tail_bytes),
             pace: Pace::new(backlog_bytes, &parts.settings),
+            compaction: Compaction::default(),
+            compaction_settings: RwLock::new(parts.settings.compaction.clone()),
             indexes: Indexes::new(parts.settings.index_cache_bytes),
             env: parts.env,
             journals: parts.journals,
@@ -466,8 +500,9 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Maintenance looks whether there is still a log.
+        // Those look whether there is still a log.
         self.due.notify_one();
+        self.compaction.due.notify_one();
     }
 }
 

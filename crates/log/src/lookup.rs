@@ -181,6 +181,10 @@ impl Partition {
         header: &BatchHeader,
         log_start: Offset,
     ) -> Option<(Timestamp, Offset)> {
+        // Compaction has emptied it; what its header says is of records that are gone.
+        if header.records_count == 0 {
+            return None;
+        }
         if header.base_offset >= log_start {
             return Some((header.max_timestamp, header.base_offset));
         }

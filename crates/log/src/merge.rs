@@ -15,6 +15,7 @@ use millstream_record::layout::{LayoutEntry, SegmentRef};
 use millstream_types::{Offset, PartitionId};
 
 use crate::blobs::{Segment, segment_name};
+use crate::compaction::Rewriting;
 use crate::error::{MaintenanceError, ReadError, SessionOver};
 use crate::layout::{READ_TRIES_MAX, Unreadable};
 use crate::log::Inner;
@@ -91,7 +92,11 @@ impl PartitionState {
         // run must not span what is lost: a reader would pass over it without a word.
         let lost_end = self.lost.last().map_or(Offset::ZERO, |range| range.upto);
         let is_bound = |segment: &&Segment| {
-            segment.run.len >= enough || segment.is_damaged || segment.run.base < lost_end
+            segment.run.len >= enough
+                || segment.is_damaged
+                || segment.run.base < lost_end
+                // Merged with others, nobody would know any more that it is.
+                || self.config.compacts && segment.run.compacted
         };
         let skipped =
             self.segments.len() - self.segments.iter().rev().take_while(|s| !is_bound(s)).count();
@@ -159,8 +164,8 @@ impl Inner {
     ) -> Result<(), MaintenanceError> {
         let shared = reading(&self.partitions).get(&id).map(Arc::clone);
         let Some(shared) = shared else { return Ok(()) };
-        let (segments, taken) = {
-            let state = locked(&shared.state);
+        let (segments, taken, _rewriting) = {
+            let mut state = locked(&shared.state);
             let Some(range) = state.merge_plan(&self.settings) else { return Ok(()) };
             let segments: Vec<_> = state.segments.range(range).cloned().collect();
             let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
@@ -169,7 +174,11 @@ impl Inner {
             let aborted = state.transactions.markers_in(first.run.base, last.run.end);
             let source =
                 Source::Segments(segments.clone().into(), state.epochs.clone(), first.run.base);
-            (segments, Taken { shared: Arc::clone(&shared), source, aborted })
+            // Compaction notes it again when it is done.
+            let Some(rewriting) = Rewriting::begin(self, &shared, &mut state) else {
+                return Ok(());
+            };
+            (segments, Taken { shared: Arc::clone(&shared), source, aborted }, rewriting)
         };
         let name = segment_name(self.session, self.env.uuid()).ok_or(SessionOver)?;
         let blob = self.blobs.hold(name.clone());
@@ -186,6 +195,7 @@ impl Inner {
                 run: *run,
             });
             unmerged.passed(id);
+            self.counters.layouts.fetch_add(1, Ordering::Relaxed);
             partition.replace(&segments, refs.collect())
         });
         self.blobs.unhold(blob);
@@ -224,12 +234,10 @@ impl Partition {
     /// Puts segments with the same batches in the place of others, unless those have been deleted.
     fn replace(&self, removed: &[Segment], added: Vec<SegmentRef>) -> Result<(), MaintenanceError> {
         let mut state = locked(&self.shared.state);
-        let removed: Vec<_> = removed.iter().map(|segment| segment.run.base).collect();
-        let all_there =
-            removed.iter().all(|base| state.segments.iter().any(|s| s.run.base == *base));
-        if state.deleted || !all_there {
+        if state.deleted || !removed.iter().all(|segment| state.has_segment(segment)) {
             return Ok(());
         }
+        let removed: Vec<_> = removed.iter().map(|segment| segment.run.base).collect();
         let entry = LayoutEntry::SegmentsReplaced { removed, added };
         self.write(&mut state, FrameBody::Layout(entry.encode()), 0, true)?;
         self.log.counters.merges.fetch_add(1, Ordering::Relaxed);

@@ -18,12 +18,14 @@ use millstream_types::{Lsn, PartitionId, SessionId};
 use crate::blobs::Blobs;
 use crate::chain::Chain;
 use crate::checkpoint::Held;
+use crate::compaction;
 use crate::error::OpenError;
 use crate::log::{Inner, Log, Parts};
 use crate::maintenance::{self, Progress};
 use crate::partition::Shared;
 use crate::settings::{Former, LogSettings, PartitionSpec, Trim, TrimSink};
 use crate::state::{Change, Moment, PartitionState};
+use crate::util::locked;
 
 /// Partition states on their way from a checkpoint to now.
 struct Recovery<'a> {
@@ -93,6 +95,9 @@ impl Log {
             partitions,
             progress,
         }));
+        for shared in inner.all() {
+            inner.note_compactable(&locked(&shared.state));
+        }
         let durable = Arc::clone(&inner.durable);
         let listens = inner.journal.listen(Box::new(move |lsn| durable.advance(lsn)));
         let follow = Arc::clone(&inner.durable).follow(status, listens);
@@ -104,6 +109,8 @@ impl Log {
         if background {
             let work = maintenance::run(Arc::downgrade(&inner), Arc::clone(&inner.due));
             inner.env.spawn("log-maintenance", work);
+            let due = Arc::clone(&inner.compaction.due);
+            inner.env.spawn("log-compaction", compaction::run(Arc::downgrade(&inner), due));
         }
         Ok(Self { inner })
     }

@@ -83,7 +83,7 @@ impl Pace {
     }
 
     /// Whether layout should not spare the disk any more.
-    fn hurries(&self) -> bool {
+    pub(crate) fn hurries(&self) -> bool {
         self.backlog_bytes() > self.tail_bytes / 4 * 3
     }
 

@@ -81,6 +81,9 @@ pub struct Reading {
     batches: Vec<StoredBatch>,
     bytes: usize,
     room: Room,
+    isolation: Isolation,
+    /// [`PartitionState::compactions`] when `aborted` was right.
+    compactions: u64,
 }
 
 /// How much a read may still return.
@@ -265,7 +268,18 @@ impl Partition {
             }
         };
         let (batches, bytes) = (Vec::new(), 0);
-        Ok(Reading { next: from, bound, ends, aborted, batches, bytes, room })
+        let compactions = state.compactions;
+        Ok(Reading {
+            next: from,
+            bound,
+            ends,
+            aborted,
+            batches,
+            bytes,
+            room,
+            isolation,
+            compactions,
+        })
     }
 
     /// The next batches, from one place on the disk.
@@ -292,7 +306,7 @@ impl Partition {
         }
     }
 
-    fn source(&self, reading: &Reading) -> Source {
+    fn source(&self, reading: &mut Reading) -> Source {
         let state = locked(&self.shared.state);
         if state.deleted {
             return Source::Memory(Vec::new());
@@ -300,6 +314,17 @@ impl Partition {
         // What is asked for was in range when the read began, under the same lock.
         if reading.next < state.log_start {
             return Source::Deleted(state.ends());
+        }
+        // What is stored now may have lost the end of an aborted transaction that was there when the
+        // read began: the two are not for one answer, whose reader would wait for that end.
+        if reading.compactions != state.compactions {
+            if !reading.batches.is_empty() {
+                return Source::Memory(Vec::new());
+            }
+            reading.compactions = state.compactions;
+            if reading.isolation == Isolation::Committed {
+                reading.aborted = state.transactions.aborted_in(reading.next, reading.bound);
+            }
         }
         if let Some(range) = state.lost_at(reading.next) {
             return Source::Nowhere(state.lost_error(range));
@@ -324,6 +349,11 @@ impl Partition {
         }
         match state.segment_at(reading.next) {
             Some(segment) => {
+                // Compaction leaves holes, also before what is lost.
+                let lost = state.lost_from(reading.next);
+                if let Some(range) = lost.filter(|range| range.from <= segment.run.base) {
+                    return Source::Nowhere(state.lost_error(range));
+                }
                 let lost = state.lost_from(reading.next).map_or(reading.bound, |range| range.from);
                 let bound = reading.bound.min(lost);
                 Source::Disk(Cold::Segment(segment.clone(), state.epochs.clone(), bound))

@@ -67,9 +67,39 @@ pub struct LogSettings {
     pub journal_may_lose: bool,
     /// The space below. When it is low, clients' records are refused. Default: without end.
     pub reserve: Arc<Reserve>,
+    /// How compaction goes; [`Log::set_compaction`](crate::Log::set_compaction) changes it.
+    pub compaction: CompactionSettings,
     /// The most producers that a partition remembers; the longest idle go first, and may then
     /// have a retry stored twice. Default: 10,000.
     pub producer_ids_max: usize,
+}
+
+/// How compaction goes. Kafka's names in parentheses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompactionSettings {
+    /// Whether there is any (`log.cleaner.enable`). Default: there is.
+    pub is_on: bool,
+    /// How much memory the keys of a partition may take while it is compacted, in bytes: 24 for each
+    /// (`log.cleaner.dedupe.buffer.size`). What does not fit is compacted after it. No more is taken
+    /// than the partition's new records need. Default: 128 MiB.
+    pub keys_bytes: u64,
+    /// How much may be read and written, in bytes per second (`log.cleaner.io.max.bytes.per.second`);
+    /// [`LogSettings::layout_rate`] is a bound, too. Default: none.
+    pub bytes_per_second: Option<u64>,
+    /// How long to wait after a round in which there was nothing more to do
+    /// (`log.cleaner.backoff.ms`). Default: 15 s.
+    pub pause: Duration,
+}
+
+impl Default for CompactionSettings {
+    fn default() -> Self {
+        Self {
+            is_on: true,
+            keys_bytes: 128 * MIB,
+            bytes_per_second: None,
+            pause: Duration::from_secs(15),
+        }
+    }
 }
 
 /// What a partition's topic asks of the log.
@@ -86,9 +116,18 @@ pub struct PartitionConfig {
     pub segment_age: Duration,
     /// Whether retention applies (`cleanup.policy` has `delete`).
     pub deletes: bool,
-    /// Whether old values of a key are removed (`cleanup.policy` has `compact`). Has no effect
-    /// on the log yet.
+    /// Whether old values of a key are removed (`cleanup.policy` has `compact`).
     pub compacts: bool,
+    /// How long tombstones, and ends of transactions, outlive the first compaction that finds nothing
+    /// else for them to do (`delete.retention.ms`).
+    pub delete_retention: Duration,
+    /// The share of bytes that were not compacted yet above which a partition is compacted
+    /// (`min.cleanable.dirty.ratio`).
+    pub dirty_ratio: f64,
+    /// Records are safe from compaction for so long (`min.compaction.lag.ms`).
+    pub compaction_lag_min: Duration,
+    /// Records are compacted after so long, however few they are (`max.compaction.lag.ms`).
+    pub compaction_lag_max: Option<Duration>,
     /// Whose clock records carry (`message.timestamp.type`).
     pub timestamp_type: TimestampType,
     /// A producer that was idle so long is forgotten (`producer.id.expiration.ms`).
@@ -160,6 +199,7 @@ impl Default for LogSettings {
             background: true,
             journal_may_lose: false,
             reserve: Reserve::unlimited(),
+            compaction: CompactionSettings::default(),
             producer_ids_max: 10_000,
         }
     }
@@ -175,6 +215,10 @@ impl Default for PartitionConfig {
             segment_age: Duration::from_hours(168),
             deletes: true,
             compacts: false,
+            delete_retention: Duration::from_hours(24),
+            dirty_ratio: 0.5,
+            compaction_lag_min: Duration::ZERO,
+            compaction_lag_max: None,
             timestamp_type: TimestampType::CreateTime,
             producer_expiry: Duration::from_hours(24),
         }

@@ -95,6 +95,10 @@ pub(crate) struct PartitionState {
     /// By offset.
     pub(crate) segments: VecDeque<Segment>,
     pub(crate) segment_bytes: u64,
+    /// Whether somebody writes segments anew, merged or compacted: one at a time.
+    pub(crate) rewriting: bool,
+    /// How often some were compacted since the log was opened.
+    pub(crate) compactions: u64,
     /// What was damaged before it could be laid out, by offset: below the laid-out end, and between
     /// segments.
     pub(crate) lost: Vec<LostRange>,
@@ -153,6 +157,8 @@ impl PartitionState {
             transactions: Transactions::default(),
             segments: VecDeque::new(),
             segment_bytes: 0,
+            rewriting: false,
+            compactions: 0,
             lost: Vec::new(),
             recent: VecDeque::new(),
             laid_end: Offset::ZERO,
@@ -268,7 +274,10 @@ impl PartitionState {
                     && segment.run.end > self.laid_end
                     && segment.run.end <= self.log_end
             }
-            Change::Layout(LayoutEntry::SegmentsReplaced { removed, added }) => {
+            Change::Layout(
+                LayoutEntry::SegmentsReplaced { removed, added }
+                | LayoutEntry::Compacted { removed, added, .. },
+            ) => {
                 let known = |base: &Offset| self.segments.iter().any(|s| s.run.base == *base);
                 removed.iter().all(known) && added.iter().all(|s| s.run.partition == self.id)
             }
@@ -309,6 +318,12 @@ impl PartitionState {
             Change::Layout(LayoutEntry::SegmentsReplaced { removed, added }) => {
                 let added: Result<Vec<_>, _> = added.iter().map(|s| blobs.adopt(s)).collect();
                 self.apply_replaced(&removed, added?)
+            }
+            Change::Layout(LayoutEntry::Compacted { removed, added, forgotten }) => {
+                let added: Result<Vec<_>, _> = added.iter().map(|s| blobs.adopt(s)).collect();
+                let added = added?;
+                self.apply_compacted(&removed, &forgotten);
+                self.apply_replaced(&removed, added)
             }
             Change::Layout(LayoutEntry::Lost(range)) => {
                 self.apply_lost(range, moment);
@@ -444,6 +459,18 @@ impl PartitionState {
         self.segment_bytes = kept.iter().map(|segment| segment.run.len).sum();
         self.segments = kept.into();
         gone
+    }
+
+    /// What memory still has of the segments that go holds records that nobody should see any more:
+    /// of aborted transactions that readers no longer hear of, for one.
+    fn apply_compacted(&mut self, removed: &[Offset], forgotten: &[Offset]) {
+        self.compactions += 1;
+        self.transactions.forget(forgotten);
+        let gone = self.segments.iter().filter(|segment| removed.contains(&segment.run.base));
+        let upto = gone.map(|segment| segment.run.end).max().unwrap_or_default();
+        let laid = self.recent.iter_mut().take_while(|batch| batch.base < upto.min(self.laid_end));
+        laid.for_each(|batch| batch.batch = None);
+        self.forget();
     }
 
     /// Forgets what neither memory nor a journal has to keep.

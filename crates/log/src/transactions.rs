@@ -69,6 +69,11 @@ impl Transactions {
         self.aborted.drain(..gone);
     }
 
+    /// Forgets aborted transactions, given by their markers in order, of which no record is left.
+    pub(crate) fn forget(&mut self, markers: &[Offset]) {
+        self.aborted.retain(|txn| markers.binary_search(&txn.last).is_err());
+    }
+
     /// The aborted transactions that have an offset in `from..upto`.
     pub(crate) fn aborted_in(&self, from: Offset, upto: Offset) -> Vec<AbortedTxn> {
         let after = self.aborted.partition_point(|txn| txn.last < from);

@@ -7,15 +7,16 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use millstream_env::{BlobError, BlobName, FrameAt};
-use millstream_record::StoredBatch;
 use millstream_record::index::{AbortedTxn, Place};
 use millstream_record::journal::BLOCK;
 use millstream_record::layout::LostRange;
 use millstream_record::run::Run;
 use millstream_record::segment::{Finished, SegmentWriter, place};
+use millstream_record::{BatchHeader, StoredBatch};
 use millstream_types::{Offset, Timestamp};
 
 use crate::blobs::Segment;
+use crate::compaction::Cleaning;
 use crate::epochs::Epochs;
 use crate::error::{MaintenanceError, ReadError};
 use crate::log::Inner;
@@ -50,6 +51,8 @@ pub(crate) enum Source {
     Backlog(VecDeque<TakenBatch>),
     /// Segments that are merged, from the offset on.
     Segments(VecDeque<Segment>, Epochs, Offset),
+    /// Segments that are compacted.
+    Compacted(Box<Cleaning>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -179,7 +182,6 @@ impl Inner {
         let runs = told.finished.map(|finished| finished.runs).unwrap_or_default();
         written.fetch_add(bytes.next_multiple_of(BLOCK), Ordering::Relaxed);
         self.counters.laid_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.counters.layouts.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%name, bytes, runs = runs.len(), "laid out");
         Ok(Uploaded { runs, unread: told.unread })
     }
@@ -261,8 +263,13 @@ impl Upload {
     fn end_run(&mut self) {
         let is_begun = std::mem::take(&mut self.is_begun);
         let run = self.runs.pop_front().filter(|_| is_begun);
-        if let Some((run, writer)) = run.zip(self.writer.as_mut()) {
+        if let Some((mut run, writer)) = run.zip(self.writer.as_mut()) {
+            if let Source::Compacted(cleaning) = &run.source {
+                run.aborted.retain(|txn| !cleaning.forgets(txn.last));
+                writer.set_compacted();
+            }
             writer.set_aborted(run.aborted);
+            writer.end_run();
         }
     }
 }
@@ -288,20 +295,16 @@ impl Taken {
                 Ok(batches)
             }
             Source::Segments(segments, epochs, from) => {
-                from_segments(log, segments, epochs, from).await.map_err(|error| {
-                    let unread = segments.front().map(|segment| Unread {
-                        shared: Arc::clone(shared),
-                        range: LostRange {
-                            from: segment.run.base,
-                            upto: segment.run.end,
-                            max_timestamp: segment.run.max_timestamp,
-                        },
-                        error,
-                    });
-                    locked(told).unread.extend(unread);
-                    Void
-                })
+                let upto = Offset(i64::MAX);
+                match read_segments(log, segments, epochs, from, upto).await {
+                    Ok(batches) => Ok(batches.into_iter().map(|(h, b)| (placed(&h), b)).collect()),
+                    Err(error) => Err(fail(shared, segments.front(), error, told)),
+                }
             }
+            Source::Compacted(cleaning) => match cleaning.next(log).await {
+                Ok(batches) => Ok(batches),
+                Err(error) => Err(fail(shared, cleaning.front(), error, told)),
+            },
         }
     }
 }
@@ -357,25 +360,57 @@ async fn from_backlog(
     (placed, unread)
 }
 
-/// The next batches of segments, about a chunk of them.
-async fn from_segments(
+/// Tells that nothing is stored, because a segment can't be read.
+fn fail(
+    shared: &Arc<Shared>,
+    segment: Option<&Segment>,
+    error: ReadError,
+    told: &Mutex<Told>,
+) -> Void {
+    let unread = segment.map(|segment| Unread {
+        shared: Arc::clone(shared),
+        range: LostRange {
+            from: segment.run.base,
+            upto: segment.run.end,
+            max_timestamp: segment.run.max_timestamp,
+        },
+        error,
+    });
+    locked(told).unread.extend(unread);
+    Void
+}
+
+/// The next batches of segments that begin below `upto`, about a chunk of them. Of an error it is the first
+/// of the segments that are left.
+pub(crate) async fn read_segments(
     log: &Inner,
     segments: &mut VecDeque<Segment>,
     epochs: &Epochs,
     from: &mut Offset,
-) -> Result<Vec<(Place, StoredBatch)>, ReadError> {
+    upto: Offset,
+) -> Result<Vec<(BatchHeader, StoredBatch)>, ReadError> {
     let mut batches = Vec::new();
     let mut bytes = 0;
     while let Some(segment) = segments.front() {
-        let mut walk = Walk::new(log, segment, epochs, *from).await?;
-        while bytes < CHUNK_BYTES
-            && let Some((header, batch)) = walk.next_whole(CHUNK_BYTES as u64).await?
-        {
-            let size = batch.size();
-            bytes += size;
+        let mut walk = match Walk::new(log, segment, epochs, *from).await {
+            Ok(walk) => walk,
+            Err(_) if !batches.is_empty() => return Ok(batches),
+            Err(error) => return Err(error),
+        };
+        while bytes < CHUNK_BYTES {
+            let next = match walk.next_whole(CHUNK_BYTES as u64).await {
+                // What was read is good; the next call meets the error.
+                Err(_) if !batches.is_empty() => return Ok(batches),
+                next => next?,
+            };
+            let Some((header, batch)) = next else { break };
+            if header.base_offset >= upto {
+                segments.clear();
+                return Ok(batches);
+            }
+            bytes += batch.size();
             *from = header.last_offset().next();
-            let (base, last) = (header.base_offset, header.last_offset());
-            batches.push((place(base, last, header.max_timestamp, size as u64), batch));
+            batches.push((header, batch));
         }
         if bytes >= CHUNK_BYTES {
             break;
@@ -383,4 +418,12 @@ async fn from_segments(
         segments.pop_front();
     }
     Ok(batches)
+}
+
+/// A batch's place. One that compaction has emptied has no timestamp, whatever its header says: there is
+/// no record that a look-up could find.
+pub(crate) fn placed(header: &BatchHeader) -> Place {
+    let is_empty = header.records_count == 0;
+    let max_timestamp = if is_empty { Timestamp::NONE } else { header.max_timestamp };
+    place(header.base_offset, header.last_offset(), max_timestamp, header.size() as u64)
 }

@@ -53,6 +53,7 @@ impl BrokerCollector {
             ("segment", log.segment_written),
             ("pack", log.pack_written),
             ("merge", log.merge_written),
+            ("compact", log.compact_written),
             ("checkpoint", log.checkpoint_written),
             ("metadata", self.broker.metadata_written()),
         ];
@@ -115,6 +116,22 @@ impl Collector for BrokerCollector {
             ("millstream_laid_out_bytes", "Bytes of batches laid out", log.laid_bytes),
             ("millstream_checkpoints", "Checkpoints taken", log.checkpoints),
             ("millstream_checkpoint_deltas", "Those of only what had changed", log.deltas),
+            ("millstream_compactions", "Times a partition was compacted", log.compactions),
+            (
+                "millstream_compacted_records",
+                "Records that went because a newer one has their key, or nothing needs them",
+                log.compacted_records,
+            ),
+            (
+                "millstream_compaction_moved_bytes",
+                "Bytes of batches that compaction has read or written",
+                log.compaction_moved,
+            ),
+            (
+                "millstream_uncompacted_segments",
+                "Times a segment was left alone because something in it is damaged. See the log",
+                log.uncompacted,
+            ),
             ("millstream_cold_reads", "Reads from segments", log.cold_reads),
             (
                 "millstream_log_recoveries",

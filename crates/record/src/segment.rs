@@ -124,6 +124,13 @@ impl SegmentWriter {
         self.is_ended = true;
     }
 
+    /// Marks the last run as one in and before which offsets may be missing.
+    pub fn set_sparse(&mut self) {
+        if let Some((run, _)) = self.runs.last_mut() {
+            run.dense = false;
+        }
+    }
+
     /// Marks the last run as compacted.
     pub fn set_compacted(&mut self) {
         if let Some((run, _)) = self.runs.last_mut() {

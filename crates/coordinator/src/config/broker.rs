@@ -90,6 +90,15 @@ pub struct BrokerConfig {
     pub producer_expiry: Duration,
     /// How often partitions are looked at for old records (`log.retention.check.interval.ms`).
     pub retention_check_interval: Duration,
+    /// Whether topics are compacted (`log.cleaner.enable`).
+    pub compaction_is_on: bool,
+    /// How long compaction rests when there is nothing to do (`log.cleaner.backoff.ms`).
+    pub compaction_pause: Duration,
+    /// How much memory compaction may take for keys, in bytes (`log.cleaner.dedupe.buffer.size`).
+    pub compaction_keys_bytes: u64,
+    /// How much it may read and write, in bytes per second (`log.cleaner.io.max.bytes.per.second`);
+    /// `None`: no bound of its own.
+    pub compaction_rate: Option<u64>,
     /// How much disk the journal may take, in bytes (`millstream.journal.bytes`).
     pub journal_bytes: u64,
     /// How much of the disk is set aside for when it is full, in bytes
@@ -185,6 +194,10 @@ impl BrokerConfig {
             partitions_max: size(number("millstream.partitions.max")),
             producer_expiry: millis(number("producer.id.expiration.ms")),
             retention_check_interval: millis(number("log.retention.check.interval.ms")),
+            compaction_is_on: values.flag("log.cleaner.enable"),
+            compaction_pause: millis(number("log.cleaner.backoff.ms")),
+            compaction_keys_bytes: bytes("log.cleaner.dedupe.buffer.size"),
+            compaction_rate: rate(values.fraction("log.cleaner.io.max.bytes.per.second")),
             journal_bytes: bytes("millstream.journal.bytes"),
             reserve_bytes: bytes("millstream.reserve.bytes"),
             tail_bytes: bytes("millstream.tail.bytes"),
@@ -198,6 +211,13 @@ impl BrokerConfig {
             topic_defaults: TopicDefaults::resolve(overrides),
         }
     }
+}
+
+/// A rate in whole units; `None` for one that is no bound.
+fn rate(number: f64) -> Option<u64> {
+    /// The largest that is one.
+    const MOST: f64 = 1e18;
+    (number < MOST).then_some(number.max(1.0) as u64)
 }
 
 impl Default for BrokerConfig {

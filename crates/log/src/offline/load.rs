@@ -283,6 +283,12 @@ impl Stored {
                 self.segments.extend(added);
                 self.segments.sort_by_key(|segment| segment.run.base);
             }
+            Change::Layout(LayoutEntry::Compacted { removed, added, forgotten }) => {
+                self.segments.retain(|segment| !removed.contains(&segment.run.base));
+                self.segments.extend(added);
+                self.segments.sort_by_key(|segment| segment.run.base);
+                self.aborted.retain(|txn| !forgotten.contains(&txn.last));
+            }
             Change::Layout(LayoutEntry::Lost(range)) => {
                 self.backlog.retain(|batch| batch.base >= range.upto || batch.last < range.from);
                 self.log_end = self.log_end.max(range.upto);

@@ -84,8 +84,8 @@ impl<'a> Reader<'a> {
         if run.end <= self.from {
             return;
         }
-        // What compaction leaves out may lie between two runs, too.
-        self.gap(run.base, run.dense);
+        // What compaction leaves out may lie before a run, too.
+        self.gap(run.base, run.dense && !run.compacted);
         let Some(name) = BlobName::new(&segment.blob) else {
             let why = format!("no blob can be named {:?}", segment.blob);
             let finding = Finding::new(FindingKind::Missing, why);

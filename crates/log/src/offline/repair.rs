@@ -17,7 +17,7 @@ use millstream_env::{
 use millstream_record::BatchHeader;
 use millstream_record::checkpoint::{PartitionImage, ProducerImage, SentBatch};
 use millstream_record::file::FILE_HEADER_SIZE;
-use millstream_record::index::{AbortedTxn, Place as IndexPlace};
+use millstream_record::index::AbortedTxn;
 use millstream_record::layout::{LostRange, SegmentRef};
 use millstream_record::run::Run;
 use millstream_record::segment::{FOOTER_SIZE, Footer, SegmentWriter};
@@ -32,6 +32,7 @@ use crate::partition::Shared;
 use crate::producers::{Memory, Producers, Sent};
 use crate::settings::{LogSettings, PartitionSpec, TrimSink};
 use crate::state::PartitionState;
+use crate::upload::placed;
 use crate::util::writing;
 
 /// New segments hold at most so many bytes, but for one batch: that much is in memory.
@@ -453,13 +454,7 @@ impl Rewrite<'_> {
         }
         self.span.end = found.header.last_offset().next();
         if let Some(writer) = &mut self.writer {
-            let place = IndexPlace {
-                base: found.header.base_offset,
-                last: found.header.last_offset(),
-                max_timestamp: found.header.max_timestamp,
-                size: bytes.len() as u64,
-            };
-            writer.push(self.id, &place);
+            writer.push(self.id, &placed(&found.header));
         }
         self.bytes += bytes.len();
         self.body.push(bytes);
@@ -483,6 +478,11 @@ impl Rewrite<'_> {
     async fn finish(&mut self) -> Result<(), RepairError> {
         let Some(mut writer) = self.writer.take() else { return Ok(()) };
         writer.set_aborted(self.aborted());
+        // It is compacted again in time; until then, what it leaves out is no loss.
+        let stored = self.offline.partitions.get(&self.id);
+        if stored.is_some_and(|stored| stored.segments.iter().any(|s| s.run.compacted)) {
+            writer.set_sparse();
+        }
         let finished = writer.finish();
         let mut body = std::mem::take(&mut self.body);
         body.push(finished.tail);

@@ -15,6 +15,7 @@ use millstream_types::{Offset, Timestamp};
 use super::{Finding, FindingKind, Place, StoredAt};
 use crate::epochs::Epochs;
 use crate::resync::{self, Known, SEARCHED_BYTES_MAX};
+use crate::upload::placed;
 
 /// How much is read at once, in bytes, unless a batch is larger.
 const READ_BYTES: u64 = 1024 * 1024;
@@ -307,7 +308,8 @@ impl IndexCheck {
             return None;
         }
         let end = position.saturating_add(header.size() as u64);
-        self.newest = self.newest.max(header.max_timestamp);
+        // One that compaction has emptied has none, whatever its header says.
+        self.newest = self.newest.max(placed(header).max_timestamp);
         let why = match self.index.entries().get(self.next) {
             Some(entry) if entry.position < end => {
                 self.next += 1;

@@ -4,6 +4,7 @@
 
 mod append;
 mod checkpoints;
+mod compaction;
 mod damage;
 mod delete;
 mod device;

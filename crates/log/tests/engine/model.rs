@@ -845,11 +845,11 @@ fn history(seed: u64, honest: bool, steps: &[(Op, usize)], reached: &Reached) ->
     })
 }
 
-fn number(name: &str, otherwise: u64) -> u64 {
+pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-fn runner(cases: u64, first: u64, shrink: u32) -> TestRunner {
+pub(crate) fn runner(cases: u64, first: u64, shrink: u32) -> TestRunner {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&first.to_be_bytes());
     let config = Config {

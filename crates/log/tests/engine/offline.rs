@@ -42,7 +42,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// What a look at the machine shows.
 #[derive(Debug, Default)]
-struct Look {
+pub(crate) struct Look {
     /// Of each partition, the base offset and the bytes of each batch.
     batches: Vec<Vec<(i64, Bytes)>>,
     findings: Vec<Finding>,
@@ -51,11 +51,11 @@ struct Look {
 }
 
 impl Look {
-    fn harmful(&self) -> Vec<&Finding> {
+    pub(crate) fn harmful(&self) -> Vec<&Finding> {
         self.findings.iter().filter(|finding| !finding.kind.is_harmless()).collect()
     }
 
-    fn bytes(&self, partition: i32) -> Vec<Bytes> {
+    pub(crate) fn bytes(&self, partition: i32) -> Vec<Bytes> {
         let batches = &self.batches[usize::try_from(partition).unwrap()];
         batches.iter().map(|(_, bytes)| bytes.clone()).collect()
     }
@@ -70,7 +70,7 @@ impl Look {
 }
 
 /// Looks at the machine, on which no log runs.
-async fn look(world: &World) -> Look {
+pub(crate) async fn look(world: &World) -> Look {
     match try_look(world).await {
         Ok(look) => look,
         Err(refused) => Look { refused: Some(refused), ..Look::default() },

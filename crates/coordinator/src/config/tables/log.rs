@@ -1,16 +1,15 @@
 //! Configs of a broker's log. Most are the defaults of topic configs.
 
 use super::super::entry::Allowed::{AtLeast, ListOf, NotZero, OneOf, Share};
-use super::super::entry::Effect::{AcceptedOnly, Later, Partly};
+use super::super::entry::Effect::{AcceptedOnly, Later};
 use super::super::entry::{Entry, boolean, double, int, list, long, string};
 use super::words::{CLEANUP_POLICIES, NEVER, TIMESTAMP_TYPES};
 
 pub(super) static LOG: &[Entry] =
     &[
-        list("log.cleanup.policy", "delete").allow(ListOf(CLEANUP_POLICIES)).effect(Partly).doc(
-            "The default of the topic config `cleanup.policy`; `delete` works, `compact` comes \
-             later.",
-        ),
+        list("log.cleanup.policy", "delete")
+            .allow(ListOf(CLEANUP_POLICIES))
+            .doc("The default of the topic config `cleanup.policy`."),
         long("log.retention.ms", "604800000").unset().allow(NotZero).doc(
             "The default of the topic config `retention.ms`, in milliseconds; goes before \
              `log.retention.minutes`. A negative number keeps records for ever.",
@@ -108,43 +107,39 @@ pub(super) static LOG: &[Entry] =
 pub(super) static CLEANER: &[Entry] = &[
     boolean("log.cleaner.enable", "true")
         .read_only()
-        .effect(Later)
         .doc("Whether topics with the policy `compact` are compacted."),
     int("log.cleaner.threads", "1").allow(AtLeast(0)).effect(AcceptedOnly).doc(
-        "How many threads compact. Without effect: there is one worker for each core, for \
-         everything.",
+        "How many threads compact. Without effect: one partition is compacted at a time, by the \
+         workers that there are for everything.",
     ),
     long("log.cleaner.backoff.ms", "15000")
         .allow(AtLeast(0))
-        .effect(Later)
         .doc("How long compaction rests when there is nothing to do, in milliseconds."),
     long("log.cleaner.delete.retention.ms", "86400000")
         .allow(AtLeast(0))
-        .effect(Later)
         .doc("The default of the topic config `delete.retention.ms`, in milliseconds."),
     long("log.cleaner.min.compaction.lag.ms", "0")
         .allow(AtLeast(0))
-        .effect(Later)
         .doc("The default of the topic config `min.compaction.lag.ms`, in milliseconds."),
     long("log.cleaner.max.compaction.lag.ms", NEVER)
         .allow(AtLeast(1))
-        .effect(Later)
         .doc("The default of the topic config `max.compaction.lag.ms`, in milliseconds."),
     double("log.cleaner.min.cleanable.ratio", "0.5")
         .allow(Share)
-        .effect(Later)
         .doc("The default of the topic config `min.cleanable.dirty.ratio`."),
-    long("log.cleaner.dedupe.buffer.size", "134217728")
-        .effect(Later)
-        .doc("How much memory compaction may take for keys, in bytes."),
+    long("log.cleaner.dedupe.buffer.size", "134217728").allow(AtLeast(1024 * 1024)).doc(
+        "How much memory compaction may take for keys, in bytes: 24 for each key of what is \
+             new in a partition, while it is compacted, and none at other times.",
+    ),
     int("log.cleaner.io.buffer.size", "524288")
         .allow(AtLeast(0))
         .effect(AcceptedOnly)
         .doc("The buffers of compaction, in bytes. Without effect: they are the log's own."),
     double("log.cleaner.io.buffer.load.factor", "0.9")
         .effect(AcceptedOnly)
-        .doc("How full the table of keys may get. Without effect: the table is another one."),
-    double("log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308")
-        .effect(Later)
-        .doc("How many bytes compaction may read and write in a second."),
+        .doc("How full the table of keys may get. Without effect: it is 0.9."),
+    double("log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308").doc(
+        "How many bytes compaction may read and write in a second. It never takes more than \
+             32 MiB, and less while segments are late.",
+    ),
 ];

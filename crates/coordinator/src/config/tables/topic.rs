@@ -4,7 +4,7 @@ use super::super::Section;
 use super::super::entry::Allowed::{
     AtLeast, Between, BetweenOrDefault, ListOf, OneOf, Share, ThrottledReplicas,
 };
-use super::super::entry::Effect::{AcceptedOnly, Later, Partly};
+use super::super::entry::Effect::{AcceptedOnly, Later};
 use super::super::entry::{Entry, boolean, double, hours, int, list, long, minutes, same, string};
 use super::words::{CLEANUP_POLICIES, COMPRESSIONS, INT_MAX_ARRAY, NEVER, TIMESTAMP_TYPES};
 
@@ -19,11 +19,10 @@ static RETENTION: &[Entry] = &[
     list("cleanup.policy", "delete")
         .allow(ListOf(CLEANUP_POLICIES))
         .from(&[same("log.cleanup.policy")])
-        .effect(Partly)
         .doc(
             "What happens to old records: `delete` drops them by age and size, `compact` keeps \
-             the newest of each key, nothing keeps all. `compact` is stored and reported, and \
-             such a topic takes no record without a key; compaction itself comes later.",
+             the newest of each key and takes no record without one, nothing keeps all. Compaction \
+             begins when records are in segments, after an hour at most.",
         ),
     long("retention.ms", "604800000")
         .allow(AtLeast(-1))
@@ -43,12 +42,13 @@ static RETENTION: &[Entry] = &[
     long("delete.retention.ms", "86400000")
         .allow(AtLeast(0))
         .from(&[same("log.cleaner.delete.retention.ms")])
-        .effect(Later)
-        .doc("How long compaction keeps the mark of a deleted key, in milliseconds."),
+        .doc(
+            "How long tombstones, and ends of transactions of which nothing else is left, are kept \
+             after the first compaction that meets them, in milliseconds.",
+        ),
     long("min.compaction.lag.ms", "0")
         .allow(AtLeast(0))
         .from(&[same("log.cleaner.min.compaction.lag.ms")])
-        .effect(Later)
         .doc(
             "How long a record is safe from compaction, in milliseconds. May not exceed \
              `max.compaction.lag.ms`.",
@@ -56,12 +56,10 @@ static RETENTION: &[Entry] = &[
     long("max.compaction.lag.ms", NEVER)
         .allow(AtLeast(1))
         .from(&[same("log.cleaner.max.compaction.lag.ms")])
-        .effect(Later)
         .doc("How long a record may wait for compaction, in milliseconds."),
     double("min.cleanable.dirty.ratio", "0.5")
         .allow(Share)
         .from(&[same("log.cleaner.min.cleanable.ratio")])
-        .effect(Later)
         .doc("Which share of a partition must be uncompacted before compaction looks at it."),
 ];
 

@@ -71,6 +71,10 @@ fn the_defaults_of_a_broker() {
         groups_max: 100_000,
         partitions_max: 100_000,
         producer_expiry: Duration::from_hours(24),
+        compaction_is_on: true,
+        compaction_pause: Duration::from_secs(15),
+        compaction_keys_bytes: 134_217_728,
+        compaction_rate: None,
         retention_check_interval: Duration::from_mins(5),
         journal_bytes: 1 << 30,
         reserve_bytes: 192 << 20,
@@ -204,6 +208,11 @@ fn what_a_broker_sets() {
     check("millstream.groups.max", "5", |c| c.groups_max = 5);
     check("millstream.partitions.max", "5", |c| c.partitions_max = 5);
     check("producer.id.expiration.ms", "5", |c| c.producer_expiry = ms(5));
+    check("log.cleaner.enable", "false", |c| c.compaction_is_on = false);
+    check("log.cleaner.backoff.ms", "5", |c| c.compaction_pause = ms(5));
+    check("log.cleaner.dedupe.buffer.size", "2000000", |c| c.compaction_keys_bytes = 2_000_000);
+    check("log.cleaner.io.max.bytes.per.second", "1.5e6", |c| c.compaction_rate = Some(1_500_000));
+    check("log.cleaner.io.max.bytes.per.second", "0.1", |c| c.compaction_rate = Some(1));
     check("log.retention.check.interval.ms", "5", |c| c.retention_check_interval = ms(5));
     check("millstream.journal.bytes", "134217728", |c| c.journal_bytes = 128 << 20);
     check("millstream.reserve.bytes", "0", |c| c.reserve_bytes = 0);
