@@ -4,6 +4,7 @@ The scenarios are synchronous, so each call runs an event loop of its own; a gro
 """
 
 import asyncio
+import time
 
 import aiokafka
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -60,6 +61,44 @@ class Member(aiokafka.ConsumerRebalanceListener):
         self.loop.close()
 
 
+class Transactional:
+    def __init__(self, bootstrap, id, timeout):
+        self.loop = asyncio.Runner()
+        self.loop.run(self._start(bootstrap, id, timeout))
+
+    async def _start(self, bootstrap, id, timeout):
+        self.producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap, transactional_id=id, transaction_timeout_ms=timeout * 1000
+        )
+        await self.producer.start()
+
+    def run(self, action):
+        self.loop.run(asyncio.wait_for(action, SECONDS))
+
+    def begin(self):
+        self.run(self.producer.begin_transaction())
+
+    def send(self, topic, records):
+        async def send():
+            sent = [await self.producer.send(topic, r.value, r.key, partition=r.partition) for r in records]
+            await asyncio.gather(*sent)
+
+        self.run(send())
+
+    def offsets(self, group, topic, offsets, member):
+        places = {TopicPartition(topic, p): o for p, o in offsets.items()}
+        self.run(self.producer.send_offsets_to_transaction(places, group))
+
+    def commit(self):
+        self.run(self.producer.commit_transaction())
+
+    def abort(self):
+        self.run(self.producer.abort_transaction())
+
+    def close(self):
+        self.run(self.producer.stop())
+
+
 class Aiokafka(suite.Client):
     name = "aiokafka"
     rebalance_errors = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError)
@@ -114,6 +153,29 @@ class Aiokafka(suite.Client):
 
     def member(self, group, topic, auto_commit=False, instance=None):
         return Member(self.bootstrap, group, topic, auto_commit, instance)
+
+    def transactional(self, id, timeout=60):
+        return Transactional(self.bootstrap, id, timeout)
+
+    def everything(self, topic, committed):
+        async def receive():
+            async with AIOKafkaConsumer(
+                bootstrap_servers=self.bootstrap,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed" if committed else "read_uncommitted",
+            ) as consumer:
+                places = [TopicPartition(topic, p) for p in range(suite.PARTITIONS)]
+                consumer.assign(places)
+                ends, got = await consumer.end_offsets(places), []
+                deadline = time.monotonic() + SECONDS
+                while any([await consumer.position(place) < ends[place] for place in places]):
+                    assert time.monotonic() < deadline, f"only {len(got)} records came, not up to {ends}"
+                    for batch in (await consumer.getmany(timeout_ms=100)).values():
+                        got.extend(map(to_record, batch))
+                return got
+
+        return asyncio.run(receive())
 
     # ---- admin: the library hands back the protocol's responses, errors included
 

@@ -48,6 +48,40 @@ class Member:
         self.consumer.close()
 
 
+class Transactional:
+    def __init__(self, bootstrap, id, timeout):
+        self.producer = ck.Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "transactional.id": id,
+                "transaction.timeout.ms": timeout * 1000,
+                "linger.ms": 5,
+            }
+        )
+        self.producer.init_transactions(SECONDS)
+
+    def begin(self):
+        self.producer.begin_transaction()
+
+    def send(self, topic, records):
+        for r in records:
+            self.producer.produce(topic, r.value, r.key, partition=r.partition)
+        assert self.producer.flush(SECONDS) == 0, "not all records were delivered"
+
+    def offsets(self, group, topic, offsets, member):
+        places = [ck.TopicPartition(topic, p, o) for p, o in offsets.items()]
+        self.producer.send_offsets_to_transaction(places, member.consumer.consumer_group_metadata(), SECONDS)
+
+    def commit(self):
+        self.producer.commit_transaction(SECONDS)
+
+    def abort(self):
+        self.producer.abort_transaction(SECONDS)
+
+    def close(self):
+        self.producer.flush(SECONDS)
+
+
 def to_record(message):
     if message.error():
         raise ck.KafkaException(message.error())
@@ -135,6 +169,34 @@ class Confluent(suite.Client):
 
     def member(self, group, topic, auto_commit=False, instance=None, protocol=None):
         return Member(self.bootstrap, group, topic, auto_commit, instance, protocol or self.protocol)
+
+    def transactional(self, id, timeout=60):
+        return Transactional(self.bootstrap, id, timeout)
+
+    def everything(self, topic, committed):
+        consumer = ck.Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": "none",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed" if committed else "read_uncommitted",
+                "fetch.wait.max.ms": 50,
+            }
+        )
+        try:
+            consumer.assign([ck.TopicPartition(topic, p, ck.OFFSET_BEGINNING) for p in range(suite.PARTITIONS)])
+            got, ended = [], set()
+            while len(ended) < suite.PARTITIONS:
+                message = consumer.poll(SECONDS)
+                assert message, f"only {ended} came to their end"
+                if message.error() and message.error().code() == ck.KafkaError._PARTITION_EOF:
+                    ended.add(message.partition())
+                else:
+                    got.append(to_record(message))
+            return got
+        finally:
+            consumer.close()
 
     # ---- admin
 

@@ -1,5 +1,7 @@
 """kafka-python: the pure Python client."""
 
+import time
+
 import kafka
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
@@ -53,6 +55,36 @@ class Member:
 
     def close(self):
         self.consumer.close()
+
+
+class Transactional:
+    def __init__(self, bootstrap, id, timeout):
+        self.producer = kafka.KafkaProducer(
+            bootstrap_servers=bootstrap, transactional_id=id, transaction_timeout_ms=timeout * 1000
+        )
+        self.producer.init_transactions()
+
+    def begin(self):
+        self.producer.begin_transaction()
+
+    def send(self, topic, records):
+        sent = [self.producer.send(topic, r.value, r.key, partition=r.partition) for r in records]
+        self.producer.flush(SECONDS)
+        for future in sent:
+            future.get(SECONDS)
+
+    def offsets(self, group, topic, offsets, member):
+        places = {TopicPartition(topic, p): OffsetAndMetadata(o, "", -1) for p, o in offsets.items()}
+        self.producer.send_offsets_to_transaction(places, member.consumer.group_metadata())
+
+    def commit(self):
+        self.producer.commit_transaction()
+
+    def abort(self):
+        self.producer.abort_transaction()
+
+    def close(self):
+        self.producer.close()
 
 
 class KafkaPython(suite.Client):
@@ -110,6 +142,29 @@ class KafkaPython(suite.Client):
 
     def member(self, group, topic, auto_commit=False, instance=None):
         return Member(self.bootstrap, group, topic, auto_commit, instance)
+
+    def transactional(self, id, timeout=60):
+        return Transactional(self.bootstrap, id, timeout)
+
+    def everything(self, topic, committed):
+        consumer = kafka.KafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed" if committed else "read_uncommitted",
+        )
+        try:
+            places = [TopicPartition(topic, p) for p in range(suite.PARTITIONS)]
+            consumer.assign(places)
+            ends, got = consumer.end_offsets(places), []
+            deadline = time.monotonic() + SECONDS
+            while any(consumer.position(place) < ends[place] for place in places):
+                assert time.monotonic() < deadline, f"only {len(got)} records came, not up to {ends}"
+                for batch in consumer.poll(timeout_ms=100).values():
+                    got.extend(map(to_record, batch))
+            return got
+        finally:
+            consumer.close()
 
     # ---- admin
 

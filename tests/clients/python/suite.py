@@ -71,6 +71,10 @@ class Client:
     # groups() -> ids, describe_group(group) -> (state, number of members), delete_group(group)
     # offset(topic, partition, "earliest" | "latest" | milliseconds) -> offset or -1
     # delete_records(topic, partition, before) -> the new first offset
+    # everything(topic, committed) -> [Record]: all partitions, each to the end that the isolation level shows
+    # transactional(id, timeout=60) -> a producer that has taken the id, with an open transaction ended by that:
+    #     .begin(), .send(topic, records), .offsets(group, topic, {partition: offset}, member), .commit(), .abort(),
+    #     .close(). A send may fail later, by the commit
     # error_code(exception) -> Kafka's error code
 
 
@@ -512,6 +516,129 @@ def delete_records(client, topic):
     assert [r.offset for r in got] == list(range(40, 100))
 
 
+# ---- transactions
+
+
+def values(client, topic, committed=True):
+    """Partition to the values in it, in order."""
+    found = {p: [] for p in range(PARTITIONS)}
+    for r in client.everything(topic, committed):
+        found[r.partition].append(r.value.decode())
+    return found
+
+
+def on_each(word, count=1):
+    """Records for every partition; the word and a number are their values."""
+    return [Record(None, f"{word}{i}".encode(), partition=p) for i in range(count) for p in range(PARTITIONS)]
+
+
+def sees(client, topic, committed, *expected):
+    """Each partition shows these values and no others."""
+    for p, its in values(client, topic, committed).items():
+        assert its == list(expected), f"partition {p}: {short(its)} instead of {short(list(expected))}"
+
+
+def transactions(client, topic):
+    client.produce(topic, on_each("plain"))
+    producer = client.transactional(topic)
+    producer.begin()
+    producer.send(topic, on_each("kept", 2))
+    producer.commit()
+    producer.begin()
+    producer.send(topic, on_each("open", 3))
+    client.produce(topic, on_each("later"))
+    opened, before = ["open0", "open1", "open2"], ["plain0", "kept0", "kept1"]
+    sees(client, topic, True, *before)
+    sees(client, topic, False, *before, *opened, "later0")
+    producer.abort()
+    sees(client, topic, True, *before, "later0")
+    sees(client, topic, False, *before, *opened, "later0")
+    for n in range(20):
+        producer.begin()
+        producer.send(topic, on_each(f"row{n}-"))
+        producer.abort() if n % 3 == 1 else producer.commit()
+    producer.close()
+    sees(client, topic, True, *before, "later0", *(f"row{n}-0" for n in range(20) if n % 3 != 1))
+    records = len(before) + len(opened) + 1 + 20
+    for p in range(PARTITIONS):
+        got = client.offset(topic, p, "latest")
+        assert got == records + 22, f"partition {p} ends at {got}: {records} records and 22 markers are there"
+
+
+def transactions_fencing(client, topic):
+    client.produce(topic, on_each("plain"))
+    old = client.transactional(topic)
+    old.begin()
+    old.send(topic, on_each("lost"))
+    new = client.transactional(topic)
+    client.produce(topic, on_each("later"))
+    sees(client, topic, True, "plain0", "later0")
+    fails("the commit of a fenced producer", old.commit)
+    new.begin()
+    new.send(topic, on_each("new"))
+    new.commit()
+    new.close()
+    sees(client, topic, True, "plain0", "later0", "new0")
+    sees(client, topic, False, "plain0", "lost0", "later0", "new0")
+
+
+def fails(what, action):
+    try:
+        action()
+    except Lacks:
+        raise
+    except Exception as error:
+        print(f"{what}: {error!r}", file=sys.stderr)
+    else:
+        raise AssertionError(f"{what} has not failed")
+
+
+def transactions_offsets(client, topic):
+    source, sink = topic, f"{topic}-sink"
+    client.produce(source, on_each("in", 100))
+    producer = client.transactional(topic)
+    rounds, counted = 0, 0
+    while counted < 100 * PARTITIONS:
+        # Whoever joins goes on from what is committed. A member leaves when its transaction was aborted, and once
+        # after a commit: what it has read and not counted comes again.
+        member, left = client.member(topic, source), False
+        while counted < 100 * PARTITIONS and not left:
+            records = []
+            wait("records", lambda: records.extend(member.poll()) or records)
+            while records and not left:
+                some, records = records[:30], records[30:]
+                producer.begin()
+                producer.send(sink, [Record(None, r.value, partition=r.partition) for r in some])
+                producer.offsets(topic, source, {r.partition: r.offset + 1 for r in some}, member)
+                rounds += 1
+                left = rounds in (1, 3, 4, 7)
+                if rounds in (1, 4, 7):
+                    producer.abort()
+                else:
+                    producer.commit()
+                    counted += len(some)
+        member.close()
+    producer.close()
+    got = client.committed(topic, source)
+    assert got == {p: 100 for p in range(PARTITIONS)}, got
+    sees(client, sink, True, *(f"in{i}" for i in range(100)))
+    assert len(client.everything(sink, False)) > 100 * PARTITIONS, "nothing was aborted"
+    return {"transactions": rounds}
+
+
+def transactions_timeout(client, topic):
+    client.produce(topic, on_each("plain"))
+    abandoned = client.transactional(topic, timeout=2)
+    abandoned.begin()
+    abandoned.send(topic, on_each("lost"))
+    client.produce(topic, on_each("later"))
+    wait("readers go on", lambda: all(len(its) > 1 for its in values(client, topic).values()))
+    sees(client, topic, True, "plain0", "later0")
+    sees(client, topic, False, "plain0", "lost0", "later0")
+    fails("the commit of a transaction that has timed out", abandoned.commit)
+    sees(client, topic, True, "plain0", "later0")
+
+
 # ---- all clients together
 
 
@@ -592,6 +719,10 @@ SCENARIOS = {
     "migration": migration,
     "list-offsets": list_offsets,
     "delete-records": delete_records,
+    "transactions": transactions,
+    "transactions-fencing": transactions_fencing,
+    "transactions-offsets": transactions_offsets,
+    "transactions-timeout": transactions_timeout,
     "read-others": read_others,
     "table-produce": table_produce,
     "tables-read": tables_read,
