@@ -18,6 +18,9 @@ use crate::Broker;
 use crate::line::Append;
 use crate::topics::{Topic, TopicRef};
 
+/// How many records of a batch are said to be refused: a compressed batch may hold millions.
+const REFUSED_MAX: usize = 1_000;
+
 /// How a client's records came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
@@ -48,19 +51,33 @@ pub enum ProduceError {
     /// The batch is not one that this topic takes.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// The batch is whole, but the topic does not take these records: all of them, up to a thousand,
+    /// and at least one. The others were not appended either.
+    #[error("{}", refused_text(.0))]
+    Records(Vec<BatchError>),
     /// The log refused.
     #[error(transparent)]
     Append(#[from] AppendError),
 }
 
 impl ProduceError {
-    /// Which record of the batch is to blame, from 0, where one is.
+    /// What is wrong with single records of the batch, in their order; nothing when it is refused as
+    /// a whole.
     #[must_use]
-    pub const fn record_index(&self) -> Option<i32> {
+    pub fn records(&self) -> &[BatchError] {
         match self {
-            Self::Batch(error) => error.record_index(),
-            _ => None,
+            Self::Batch(error) if error.record_index().is_some() => std::slice::from_ref(error),
+            Self::Records(refused) => refused,
+            _ => &[],
         }
+    }
+}
+
+fn refused_text(refused: &[BatchError]) -> String {
+    match refused {
+        [] => String::new(),
+        [only] => only.to_string(),
+        [first, ..] => format!("{first}, and so on: {} records in all", refused.len()),
     }
 }
 
@@ -130,7 +147,13 @@ fn check(
 ) -> Result<ValidBatch, ProduceError> {
     let limit = limit.min(config.decompressed_bytes_max);
     let rules = Check { decompressed_bytes_max: limit, ..rules(config, how) };
-    let batch = ValidBatch::check(batch, &rules)?;
+    let batch = ValidBatch::check(batch.clone(), &rules).map_err(|first| {
+        let refused = match first.record_index() {
+            Some(_) => ValidBatch::refused(&batch, &rules, REFUSED_MAX),
+            None => Vec::new(),
+        };
+        if refused.is_empty() { first.into() } else { ProduceError::Records(refused) }
+    })?;
     Ok(compressed(batch, config, limit)?)
 }
 

@@ -149,6 +149,14 @@ impl Code for ProduceError {
             Self::BatchCount(_) => ErrorCode::InvalidRecord,
             Self::Internal => ErrorCode::InvalidTopicException,
             Self::Batch(error) => error.code(),
+            // One timestamp among them decides, as in Apache Kafka.
+            Self::Records(refused) => {
+                let mut codes = refused.iter().map(Code::code);
+                match codes.find(|code| *code == ErrorCode::InvalidTimestamp) {
+                    Some(timestamp) => timestamp,
+                    None => ErrorCode::InvalidRecord,
+                }
+            }
             Self::Append(error) => error.code(),
         }
     }

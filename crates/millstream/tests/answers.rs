@@ -137,20 +137,29 @@ async fn a_topic_that_exists_exists_whatever_else_is_wrong() {
 }
 
 async fn produce(client: &mut Client, topic: &'static str, records: Bytes) -> ErrorCode {
+    code(produce_all(client, topic, vec![records]).await[0].error_code)
+}
+
+/// The answers to one request that carries each of `batches` for partition 0.
+async fn produce_all(
+    client: &mut Client,
+    topic: &'static str,
+    batches: Vec<Bytes>,
+) -> Vec<produce_response::PartitionProduceResponse> {
     use produce_request::{PartitionProduceData, TopicProduceData};
-    let partition = PartitionProduceData { index: 0, records: Some(records.into()) };
+    let partition =
+        |records: Bytes| PartitionProduceData { index: 0, records: Some(records.into()) };
     let request = ProduceRequest {
         transactional_id: None,
         acks: -1,
         timeout_ms: 1_000,
         topic_data: vec![TopicProduceData {
             name: topic.into(),
-            partition_data: vec![partition],
+            partition_data: batches.into_iter().map(partition).collect(),
             ..Default::default()
         }],
     };
-    let answer = client.ask(9, request).await;
-    code(answer.responses[0].partition_responses[0].error_code)
+    client.ask(9, request).await.responses.remove(0).partition_responses
 }
 
 /// A batch with one record of `bytes` times the same letter.
@@ -200,6 +209,37 @@ async fn batches_are_refused_as_kafka_refuses_them() {
         ("short when stored", "plain", long(500, Compression::Lz4), NO_ERROR),
     ] {
         assert_eq!(produce(&mut client, topic, records).await, expected, "{what}");
+    }
+    server.stop().await;
+}
+
+/// Clients take a single one that is named for the fault of the whole batch (librdkafka's test 0011).
+#[tokio::test]
+async fn every_record_without_a_key_is_named() {
+    let (server, mut client) = start(&[]).await;
+    let compacted: &[_] = &[("cleanup.policy", Some("compact"))];
+    assert_eq!(create(&mut client, "compacted", compacted).await, NO_ERROR);
+    let mixed = |count: usize, keyless: usize| {
+        let mut batch = BatchBuilder::new().compression(Compression::Lz4, None);
+        for index in 0..count {
+            let key = (index % keyless != 0).then_some(&b"k"[..]);
+            batch.append(Timestamp(1_000), key, Some(b"v"), &[]);
+        }
+        batch.build().expect("a batch")
+    };
+    // Of many, in one request: the first of each batch, and a thousand in all.
+    let batches = vec![mixed(100, 10), mixed(3_000, 2), mixed(5, 1), mixed(1, 2), mixed(4, 9)];
+    let answers = produce_all(&mut client, "compacted", batches).await;
+    let named: Vec<Vec<_>> = answers
+        .iter()
+        .map(|answer| answer.record_errors.iter().map(|error| error.batch_index).collect())
+        .collect();
+    assert_eq!(named[0], (0..10).map(|tenth| tenth * 10).collect::<Vec<_>>());
+    assert_eq!(named[1], (0..990).map(|half| half * 2).collect::<Vec<_>>());
+    assert_eq!(named[2..], [[0], [0], [0]]);
+    for answer in &answers {
+        assert_eq!(code(answer.error_code), InvalidRecord);
+        assert!(answer.error_message.as_ref().is_some_and(|text| text.contains("needs a key")));
     }
     server.stop().await;
 }

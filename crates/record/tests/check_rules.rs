@@ -181,6 +181,28 @@ fn keys_of_compacted_topics() {
 }
 
 #[test]
+fn every_record_that_is_refused_is_named() {
+    let how = Check { keys_required: true, ..bounded() };
+    let timestamp = Timestamp(NOW + 3_600_001);
+    let no_key = |index| BatchError::InvalidRecord { index, why: RecordFault::NoKey };
+    let late = |index| BatchError::Timestamp { index: Some(index), timestamp };
+    for codec in Compression::ALL {
+        let mut builder = BatchBuilder::new().compression(codec, None);
+        for (key, at) in [(true, NOW), (false, NOW), (true, timestamp.0), (false, timestamp.0)] {
+            builder.append(Timestamp(at), key.then_some(b"k"), None, &[]);
+        }
+        let bytes = Bytes::from(built(builder));
+        // A record without a key is not judged further.
+        let all = [no_key(1), late(2), no_key(3)];
+        for (refused_max, expected) in [(9, &all[..]), (2, &all[..2]), (0, &[])] {
+            assert_eq!(ValidBatch::refused(&bytes, &how, refused_max), expected, "{codec:?}");
+        }
+        assert_eq!(ValidBatch::refused(&bytes, &Check::client(), 9), []);
+    }
+    assert_eq!(ValidBatch::refused(&Bytes::from_static(b"no batch"), &how, 9), []);
+}
+
+#[test]
 fn timestamps_out_of_bounds() {
     let hour = 3_600_000;
     let rows = [(-1, true), (-hour, true), (-hour - 1, false), (hour, true), (hour + 1, false)];

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use millstream_broker::log::Appended;
-use millstream_broker::record::Compression;
+use millstream_broker::record::{BatchError, Compression};
 use millstream_broker::{Newest, ProduceError, Sent, Topic, TopicRef, transactional_producer};
 use millstream_types::{Monotonic, Timestamp};
 use millstream_wire::produce_request::{PartitionProduceData, TopicProduceData};
@@ -32,6 +32,17 @@ const TOPIC_IDS_SINCE: i16 = 13;
 
 /// Long enough for a flush or a new file of the journal.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
+
+/// How many refused records the answer to one request tells of, besides the first of each partition: a
+/// short request of compressed batches should not ask for a long answer.
+const TOLD_MAX: usize = 1_000;
+
+/// What changes from partition to partition.
+struct Progress {
+    newest: Newest,
+    /// How many more refused records the answer may tell of.
+    told_left: usize,
+}
 
 /// What the partitions of one request have in common.
 #[derive(Clone, Copy)]
@@ -57,7 +68,7 @@ impl How {
 
 pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Outcome<ProduceResponse> {
     let acks = request.acks;
-    let mut newest = Newest::default();
+    let mut progress = Progress { newest: Newest::default(), told_left: TOLD_MAX };
     let mut response = ProduceResponse::default();
     {
         let _turn = call.take_turn();
@@ -68,14 +79,14 @@ pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Outcome<Produ
             outside: enlist(&call, &request).err(),
         };
         for topic in request.topic_data {
-            let appended = append_topic(&call, how, topic, &mut newest).await;
+            let appended = append_topic(&call, how, topic, &mut progress).await;
             response.responses.push(appended);
         }
     }
     if acks == ACKS_NONE {
         return unanswered(&response);
     }
-    if call.broker().wait_durable(newest).await.is_err() {
+    if call.broker().wait_durable(progress.newest).await.is_err() {
         undo(&mut response);
     }
     Outcome::Answer(response)
@@ -159,7 +170,7 @@ async fn append_topic(
     call: &Call,
     how: How,
     request: TopicProduceData,
-    newest: &mut Newest,
+    progress: &mut Progress,
 ) -> TopicProduceResponse {
     let by_id = call.version >= TOPIC_IDS_SINCE;
     let topic = match call.broker().topic(wanted(call, &request)) {
@@ -171,7 +182,7 @@ async fn append_topic(
     let mut partition_responses = Vec::with_capacity(request.partition_data.len());
     for partition in request.partition_data {
         partition_responses.push(match &topic {
-            Ok(topic) => append_partition(call, topic, partition, how, newest).await,
+            Ok(topic) => append_partition(call, topic, partition, how, progress).await,
             Err(error) => failed(partition.index, *error),
         });
     }
@@ -183,7 +194,7 @@ async fn append_partition(
     topic: &Topic,
     request: PartitionProduceData,
     how: How,
-    newest: &mut Newest,
+    progress: &mut Progress,
 ) -> PartitionProduceResponse {
     let index = request.index;
     let records = request.records.map(|records| records.to_bytes()).unwrap_or_default();
@@ -204,10 +215,10 @@ async fn append_partition(
     };
     match call.broker().append(topic, index, &records, sent).await {
         Ok(appended) => {
-            newest.add(appended.session, appended.end);
+            progress.newest.add(appended.session, appended.end);
             succeeded(index, &appended)
         }
-        Err(error) => refused(index, &error),
+        Err(error) => refused(index, &error, &mut progress.told_left),
     }
 }
 
@@ -230,15 +241,19 @@ fn failed(index: i32, error: ErrorCode) -> PartitionProduceResponse {
     }
 }
 
-fn refused(index: i32, error: &ProduceError) -> PartitionProduceResponse {
-    let text = text(error);
-    let wrong = error.record_index().map(|batch_index| BatchIndexAndErrorMessage {
-        batch_index,
-        batch_index_error_message: Some(text.clone()),
-    });
+/// Says of every record that was refused what is wrong with it. Producers report those as invalid, the
+/// others as only having been in the same batch; where one alone is named, they blame all.
+fn refused(index: i32, error: &ProduceError, told_left: &mut usize) -> PartitionProduceResponse {
+    let wrong = error.records();
+    let told = wrong.len().min(1.max(*told_left));
+    *told_left = told_left.saturating_sub(told);
+    let one = |record: &BatchError| BatchIndexAndErrorMessage {
+        batch_index: record.record_index().unwrap_or_default(),
+        batch_index_error_message: Some(text(record)),
+    };
     PartitionProduceResponse {
-        record_errors: wrong.into_iter().collect(),
-        error_message: Some(text),
+        record_errors: wrong.iter().take(told).map(one).collect(),
+        error_message: Some(text(error)),
         ..failed(index, error.code())
     }
 }

@@ -15,7 +15,7 @@ use super::header::{
     BatchHeader, CHECKED_FROM, HEADER_SIZE, LENGTH_OVERHEAD, MAGIC, TimestampType,
 };
 use crate::compression::Compression;
-use crate::record::RecordIter;
+use crate::record::{Record, RecordIter};
 
 /// How [`super::ValidBatch::check`] is to judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,17 +203,41 @@ impl Check {
     ) -> Result<Timestamp, BatchError> {
         let mut max = Timestamp::NONE;
         for (record, index) in RecordIter::new(header, records).zip(0..) {
-            let record = record?;
-            if self.keys_required && record.key.is_none() {
-                return Err(BatchError::InvalidRecord { index, why: RecordFault::NoKey });
-            }
-            let timestamp = record.timestamp(header);
-            if self.timestamps.is_some_and(|bounds| !bounds.allow(timestamp)) {
-                return Err(BatchError::Timestamp { index: Some(index), timestamp });
-            }
-            max = max.max(timestamp);
+            max = max.max(self.judge(header, &record?, index)?);
         }
         Ok(max)
+    }
+
+    /// All records that the topic does not take, at most `refused_max`; as far as they decode.
+    pub(super) fn refused(
+        &self,
+        header: &BatchHeader,
+        records: &[u8],
+        refused_max: usize,
+    ) -> Vec<BatchError> {
+        RecordIter::new(header, records)
+            .map_while(Result::ok)
+            .zip(0..)
+            .filter_map(|(record, index)| self.judge(header, &record, index).err())
+            .take(refused_max)
+            .collect()
+    }
+
+    /// Whether the topic takes this record, one that decodes. Returns its timestamp.
+    fn judge(
+        &self,
+        header: &BatchHeader,
+        record: &Record<'_>,
+        index: i32,
+    ) -> Result<Timestamp, BatchError> {
+        if self.keys_required && record.key.is_none() {
+            return Err(BatchError::InvalidRecord { index, why: RecordFault::NoKey });
+        }
+        let timestamp = record.timestamp(header);
+        if self.timestamps.is_some_and(|bounds| !bounds.allow(timestamp)) {
+            return Err(BatchError::Timestamp { index: Some(index), timestamp });
+        }
+        Ok(timestamp)
     }
 
     /// The timestamps of a batch that is not walked: those of its header.

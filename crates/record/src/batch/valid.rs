@@ -53,6 +53,19 @@ impl ValidBatch {
         Ok(batch.with_header(BatchHeader { max_timestamp, ..header }))
     }
 
+    /// All records for whose sake `how` refuses a batch, the first `refused_max` of them: producers
+    /// are told of each, so that they can send the others again. Empty when it is the batch itself
+    /// that is refused, or a record that does not decode.
+    #[must_use]
+    pub fn refused(bytes: &Bytes, how: &Check, refused_max: usize) -> Vec<BatchError> {
+        let Ok(header) = check::open(bytes, how.batch_bytes_max) else { return Vec::new() };
+        let body = bytes.slice(HEADER_SIZE.min(bytes.len())..);
+        let Ok(records) = records(&header, body, how.decompressed_bytes_max) else {
+            return Vec::new();
+        };
+        how.refused(&header, records.bytes(), refused_max)
+    }
+
     /// The decoded header, as sent: neither offset nor leader epoch is assigned yet.
     #[must_use]
     pub const fn header(&self) -> &BatchHeader {
