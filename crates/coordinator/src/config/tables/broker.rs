@@ -279,6 +279,10 @@ static SECURITY: &[Entry] = &[
         .read_only()
         .effect(Later)
         .doc("The SASL mechanisms that clients may use. Without effect yet: there are none."),
+    long("sasl.kerberos.min.time.before.relogin", "60000").effect(Later).doc(
+        "How long a Kerberos login rests before it is renewed, in milliseconds. Without effect yet: \
+         there is no Kerberos.",
+    ),
     long("connections.max.reauth.ms", "0").read_only().effect(Later).doc(
         "How long a SASL session lasts before the client must log in again, in \
          milliseconds; 0 sets no limit.",

@@ -63,6 +63,14 @@ fn changes_of_a_topic() {
     check(&[("of.old", "x")], &[set("retention.ms", "5")], &[("of.old", "x"), ms]);
 }
 
+/// librdkafka's test 0081 alters a broker by it: what Apache Kafka lets tools set, they can set here.
+#[test]
+fn a_broker_takes_the_rest_between_kerberos_logins() {
+    let name = "sasl.kerberos.min.time.before.relogin";
+    let applied = apply(Kind::Broker, &overrides(&[]), &[set(name, "58000")]);
+    assert_eq!(applied, Ok(overrides(&[(name, "58000")])));
+}
+
 #[test]
 fn changes_that_are_refused_change_nothing() {
     #[track_caller]
