@@ -72,13 +72,21 @@ fn notes(outcomes: &[Outcome]) -> String {
 }
 
 fn kill_rounds(outcomes: &[Outcome]) -> String {
-    let kill = outcomes.iter().filter(|o| o.client == "kill" && o.verdict == Verdict::Pass);
-    kill.map(|outcome| {
+    let passed =
+        |client| outcomes.iter().filter(move |o| o.client == client && o.verdict == Verdict::Pass);
+    let plain = passed("kill").map(|outcome| {
         format!(
             "\n## Killed\n\n{} of `kill -9` at random moments under idempotent and plain producers: no\n\
              acknowledged record lost or out of order, none of the idempotent ones doubled.\n",
             outcome.scenario
         )
-    })
-    .collect()
+    });
+    let exactly_once = passed("kill-exactly-once").map(|outcome| {
+        format!(
+            "\n{} more under two processors that copy a topic to two others in transactions, with their\n\
+             offsets, some of which abort or begin anew: every record once and in order in both.\n",
+            outcome.scenario
+        )
+    });
+    plain.chain(exactly_once).collect()
 }

@@ -1,4 +1,4 @@
-//! Kill rounds: `tests/clients/kill/kill.py` with the server's command.
+//! Kill rounds: the drivers in `tests/clients/kill` with the server's command.
 
 use std::fs;
 use std::path::Path;
@@ -13,42 +13,57 @@ use super::matrix::{Outcome, Verdict};
 use super::options::Options;
 use super::{process, server};
 
-const FAST_ROUNDS: u64 = 20;
-const LONG_ROUNDS: u64 = 200;
+/// What is driven, in how many rounds, and in how many with `--long`.
+const DRIVERS: [Driver; 2] = [
+    Driver { client: "kill", script: "kill.py", fast: 20, long: 200 },
+    Driver { client: "kill-exactly-once", script: "exactly_once.py", fast: 6, long: 100 },
+];
+
+struct Driver {
+    client: &'static str,
+    script: &'static str,
+    fast: u64,
+    long: u64,
+}
+
 /// More than a round takes with the slowest server (a JVM that starts).
 const SECONDS_PER_ROUND: u64 = 30;
 
-/// Runs the rounds and prints the outcome.
-pub(crate) fn rounds(options: &Options, places: &Places, seconds: u64) -> Outcome {
-    let rounds = if options.long { LONG_ROUNDS } else { FAST_ROUNDS };
+/// Runs the rounds of each driver and prints the outcomes.
+pub(crate) fn rounds(options: &Options, places: &Places, seconds: u64) -> Vec<Outcome> {
+    DRIVERS.iter().map(|driver| rounds_of(driver, options, places, seconds)).collect()
+}
+
+fn rounds_of(driver: &Driver, options: &Options, places: &Places, seconds: u64) -> Outcome {
+    let rounds = if options.long { driver.long } else { driver.fast };
     let seed = options.seed.unwrap_or(seconds);
-    println!("{rounds} kill rounds, seed {seed}");
+    println!("{}: {rounds} rounds, seed {seed}", driver.client);
     let started = std::time::Instant::now();
     let name = format!("{rounds} rounds");
-    let mut outcome = attempt(options, places, rounds, seed, &name)
-        .unwrap_or_else(|error| Outcome::of("kill", &name, Err(error)));
+    let mut outcome = attempt(driver, options, places, (rounds, seed), &name)
+        .unwrap_or_else(|error| Outcome::of(driver.client, &name, Err(error)));
     outcome.seconds = started.elapsed().as_secs_f64();
     outcome.print();
     outcome
 }
 
 fn attempt(
+    Driver { client, script, .. }: &Driver,
     options: &Options,
     places: &Places,
-    rounds: u64,
-    seed: u64,
+    (rounds, seed): (u64, u64),
     name: &str,
 ) -> anyhow::Result<Outcome> {
-    let folder = places.run.join("kill");
+    let folder = places.run.join(client);
     fs::create_dir_all(&folder)?;
     let (port, http) = (server::free_port()?, server::free_port()?);
     let command = server::fill(&options.server, port, http, &folder.join("data"));
     let mut driver = Command::new(places.python());
-    driver.arg(places.sources.join("kill/kill.py"));
+    driver.arg(places.sources.join("kill").join(script));
     driver.args(["--bootstrap", &format!("127.0.0.1:{port}")]);
     driver.args(["--rounds", &rounds.to_string(), "--seed", &seed.to_string()]);
     let limit = Duration::from_secs(60 + rounds * SECONDS_PER_ROUND);
-    let outcome = drive(driver, &command, places, &folder, ("kill", name), limit)?;
+    let outcome = drive(driver, &command, places, &folder, (client, name), limit)?;
     if outcome.verdict == Verdict::Pass {
         fs::remove_dir_all(folder.join("data")).context("deleting what the server has left")?;
     }

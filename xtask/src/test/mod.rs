@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     let run = format!("r{seconds}");
     let versions = client_suite(&options, &places, &run, &clients, &scenarios, &mut outcomes)?;
     if options.wants("kill") && options.against.is_none() {
-        outcomes.push(kill::rounds(&options, &places, seconds));
+        outcomes.append(&mut kill::rounds(&options, &places, seconds));
     }
     if options.fills() {
         outcomes.push(full::run(&options, &places));
