@@ -127,6 +127,7 @@ impl Log {
         }
         let done = log.compact_due().await;
         match &done {
+            Err(_) if log.is_closing() => return Ok(false),
             Err(error) if error.is_full() => {
                 full.failed(log.env.clock.monotonic());
             }
@@ -182,7 +183,11 @@ impl Inner {
                 if left.is_zero() || self.is_closing() {
                     break;
                 }
-                self.env.sleep(left.min(LOOK_AFTER)).await;
+                // Who closes the log says so here, too.
+                tokio::select! {
+                    () = self.env.sleep(left.min(LOOK_AFTER)) => {}
+                    () = self.compaction.due.notified() => {}
+                }
             }
         }
         if self.is_closing() || self.durable.is_over() {
