@@ -66,14 +66,14 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  * The last line printed is the result: {"result": "pass" | "fail" | "skip", "reason": ..., "data": ...}.
  */
 public final class Client {
-    private static final int SECONDS = 30;
-    private static final int PARTITIONS = 4; // of a topic that is created by being used
+    static final int SECONDS = 30;
+    static final int PARTITIONS = 4; // of a topic that is created by being used
     private static final ObjectMapper JSON = new ObjectMapper();
 
     private static String bootstrap;
-    private static String topic;
+    static String topic;
     private static List<String> arguments;
-    private static Admin admin;
+    static Admin admin;
 
     /** Ends a scenario as one that can't be run. */
     private static final class Skip extends RuntimeException {
@@ -113,6 +113,10 @@ public final class Client {
         SCENARIOS.put("migration", Client::migration);
         SCENARIOS.put("list-offsets", Client::listOffsets);
         SCENARIOS.put("delete-records", Client::deleteRecords);
+        SCENARIOS.put("transactions", Transactions::transactions);
+        SCENARIOS.put("transactions-fencing", Transactions::fencing);
+        SCENARIOS.put("transactions-offsets", Transactions::offsets);
+        SCENARIOS.put("transactions-timeout", Transactions::timeout);
         SCENARIOS.put("read-others", Client::readOthers);
         SCENARIOS.put("table-produce", Client::tableProduce);
         SCENARIOS.put("tables-read", Client::tablesRead);
@@ -165,13 +169,13 @@ public final class Client {
 
     // ---- helpers
 
-    private static void check(boolean holds, String format, Object... values) {
+    static void check(boolean holds, String format, Object... values) {
         if (!holds) {
             throw new AssertionError(String.format(format, values));
         }
     }
 
-    private static void await(String what, Callable<Boolean> condition) throws Exception {
+    static void await(String what, Callable<Boolean> condition) throws Exception {
         long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(SECONDS);
         while (!condition.call()) {
             check(System.nanoTime() < deadline, "waited %d s in vain: %s", SECONDS, what);
@@ -189,7 +193,7 @@ public final class Client {
         check(false, "not refused with %s", expected);
     }
 
-    private static Properties properties(String... pairs) {
+    static Properties properties(String... pairs) {
         Properties all = new Properties();
         all.put("bootstrap.servers", bootstrap);
         for (int i = 0; i < pairs.length; i += 2) {
@@ -198,12 +202,12 @@ public final class Client {
         return all;
     }
 
-    private static byte[] bytes(String text) {
+    static byte[] bytes(String text) {
         return text.getBytes(StandardCharsets.UTF_8);
     }
 
     /** What is produced, and what is expected back; without a timestamp, any is right. */
-    private record Rec(byte[] key, byte[] value, List<Header> headers, Long timestamp, Integer partition) {
+    record Rec(byte[] key, byte[] value, List<Header> headers, Long timestamp, Integer partition) {
         ProducerRecord<byte[], byte[]> to(String topic) {
             return new ProducerRecord<>(topic, partition, timestamp, key, value, headers);
         }
@@ -256,7 +260,7 @@ public final class Client {
         }
     }
 
-    private static List<RecordMetadata> produce(String topic, List<Rec> records, String... options) throws Exception {
+    static List<RecordMetadata> produce(String topic, List<Rec> records, String... options) throws Exception {
         // Without idempotence, a retry of one of several requests in flight changes the order.
         Properties properties = properties(
             "enable.idempotence", "false", "max.in.flight.requests.per.connection", "1", "linger.ms", "5");
@@ -276,7 +280,7 @@ public final class Client {
         }
     }
 
-    private static KafkaConsumer<byte[], byte[]> consumer(String... options) {
+    static KafkaConsumer<byte[], byte[]> consumer(String... options) {
         Properties properties = properties("group.protocol", protocol, "auto.offset.reset", "earliest",
             "fetch.max.wait.ms", "200", "metadata.max.age.ms", "1000");
         properties.putAll(properties(options));
@@ -310,7 +314,7 @@ public final class Client {
         }
     }
 
-    private static Map<Integer, Long> offsets(String topic, OffsetSpec spec) throws Exception {
+    static Map<Integer, Long> offsets(String topic, OffsetSpec spec) throws Exception {
         int count = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().size();
         Map<TopicPartition, OffsetSpec> asked = new HashMap<>();
         IntStream.range(0, count).forEach(p -> asked.put(new TopicPartition(topic, p), spec));
@@ -319,7 +323,7 @@ public final class Client {
         return found;
     }
 
-    private static Map<Integer, Long> committed(String group) throws Exception {
+    static Map<Integer, Long> committed(String group) throws Exception {
         Map<Integer, Long> found = new TreeMap<>();
         admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get()
             .forEach((place, o) -> found.put(place.partition(), o.offset()));

@@ -501,6 +501,175 @@ async function tablesRead(...topics) {
   return found
 }
 
+// ---- transactions
+
+const transactional = timeout =>
+  kafka.producer({
+    transactionalId: topic,
+    transactionTimeout: timeout,
+    idempotent: true,
+    maxInFlightRequests: 1,
+    createPartitioner: Partitioners.DefaultPartitioner,
+    retry: { initialRetryTime: 50 },
+  })
+
+// Records for every partition; the word and a number are their values.
+const onEach = (word, count = 1) =>
+  Array.from({ length: count }, (_, i) => PARTITIONS.map(partition => ({ partition, value: word + i }))).flat()
+
+// Partition to the values in it, each to the end that the isolation level shows. That has come when a fetch from
+// all partitions brought nothing; the next one begins only when what a fetch has brought is dealt with.
+async function values(topic, readUncommitted) {
+  const groupId = `${topic}-values-${Math.random()}`
+  const consumer = kafka.consumer({ groupId, maxWaitTimeInMs: 100, readUncommitted })
+  const found = PARTITIONS.map(() => [])
+  const { FETCH, FETCH_START, GROUP_JOIN, START_BATCH_PROCESS } = consumer.events
+  const joined = new Promise(resolve => consumer.on(GROUP_JOIN, resolve))
+  let [fetched, brought, empty] = [false, false, 0]
+  consumer.on(FETCH_START, () => {
+    if (fetched) empty = brought ? 0 : empty + 1
+    fetched = brought = false
+  })
+  consumer.on(FETCH, () => (fetched = true))
+  consumer.on(START_BATCH_PROCESS, () => (brought = true))
+  await consumer.connect()
+  await consumer.subscribe({ topic, fromBeginning: true })
+  await consumer.run({
+    autoCommit: false,
+    eachMessage: async ({ partition, message }) => found[partition].push(String(message.value)),
+  })
+  await joined
+  try {
+    await wait(`the end of ${topic}`, () => empty >= 2)
+  } finally {
+    await consumer.disconnect()
+  }
+  return found
+}
+
+// Each partition shows these values and no others.
+async function sees(topic, readUncommitted, expected) {
+  const found = await values(topic, readUncommitted)
+  for (const p of PARTITIONS) assert.deepEqual(found[p], expected, `partition ${p}`)
+}
+
+const seesCommitted = (...expected) => sees(topic, false, expected)
+const seesAll = (...expected) => sees(topic, true, expected)
+
+async function transactions() {
+  await produce(topic, onEach('plain'))
+  const producer = transactional(60_000)
+  await producer.connect()
+  let transaction = await producer.transaction()
+  await transaction.send({ topic, messages: onEach('kept', 2) })
+  await transaction.commit()
+  transaction = await producer.transaction()
+  await transaction.send({ topic, messages: onEach('open', 3) })
+  await produce(topic, onEach('later'))
+  const before = ['plain0', 'kept0', 'kept1']
+  const opened = ['open0', 'open1', 'open2']
+  await seesCommitted(...before)
+  await seesAll(...before, ...opened, 'later0')
+  await transaction.abort()
+  await seesCommitted(...before, 'later0')
+  await seesAll(...before, ...opened, 'later0')
+  const kept = []
+  for (let n = 0; n < 20; n++) {
+    transaction = await producer.transaction()
+    await transaction.send({ topic, messages: onEach(`row${n}-`) })
+    if (n % 3 === 1) await transaction.abort()
+    else {
+      await transaction.commit()
+      kept.push(`row${n}-0`)
+    }
+  }
+  await producer.disconnect()
+  await seesCommitted(...before, 'later0', ...kept)
+  // 27 records, and a marker for each of 22 transactions.
+  assert(same(await ends(topic), { 0: 49, 1: 49, 2: 49, 3: 49 }), JSON.stringify(await ends(topic)))
+}
+
+async function transactionsFencing() {
+  await produce(topic, onEach('plain'))
+  const [old, fresh] = [transactional(60_000), transactional(60_000)]
+  await old.connect()
+  const lost = await old.transaction()
+  await lost.send({ topic, messages: onEach('lost') })
+  await fresh.connect()
+  const next = await fresh.transaction() // takes the id, and begins a transaction of its own
+  await produce(topic, onEach('later'))
+  await seesCommitted('plain0', 'later0')
+  await assert.rejects(lost.commit(), error => ['PRODUCER_FENCED', 'INVALID_PRODUCER_EPOCH'].includes(error.type))
+  await next.send({ topic, messages: onEach('new') })
+  await next.commit()
+  await fresh.disconnect()
+  await seesCommitted('plain0', 'later0', 'new0')
+  await seesAll('plain0', 'lost0', 'later0', 'new0')
+}
+
+async function transactionsOffsets() {
+  const sink = `${topic}-sink`
+  const total = 100 * PARTITIONS.length
+  await produce(topic, onEach('in', 100))
+  const producer = transactional(60_000)
+  await producer.connect()
+  let [rounds, counted] = [0, 0]
+  while (counted < total) {
+    // Whoever joins goes on from what is committed. A member leaves when its transaction was aborted, and once after
+    // a commit: what it has read and not counted comes again.
+    const consumer = kafka.consumer({ groupId: topic, maxWaitTimeInMs: 200, sessionTimeout: 10_000 })
+    let [left, failed] = [false, null]
+    const take = async (partition, some) => {
+      const transaction = await producer.transaction()
+      await transaction.send({ topic: sink, messages: some.map(({ value }) => ({ partition, value })) })
+      const partitions = [{ partition, offset: String(Number(some.at(-1).offset) + 1) }]
+      await transaction.sendOffsets({ consumerGroupId: topic, topics: [{ topic, partitions }] })
+      rounds++
+      left = [1, 3, 4, 7].includes(rounds)
+      if (left && rounds !== 3) return transaction.abort()
+      await transaction.commit()
+      counted += some.length
+    }
+    await consumer.connect()
+    await consumer.subscribe({ topic, fromBeginning: true })
+    await consumer.run({
+      autoCommit: false,
+      eachBatch: async ({ batch: { partition, messages } }) => {
+        try {
+          for (let at = 0; at < messages.length && !left && !failed; at += 30) {
+            await take(partition, messages.slice(at, at + 30))
+          }
+        } catch (error) {
+          failed = error
+        }
+      },
+    })
+    await wait('records', () => left || failed || counted >= total)
+    await consumer.disconnect()
+    if (failed) throw failed
+  }
+  await producer.disconnect()
+  assert(same(await committed(topic, topic), { 0: 100, 1: 100, 2: 100, 3: 100 }))
+  await sees(sink, false, Array.from({ length: 100 }, (_, i) => `in${i}`))
+  const all = (await values(sink, true)).flat().length
+  assert(all > total, 'nothing was aborted')
+  return { transactions: rounds }
+}
+
+async function transactionsTimeout() {
+  await produce(topic, onEach('plain'))
+  const abandoned = transactional(2000)
+  await abandoned.connect()
+  const transaction = await abandoned.transaction()
+  await transaction.send({ topic, messages: onEach('lost') })
+  await produce(topic, onEach('later'))
+  await wait('readers go on', async () => (await values(topic, false)).every(its => its.length > 1))
+  await seesCommitted('plain0', 'later0')
+  await seesAll('plain0', 'lost0', 'later0')
+  await assert.rejects(transaction.commit())
+  await seesCommitted('plain0', 'later0')
+}
+
 const SCENARIOS = {
   ...Object.fromEntries(Object.keys(CODECS).map(codec => [`produce-${codec}`, produceWith(codec)])),
   'acks-0': produceAcks(0),
@@ -522,6 +691,10 @@ const SCENARIOS = {
   'delete-group': deleteGroup,
   'list-offsets': listOffsets,
   'delete-records': deleteRecords,
+  transactions,
+  'transactions-fencing': transactionsFencing,
+  'transactions-offsets': transactionsOffsets,
+  'transactions-timeout': transactionsTimeout,
   'read-others': readOthers,
   'table-produce': tableProduce,
   'tables-read': tablesRead,

@@ -190,9 +190,11 @@ impl Runtime {
         match self {
             Self::Python => &["python/requirements.txt", "python/tables.py"],
             Self::Node => &["javascript/package.json", "javascript/package-lock.json"],
-            Self::Java => &["java/pom.xml", "java/Client.java"],
+            Self::Java => &["java/pom.xml", "java/Client.java", "java/Transactions.java"],
             Self::JavaTools => &["java-tools/pom.xml", "java-tools/Tools.java"],
-            Self::Go => &["go/go.mod", "go/go.sum", "go/main.go", "go/client.go"],
+            Self::Go => {
+                &["go/go.mod", "go/go.sum", "go/main.go", "go/client.go", "go/transactions.go"]
+            }
             Self::Kcat => &[],
         }
     }
@@ -274,7 +276,8 @@ fn java_steps(places: &Places, name: &str, source: &str) -> Vec<Command> {
     gather.arg(format!("-DoutputDirectory={}", lib.display())).current_dir(&sources);
     let mut compile = Command::new("javac");
     compile.arg("-d").arg(folder.join("classes")).arg("-cp").arg(format!("{}/*", lib.display()));
-    compile.arg(sources.join(source));
+    // The class that is named brings the others of its folder along.
+    compile.arg("-sourcepath").arg(&sources).arg(sources.join(source));
     // Jars of a release that was pinned before must not stay on the class path.
     let mut clean = Command::new("rm");
     clean.arg("-rf").arg(&folder);
