@@ -79,6 +79,7 @@ public final class Tools {
         SCENARIOS.put("topic-pages", Tools::topicPages);
         SCENARIOS.put("log-dirs", Tools::logDirs);
         SCENARIOS.put("describe-producers", Tools::describeProducers);
+        SCENARIOS.put("transactions-tool", Tools::transactions);
         SCENARIOS.put("config-resources", Tools::configResources);
         SCENARIOS.put("leader-election", Tools::leaderElection);
         SCENARIOS.put("reassignments", Tools::reassignments);
@@ -629,6 +630,82 @@ public final class Tools {
         check(rows.size() == 2, ran.text());
         // Id, epoch, coordinator's epoch, last sequence number, time, transaction.
         check(rows.get(1).trim().matches("\\d+\\s+0\\s+-1\\s+99\\s+\\d{13}\\s+None"), ran.text());
+        return null;
+    }
+
+    /** What kafka-transactions prints: a line of titles, then a row of words for each thing found. */
+    private static List<List<String>> rows(String... words) throws Exception {
+        Ran ran = command(TRANSACTIONS, words);
+        check(ran.code == 0, "%s: exit %d: %s", words[0], ran.code, ran.text());
+        return ran.text().lines().skip(1).map(line -> List.of(line.trim().split("\\s+"))).toList();
+    }
+
+    /** The state of the transactional id: in the list, and described. */
+    private static String transactionState() throws Exception {
+        var listed = rows("list").stream().filter(row -> row.get(0).equals(topic)).toList();
+        var described = rows("describe", "--transactional-id", topic);
+        check(listed.size() == 1 && described.size() == 1, "%s, %s", listed, described);
+        check(described.get(0).get(1).equals(topic), "%s", described);
+        String state = described.get(0).get(4);
+        check(listed.get(0).get(3).equals(state), "%s, %s", listed, described);
+        check(described.get(0).contains(topic + "-0") == state.equals("Ongoing"), "%s", described);
+        return state;
+    }
+
+    /** Where the open transaction of a producer of partition 0 began, or "None". */
+    private static String openFrom(String producer) throws Exception {
+        var found = rows("describe-producers", "--topic", topic, "--partition", "0").stream()
+            .filter(row -> row.get(0).equals(producer)).toList();
+        check(found.size() == 1, "%s", found);
+        return found.get(0).get(5);
+    }
+
+    /** kafka-transactions with every subcommand, on a transaction that is open. */
+    private static Object transactions() throws Exception {
+        create();
+        produce(topic, lines(numbered(10)));
+        var options = new Properties();
+        options.put("bootstrap.servers", bootstrap);
+        options.put("transactional.id", topic);
+        var bytes = new org.apache.kafka.common.serialization.ByteArraySerializer();
+        var producer = new org.apache.kafka.clients.producer.KafkaProducer<>(options, bytes, bytes);
+        producer.initTransactions();
+        check(transactionState().equals("Empty"), transactionState());
+        producer.beginTransaction();
+        producer.send(new org.apache.kafka.clients.producer.ProducerRecord<>(topic, 0, null, "open".getBytes())).get();
+        check(transactionState().equals("Ongoing"), transactionState());
+        check(rows("list", "--duration-filter", "3600000").stream().noneMatch(row -> row.get(0).equals(topic)), "an hour");
+        var described = rows("describe", "--transactional-id", topic).get(0);
+        check(described.get(5).equals("60000"), "%s", described);
+        String id = described.get(2);
+        check(openFrom(id).equals("10"), openFrom(id));
+        String[] place = {"--topic", topic, "--partition", "0"};
+        // It is open, however long: its coordinator knows of it.
+        var hanging = rows(with(new String[] {"find-hanging", "--max-transaction-timeout", "0"}, place));
+        check(hanging.isEmpty(), "%s", hanging);
+        check(rows("find-hanging", "--broker-id", "1").isEmpty(), "something hangs on the broker");
+
+        rows(with(new String[] {"abort", "--start-offset", "10"}, place));
+        check(openFrom(id).equals("None"), openFrom(id));
+        check(transactionState().equals("Ongoing"), "only this partition was asked for");
+        produce(topic, lines(numbered(5)));
+        var expected = new ArrayList<>(numbered(10));
+        expected.addAll(numbered(5));
+        String[] committed = {"--partition", "0", "--offset", "earliest", "--isolation-level", "read_committed"};
+        equal(consume(topic, 15, committed), expected);
+
+        rows("forceTerminateTransaction", "--transactionalId", topic);
+        // The tool takes the id as a second producer would, which aborts what the first had open.
+        check(transactionState().equals("Empty"), transactionState());
+        try {
+            producer.commitTransaction();
+            check(false, "a transaction that was ended by force was committed");
+        } catch (org.apache.kafka.common.KafkaException fenced) {
+            System.err.println("the commit of a transaction that was ended by force: " + fenced);
+        }
+        equal(consume(topic, 15, committed), expected);
+        Ran unknown = command(TRANSACTIONS, "describe", "--transactional-id", topic + "-unknown");
+        check(unknown.code == 1, "exit %d: %s", unknown.code, unknown.text());
         return null;
     }
 
