@@ -85,6 +85,20 @@ pub(crate) fn drive(
 ) -> anyhow::Result<Outcome> {
     driver.arg("--log").arg(folder.join("server.log")).args(["--", "sh", "-c"]);
     driver.arg(format!("exec {command}")).current_dir(&places.root);
+    outcome(driver, folder, (client, scenario), limit)
+}
+
+/// Runs a driver to its end; its last line is the result.
+///
+/// # Errors
+///
+/// When there is no result, or none in time.
+pub(crate) fn outcome(
+    driver: Command,
+    folder: &Path,
+    (client, scenario): (&str, &str),
+    limit: Duration,
+) -> anyhow::Result<Outcome> {
     let (out, err) = (folder.join("driver.out"), folder.join("driver.err"));
     let mut child = process::start(driver, &out, &err)?;
     let ended = process::wait(&mut child, limit)?;

@@ -7,7 +7,8 @@
 //! 4. `suite.rs` and `matrix.rs`: run the scenarios of `tests/clients/scenarios.json`.
 //! 5. `kill.rs`: kills the server again and again while it is used.
 //! 6. `full.rs`, with `--long`: has it fill up a disk.
-//! 7. `docs.rs`: writes `docs/clients.md`.
+//! 7. `librdkafka.rs`, with `--long`: librdkafka's own tests.
+//! 8. `docs.rs`: writes `docs/clients.md`.
 
 // The ban on clocks, sleeping and files is for the product; chores do these things.
 #![expect(clippy::disallowed_methods, reason = "a chore, not the product")]
@@ -26,6 +27,7 @@ mod docs;
 mod full;
 mod fuzz;
 mod kill;
+mod librdkafka;
 mod matrix;
 mod options;
 mod process;
@@ -50,7 +52,8 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     let scenarios = suite::scenarios(&places)?;
     if options.list {
         println!("workspace\nkill\n{}", suite::names(&scenarios).join("\n"));
-        let long = std::iter::once(full::NAME.to_owned()).chain(fuzz::names());
+        let long =
+            [full::NAME, librdkafka::NAME].map(str::to_owned).into_iter().chain(fuzz::names());
         long.for_each(|name| println!("{name}    (with --long)"));
         return Ok(ExitCode::SUCCESS);
     }
@@ -74,6 +77,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     }
     if options.fills() {
         outcomes.push(full::run(&options, &places));
+    }
+    if options.runs_librdkafka() {
+        outcomes.push(librdkafka::run(&options, &places));
     }
     if options.long && options.own_server && options.against.is_none() {
         outcomes.append(&mut fuzz::run(&options, &places));

@@ -13,10 +13,10 @@ pub(crate) const USAGE: &str = "\
 cargo xtask test [OPTION]...
 
   --long              200 kill rounds instead of 20, 10,000 seeds of power cuts and other faults, a
-                      disk that is filled up, and fuzzing
+                      disk that is filled up, librdkafka's own tests, and fuzzing
   --fuzz-minutes N    for how long each fuzz target runs (default 10)
   --only PATTERN      only the steps whose name contains PATTERN: `workspace`, `kill`,
-                      `full-disk`, `kafkajs`, `group`, `confluent-kafka/produce-gzip`, ... (may
+                      `full-disk`, `librdkafka`, `kafkajs`, `group`, `confluent-kafka/produce-gzip`, ... (may
                       be repeated)
   --against HOST:PORT run the clients against a server that is already there
   --server COMMAND    run everything against this server command, with {port}, {http} and
@@ -101,6 +101,12 @@ impl Options {
         own && (self.long && self.only.is_empty() || is_asked)
     }
 
+    /// Whether librdkafka's own tests are to be run: in a long run, or when somebody asks for just them.
+    pub(crate) fn runs_librdkafka(&self) -> bool {
+        let is_asked = self.only.iter().any(|pattern| pattern == super::librdkafka::NAME);
+        self.against.is_none() && (self.long && self.only.is_empty() || is_asked)
+    }
+
     /// Whether the step of this name is asked for.
     pub(crate) fn wants(&self, step: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|pattern| step.contains(pattern.as_str()))
@@ -160,6 +166,19 @@ mod tests {
             ("--only full-disk --server cat", false),
         ] {
             assert_eq!(parse(line).expect("valid").fills(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn librdkafkas_own_tests_run_when_somebody_asks_for_them() {
+        for (line, expected) in [
+            ("--long", true),
+            ("--only librdkafka", true),
+            ("--long --only kill", false),
+            ("", false),
+            ("--long --against 127.0.0.1:1", false),
+        ] {
+            assert_eq!(parse(line).expect("valid").runs_librdkafka(), expected, "{line}");
         }
     }
 
