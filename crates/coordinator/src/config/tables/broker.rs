@@ -192,8 +192,8 @@ static PRODUCERS: &[Entry] = &[
         .read_only()
         .effect(AcceptedOnly)
         .doc(
-            "`segment.bytes` of the internal topic of transactions. Without effect: loading \
-             reads a snapshot, never the whole topic.",
+            "`segment.bytes` of the internal topic of transactions. Without effect: compaction \
+             keeps what has to be loaded short.",
         ),
     int("transaction.state.log.load.buffer.size", "5242880")
         .allow(AtLeast(1))
@@ -201,7 +201,7 @@ static PRODUCERS: &[Entry] = &[
         .effect(AcceptedOnly)
         .doc(
             "How many bytes are read at a time while transactions are loaded. Without effect: \
-             loading reads a snapshot.",
+             it is 1 MiB.",
         ),
 ];
 
