@@ -16,8 +16,10 @@ pub(crate) mod sync;
 
 use std::sync::Arc;
 
-use millstream_broker::groups::Speaker;
-use millstream_wire::StrBytes;
+use millstream_broker::groups::{CommittedTopic, Speaker};
+use millstream_wire::{ErrorCode, StrBytes};
+
+use crate::errors::Code as _;
 
 /// Text that outlives the request it came in.
 pub(super) fn owned(text: &StrBytes) -> Arc<str> {
@@ -48,5 +50,25 @@ pub(super) fn speaker(
         member: owned(member),
         instance: owned_option(instance),
         generation,
+    }
+}
+
+/// Fills in what the coordinator says of the partitions of a commit that it was given, which are those
+/// without an error so far, in their order.
+pub(super) fn fill_in<'a>(
+    codes: impl Iterator<Item = &'a mut i16>,
+    done: Result<Vec<CommittedTopic>, ErrorCode>,
+) {
+    let mut done = done.map(|topics| topics.into_iter().flat_map(|(_, partitions)| partitions));
+    for code in codes.filter(|code| **code == 0) {
+        let error = match &mut done {
+            Ok(done) => match done.next() {
+                Some((_, Ok(()))) => ErrorCode::None,
+                Some((_, Err(error))) => error.code(),
+                None => ErrorCode::UnknownServerError,
+            },
+            Err(error) => *error,
+        };
+        *code = error.code();
     }
 }

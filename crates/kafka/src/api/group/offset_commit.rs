@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use millstream_broker::TopicRef;
 use millstream_broker::groups::{
-    Command, Commit, CommitError, CommitPartition, CommitTopic, CommittedTopic, Reply,
+    Command, Commit, CommitError, CommitPartition, CommitTopic, Reply,
 };
 use millstream_types::{LeaderEpoch, Offset};
 use millstream_wire::offset_commit_request::{
@@ -18,7 +18,7 @@ use millstream_wire::offset_commit_response::{
 };
 use millstream_wire::{ErrorCode, OffsetCommitRequest, OffsetCommitResponse};
 
-use super::{owned, speaker};
+use super::{fill_in, owned, speaker};
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
@@ -57,7 +57,8 @@ pub(crate) async fn handle(call: Call, request: OffsetCommitRequest) -> OffsetCo
         Ok(_) => Err(ErrorCode::UnknownServerError),
         Err(error) => Err(error.code()),
     };
-    finish(&mut response, done);
+    let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+    fill_in(partitions.map(|partition| &mut partition.error_code), done);
     response
 }
 
@@ -105,24 +106,6 @@ fn commit(partition: &OffsetCommitRequestPartition) -> CommitPartition {
         offset: Offset(partition.committed_offset),
         leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
         metadata: partition.committed_metadata.as_ref().map_or_else(|| Arc::from(""), owned),
-    }
-}
-
-/// Fills in what the coordinator says of the partitions that it was given, in their order.
-fn finish(response: &mut OffsetCommitResponse, done: Result<Vec<CommittedTopic>, ErrorCode>) {
-    let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
-    let given = partitions.filter(|partition| partition.error_code == 0);
-    let mut done = done.map(|topics| topics.into_iter().flat_map(|(_, partitions)| partitions));
-    for partition in given {
-        let error = match &mut done {
-            Ok(done) => match done.next() {
-                Some((_, Ok(()))) => ErrorCode::None,
-                Some((_, Err(error))) => error.code(),
-                None => ErrorCode::UnknownServerError,
-            },
-            Err(error) => *error,
-        };
-        partition.error_code = error.code();
     }
 }
 

@@ -19,7 +19,7 @@ use millstream_wire::txn_offset_commit_response::{
 use millstream_wire::{ErrorCode, TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 
 use super::enlist_code;
-use crate::api::group::{owned, speaker};
+use crate::api::group::{fill_in, owned, speaker};
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
@@ -38,7 +38,8 @@ pub(crate) async fn handle(call: Call, request: TxnOffsetCommitRequest) -> TxnOf
     }
     if !topics.is_empty() {
         let done = commit(&call, &request, topics).await;
-        finish(&mut response, done);
+        let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        fill_in(partitions.map(|partition| &mut partition.error_code), done);
     }
     response
 }
@@ -123,23 +124,5 @@ fn stored(partition: &TxnOffsetCommitRequestPartition) -> CommitPartition {
         offset: Offset(partition.committed_offset),
         leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
         metadata: partition.committed_metadata.as_ref().map_or_else(|| Arc::from(""), owned),
-    }
-}
-
-/// Fills in what the coordinator says of the partitions that it was given, in their order.
-fn finish(response: &mut TxnOffsetCommitResponse, done: Result<Vec<CommittedTopic>, ErrorCode>) {
-    let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
-    let given = partitions.filter(|partition| partition.error_code == 0);
-    let mut done = done.map(|topics| topics.into_iter().flat_map(|(_, partitions)| partitions));
-    for partition in given {
-        let error = match &mut done {
-            Ok(done) => match done.next() {
-                Some((_, Ok(()))) => ErrorCode::None,
-                Some((_, Err(error))) => error.code(),
-                None => ErrorCode::UnknownServerError,
-            },
-            Err(error) => *error,
-        };
-        partition.error_code = error.code();
     }
 }
