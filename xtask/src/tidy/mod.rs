@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 mod arrows;
+mod choices;
 mod sizes;
 mod words;
 
@@ -39,6 +40,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     findings.extend(arrows::check(root)?);
     findings.extend(sizes::check(&sources)?);
     findings.extend(words::check(&sources));
+    findings.extend(choices::check(&sources));
     for finding in &findings {
         eprintln!("{}: {}", finding.place, finding.what);
     }
