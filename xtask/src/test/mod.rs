@@ -8,7 +8,8 @@
 //! 5. `kill.rs`: kills the server again and again while it is used.
 //! 6. `full.rs`, with `--long`: has it fill up a disk.
 //! 7. `librdkafka.rs`, with `--long`: librdkafka's own tests.
-//! 8. `docs.rs`: writes `docs/clients.md`.
+//! 8. `stacks.rs`: other people's stacks, some of them with `--long` only.
+//! 9. `docs.rs`: writes `docs/clients.md`.
 
 // The ban on clocks, sleeping and files is for the product; chores do these things.
 #![expect(clippy::disallowed_methods, reason = "a chore, not the product")]
@@ -33,6 +34,7 @@ mod options;
 mod process;
 mod records;
 mod server;
+mod stacks;
 mod suite;
 
 /// Runs the chore.
@@ -54,6 +56,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
         println!("workspace\nkill\n{}", suite::names(&scenarios).join("\n"));
         let long =
             [full::NAME, librdkafka::NAME].map(str::to_owned).into_iter().chain(fuzz::names());
+        let stacks = stacks::names().collect::<Vec<_>>();
+        stacks.iter().filter(|(_, quick)| *quick).for_each(|(name, _)| println!("{name}"));
+        let long = long.chain(stacks.into_iter().filter(|(_, quick)| !quick).map(|(name, _)| name));
         long.for_each(|name| println!("{name}    (with --long)"));
         return Ok(ExitCode::SUCCESS);
     }
@@ -75,6 +80,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     if options.wants("kill") && options.against.is_none() {
         outcomes.append(&mut kill::rounds(&options, &places, seconds));
     }
+    outcomes.append(&mut stacks::run(&options, &places));
     if options.fills() {
         outcomes.push(full::run(&options, &places));
     }
@@ -151,7 +157,8 @@ fn set_up(
             .any(|scenario| options.wants(&format!("{}/{}", client.name, scenario.name)))
     };
     let clients: Vec<Client> = CLIENTS.iter().filter(wanted).copied().collect();
-    let needs_python = options.wants("kill") && options.against.is_none() || options.fills();
+    let kills = options.wants("kill") && options.against.is_none();
+    let needs_python = kills || options.fills() || stacks::any(options);
     let mut runtimes: Vec<Runtime> = clients.iter().map(|client| client.runtime).collect();
     if needs_python || !runtimes.is_empty() {
         runtimes.push(Runtime::Python);

@@ -13,11 +13,11 @@ pub(crate) const USAGE: &str = "\
 cargo xtask test [OPTION]...
 
   --long              200 kill rounds instead of 20, 10,000 seeds of power cuts and other faults, a
-                      disk that is filled up, librdkafka's own tests, and fuzzing
+                      disk that is filled up, librdkafka's own tests, all stacks, and fuzzing
   --fuzz-minutes N    for how long each fuzz target runs (default 10)
   --only PATTERN      only the steps whose name contains PATTERN: `workspace`, `kill`,
-                      `full-disk`, `librdkafka`, `kafkajs`, `group`, `confluent-kafka/produce-gzip`, ... (may
-                      be repeated)
+                      `full-disk`, `librdkafka`, `stacks`, `kafka-streams`, `kafkajs`, `group`,
+                      `confluent-kafka/produce-gzip`, ... (may be repeated)
   --against HOST:PORT run the clients against a server that is already there
   --server COMMAND    run everything against this server command, with {port}, {http} and
                       {data} put in, e.g. 'tests/clients/peer/apache-kafka.sh {port} {data}'
