@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_env::disk::{Fault, FaultAt, Operation};
 use millstream_log::{
-    AppendError, CompactionSettings, Isolation, Log, Origin, Partition, PartitionConfig, ReadError,
+    AppendError, CompactionSettings, FirstSequence, Isolation, Log, Origin, Partition,
+    PartitionConfig, ReadError,
 };
 use millstream_record::control::{ControlRecord, EndTransaction, Outcome};
 use millstream_record::{BatchBuilder, BatchHeader, Compression, StoredBatch, ValidBatch};
@@ -270,7 +271,11 @@ impl Run {
         }
         if let Who::Transaction(id) = who {
             builder = builder.transactional();
-            self.log.partition(partition(to)).unwrap().enlist(ProducerId(id), ProducerEpoch(0));
+            self.log.partition(partition(to)).unwrap().enlist(
+                ProducerId(id),
+                ProducerEpoch(0),
+                FirstSequence::Any,
+            );
             let model = self.model(to);
             model.open.insert(id);
         }
