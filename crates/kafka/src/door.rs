@@ -250,6 +250,7 @@ impl Inner {
 mod tests {
     use super::*;
 
+    /// Pitfall 72.
     #[tokio::test]
     async fn accepted_sockets_have_their_options() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

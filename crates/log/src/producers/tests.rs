@@ -93,6 +93,7 @@ fn batches_of_one_epoch_follow_each_other() {
     ]);
 }
 
+/// Pitfall 29.
 #[test]
 fn of_an_unknown_producer_any_sequence_is_taken() {
     check(&[((4, 17, 3), At(0)), ((4, 20, 1), At(3)), ((4, 17, 2), Expected(21))]);
@@ -116,6 +117,7 @@ fn a_transaction_of_the_second_protocol_begins_at_zero() {
     assert_eq!(driven.send(&batch(1, 4, 2, 1, true)), At(2));
 }
 
+/// Pitfall 27.
 #[test]
 fn an_exact_retry_of_one_of_the_last_five_is_a_duplicate() {
     check(&[
@@ -135,6 +137,7 @@ fn an_exact_retry_of_one_of_the_last_five_is_a_duplicate() {
     ]);
 }
 
+/// Pitfall 28.
 #[test]
 fn sequences_wrap_to_zero() {
     const MAX: i32 = i32::MAX;
@@ -142,6 +145,7 @@ fn sequences_wrap_to_zero() {
     check(&[((0, MAX, 3), At(0)), ((0, 2, 1), At(3)), ((0, MAX, 3), Duplicate(0))]);
 }
 
+/// Pitfall 30.
 #[test]
 fn a_new_epoch_begins_at_zero_and_an_old_one_is_stale() {
     check(&[
@@ -156,6 +160,7 @@ fn a_new_epoch_begins_at_zero_and_an_old_one_is_stale() {
     ]);
 }
 
+/// Pitfall 29.
 #[test]
 fn idle_producers_are_forgotten() {
     let mut driven = Driven::default();
@@ -215,6 +220,7 @@ fn inside_a_transaction_all_is_transactional() {
 }
 
 /// KIP-890: a batch that was on its way when its transaction ended would begin one that hangs.
+/// Pitfall 66.
 #[test]
 fn only_an_enlisted_producer_begins_a_transaction() {
     let end = |driven: &mut Driven, epoch: i16| {
@@ -250,6 +256,7 @@ fn only_an_enlisted_producer_begins_a_transaction() {
     assert_eq!(again.send(&batch(1, 3, 1, 1, true)), At(2));
 }
 
+/// Pitfall 31.
 #[test]
 fn what_is_remembered_survives_a_checkpoint() {
     let mut driven = Driven::default();

@@ -614,6 +614,7 @@ fn history(
     })
 }
 
+/// Pitfalls 44 and 69.
 #[test]
 fn whatever_is_compacted_the_newest_committed_value_of_each_key_is_there() {
     let reached = Reached::default();
@@ -698,6 +699,7 @@ async fn do_all(history: &mut Run, ops: &[Op]) {
     }
 }
 
+/// Pitfall 44.
 #[test]
 fn tombstones_and_ends_of_transactions_go_when_nothing_needs_them_and_not_before() {
     run(async {
