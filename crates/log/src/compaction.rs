@@ -39,7 +39,7 @@ use crate::state::PartitionState;
 use crate::util::{locked, reading, writing};
 use clean::{Aborted, LastOf, Rules};
 use plan::{Piece, Terms, Verdict, plan};
-pub(crate) use run::Cleaning;
+pub(crate) use run::{Cleaning, Stop};
 use run::{Indexed, Job};
 
 /// Partitions that hold at most so many bytes share a blob when they are compacted.

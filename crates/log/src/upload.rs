@@ -16,7 +16,7 @@ use millstream_record::{BatchHeader, StoredBatch};
 use millstream_types::{Offset, Timestamp};
 
 use crate::blobs::Segment;
-use crate::compaction::Cleaning;
+use crate::compaction::{Cleaning, Stop};
 use crate::epochs::Epochs;
 use crate::error::{MaintenanceError, ReadError};
 use crate::log::Inner;
@@ -129,6 +129,8 @@ pub(crate) struct Unread {
 struct Told {
     finished: Option<Finished>,
     unread: Vec<Unread>,
+    /// Why it was given up, where that is not because of something that can't be read.
+    stopped: Option<MaintenanceError>,
     /// There is nothing to store, or not what was wanted.
     is_void: bool,
 }
@@ -175,6 +177,9 @@ impl Inner {
         });
         let stored = self.blobs.store.upload(name.clone(), body.boxed()).await;
         let told = std::mem::take(&mut *locked(&told));
+        if let Some(stopped) = told.stopped {
+            return Err(stopped);
+        }
         if told.is_void {
             return Ok(Uploaded { runs: Vec::new(), unread: told.unread });
         }
@@ -303,7 +308,11 @@ impl Taken {
             }
             Source::Compacted(cleaning) => match cleaning.next(log).await {
                 Ok(batches) => Ok(batches),
-                Err(error) => Err(fail(shared, cleaning.front(), error, told)),
+                Err(Stop::Unread(error)) => Err(fail(shared, cleaning.front(), error, told)),
+                Err(Stop::Over(error)) => {
+                    locked(told).stopped = Some(error);
+                    Err(Void)
+                }
             },
         }
     }
@@ -367,16 +376,16 @@ fn fail(
     error: ReadError,
     told: &Mutex<Told>,
 ) -> Void {
-    let unread = segment.map(|segment| Unread {
-        shared: Arc::clone(shared),
-        range: LostRange {
-            from: segment.run.base,
-            upto: segment.run.end,
-            max_timestamp: segment.run.max_timestamp,
-        },
-        error,
-    });
-    locked(told).unread.extend(unread);
+    let mut told = locked(told);
+    match segment {
+        Some(Segment { run, .. }) => {
+            let (from, upto, max_timestamp) = (run.base, run.end, run.max_timestamp);
+            let range = LostRange { from, upto, max_timestamp };
+            told.unread.push(Unread { shared: Arc::clone(shared), range, error });
+        }
+        // Nobody knows what it was about; nothing was written of it.
+        None => told.stopped = Some(error.into()),
+    }
     Void
 }
 

@@ -66,6 +66,14 @@ pub(crate) struct Cleaning {
     forgotten: Arc<Mutex<Vec<Offset>>>,
 }
 
+/// Why there are no more batches of a group.
+pub(crate) enum Stop {
+    /// The first of the segments that are left can't be read.
+    Unread(ReadError),
+    /// It has nothing to do with them: nothing is to be written.
+    Over(MaintenanceError),
+}
+
 /// A group in a blob.
 struct Group {
     removed: Vec<Segment>,
@@ -220,27 +228,26 @@ impl Cleaning {
     ///
     /// # Errors
     ///
-    /// [`ReadError`] of the first of the segments that are left.
-    pub(crate) async fn next(
-        &mut self,
-        log: &Inner,
-    ) -> Result<Vec<(Place, StoredBatch)>, ReadError> {
+    /// [`Stop`].
+    pub(crate) async fn next(&mut self, log: &Inner) -> Result<Vec<(Place, StoredBatch)>, Stop> {
         loop {
             let (segments, from) = (&mut self.segments, &mut self.from);
-            let batches = read_segments(log, segments, &self.epochs, from, self.upto).await?;
+            let read = read_segments(log, segments, &self.epochs, from, self.upto).await;
+            let batches = read.map_err(Stop::Unread)?;
             if batches.is_empty() {
                 *locked(&self.forgotten) = std::mem::take(&mut locked(&self.met).forgotten);
                 return Ok(Vec::new());
             }
-            let over = |error: MaintenanceError| ReadError::Storage(error.to_string());
             let read = batches.iter().map(|(_, batch)| batch.size() as u64).sum();
-            log.give_way(read).await.map_err(over)?;
+            log.give_way(read).await.map_err(Stop::Over)?;
             let (rules, keys) = (Arc::clone(&self.rules), Arc::clone(&self.keys));
             let (met, upto) = (Arc::clone(&self.met), self.upto);
             let clean = move || clean_all(batches, &rules, &keys, &mut locked(&met), upto);
             let left = log.env.compute(clean).await;
-            let left = left.map_err(|error| ReadError::Storage(error.to_string()))?;
-            log.give_way(left.iter().map(|(place, _)| place.size).sum()).await.map_err(over)?;
+            let why = |error: BatchError| ReadError::Storage(error.to_string());
+            let left = left.map_err(|error| Stop::Over(why(error).into()))?;
+            let written = left.iter().map(|(place, _)| place.size).sum();
+            log.give_way(written).await.map_err(Stop::Over)?;
             if !left.is_empty() {
                 return Ok(left);
             }
@@ -276,6 +283,25 @@ fn clean_all(
     Ok(all)
 }
 
+/// The last batch of each group stays: what does not go as far is not what was to be written, and taking
+/// it for that would lose records.
+fn check_whole(
+    parts: &[(&Indexed, Range<usize>)],
+    groups: &[Group],
+    runs: &[Run],
+) -> Result<(), MaintenanceError> {
+    for ((indexed, _), group) in parts.iter().zip(groups) {
+        let id = indexed.job.partition.shared.id;
+        let end = group.removed.last().map(|last| last.run.end);
+        let is_last = |run: &Run| run.partition == id && Some(run.end) == end;
+        if end.is_some() && !runs.iter().any(is_last) {
+            let why = format!("{id} was not compacted to its end; it stays as it is");
+            return Err(ReadError::Storage(why).into());
+        }
+    }
+    Ok(())
+}
+
 impl Inner {
     /// Writes groups of jobs to one blob, and swaps them. Returns whether that was possible; where it was
     /// not, what is in the way is left alone from now on.
@@ -296,7 +322,11 @@ impl Inner {
         let uploaded = self.upload(&name, taken, false, &self.counters.compact_written).await;
         let done = match uploaded {
             Ok(uploaded) if uploaded.unread.is_empty() => {
-                self.swap_all(&name, parts, &groups, &uploaded.runs).await.map(|()| true)
+                match check_whole(parts, &groups, &uploaded.runs) {
+                    Ok(()) => self.swap_all(&name, parts, &groups, &uploaded.runs).await,
+                    incomplete => incomplete,
+                }
+                .map(|()| true)
             }
             Ok(uploaded) => {
                 for ((indexed, _), met) in parts.iter().zip(before) {

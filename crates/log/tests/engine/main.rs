@@ -5,6 +5,7 @@
 mod append;
 mod checkpoints;
 mod compaction;
+mod compaction_times;
 mod damage;
 mod delete;
 mod device;
