@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod clocks;
+mod compaction;
 mod full;
 mod metadata;
 mod repair;

@@ -24,12 +24,14 @@ pub(crate) struct World {
     pub(crate) clock: Arc<HandClock>,
     /// How much of the disk is set aside, in bytes.
     pub(crate) reserve: u64,
+    /// Whether there is compaction. Where every offset is accounted for, there is none.
+    pub(crate) compacts: bool,
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let (env, clock) = Env::seeded(seed);
-        Self { machine: SimDisk::new(seed), env, clock, reserve: 0 }
+        Self { machine: SimDisk::new(seed), env, clock, reserve: 0, compacts: false }
     }
 
     /// The same on a machine in another world.
@@ -74,9 +76,8 @@ impl World {
         let delay = ("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned());
         let transactions = ("transaction.state.log.num.partitions".to_owned(), "2".to_owned());
         let shards = ("offsets.topic.num.partitions".to_owned(), "2".to_owned());
-        // Here every offset is accounted for; compaction has sweeps of its own, in the log.
-        let whole = ("log.cleaner.enable".to_owned(), "false".to_owned());
-        let settings = [delay, shards, transactions, whole].into();
+        let compacts = ("log.cleaner.enable".to_owned(), self.compacts.to_string());
+        let settings = [delay, shards, transactions, compacts].into();
         Broker::start(self.env.clone(), node, stores, settings).await
     }
 

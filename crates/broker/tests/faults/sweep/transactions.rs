@@ -2,6 +2,7 @@
 //! answered stays so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use millstream_broker::groups::{
 };
 use millstream_broker::log::Isolation;
 use millstream_broker::txn::{AddPartitions, Command, End, Init, Producer, Reply};
-use millstream_broker::{Broker, Newest, TopicError};
+use millstream_broker::{Broker, ConfigTarget, Newest, TopicError};
 use millstream_env::disk::{Fault, FaultAt, Operation, SimDisk};
 use millstream_record::BatchBuilder;
 use millstream_record::control::{ControlRecord, Outcome};
@@ -19,6 +20,7 @@ use millstream_types::{LeaderEpoch, Offset, ProducerId, Timestamp};
 
 use super::model::Checked;
 use super::{FAILURES, assert_none, run, sweep};
+use crate::compaction::{internal_records, pass_minutes};
 use crate::world::{World, create, sent, topic};
 
 const ID: &str = "the-id";
@@ -104,7 +106,7 @@ impl Client {
         Ok(())
     }
 
-    async fn run(&mut self) -> Checked {
+    async fn create_topics(&mut self) -> Checked {
         for name in TOPICS {
             self.until(async |client| match create(&client.broker, name).await {
                 Ok(()) | Err(TopicError::Create(_)) => Some(()),
@@ -112,7 +114,11 @@ impl Client {
             })
             .await?;
         }
-        for number in 0..TRANSACTIONS {
+        Ok(())
+    }
+
+    async fn run(&mut self, numbers: Range<i64>) -> Checked {
+        for number in numbers {
             if self.producer.is_none() {
                 self.init().await?;
             }
@@ -128,9 +134,14 @@ impl Client {
         Ok(())
     }
 
-    /// One transaction; `None` when its producer can't know how it ended. Every other one is of the
-    /// second protocol.
+    /// One transaction; `None` when its producer can't know how it ended.
     async fn transaction(&mut self, number: i64) -> Option<Known> {
+        self.write(number).await?;
+        self.end(number).await
+    }
+
+    /// The records and the offset of a transaction. Every other one is of the second protocol.
+    async fn write(&mut self, number: i64) -> Option<()> {
         let Producer { id, epoch } = self.producer?;
         let v2 = number % 2 == 1;
         let offsets = self.broker.offsets_partition(GROUP)?;
@@ -163,7 +174,12 @@ impl Client {
             OfGroup::Commit(Ok(_)) => {}
             _ => return None,
         }
-        self.broker.wait_durable(newest).await.ok()?;
+        self.broker.wait_durable(newest).await.ok()
+    }
+
+    async fn end(&mut self, number: i64) -> Option<Known> {
+        let Producer { id, epoch } = self.producer?;
+        let v2 = number % 2 == 1;
         let commit = number % 3 != 2;
         let end = End { id: Arc::from(ID), producer: id, epoch, commit, v2, fresh: None };
         let Reply::End(Ok(producer)) = self.ask(Command::End(end)).await? else { return None };
@@ -287,7 +303,8 @@ async fn read_committed(topic: &millstream_broker::Topic) -> Checked<Vec<i64>> {
 /// Without a fault: the operations that the workload does.
 async fn operations() -> u64 {
     let mut client = Client::new(SimDisk::new(0)).await.unwrap();
-    client.run().await.unwrap();
+    client.create_topics().await.unwrap();
+    client.run(0..TRANSACTIONS).await.unwrap();
     let operations = client.world.machine.operations();
     assert!(client.known.values().all(|known| *known != Known::Unknown), "{:?}", client.known);
     client.check().await.unwrap();
@@ -298,7 +315,8 @@ async fn with_fault(at: u64, seed: u64, (on, fault): (Operation, Fault)) -> Chec
     let machine = SimDisk::new(seed * 7 + at);
     let mut client = Client::new(machine).await?;
     client.world.machine.plan(FaultAt { on, after: at, fault });
-    client.run().await?;
+    client.create_topics().await?;
+    client.run(0..TRANSACTIONS).await?;
     client.check().await
 }
 
@@ -312,4 +330,46 @@ fn transactions_are_all_or_nothing_whatever_the_disk_does() {
         let (fault, at) = (faults[usize::try_from(at % kinds).unwrap()], at / kinds);
         (format!("{fault:?} after {at}, seed {seed}"), run(with_fault(at, seed, fault)))
     }));
+}
+
+/// What a coordinator stores is compacted like everything else: what is loaded from what is left is what
+/// it knew, also of a transaction that is open and of one that the producer does not know the end of.
+#[test]
+fn transactions_are_whole_after_their_internal_topics_were_compacted() {
+    run(async {
+        let mut client = Client::new(SimDisk::new(0)).await.unwrap();
+        client.world.compacts = true;
+        client.restart().await.unwrap();
+        client.create_topics().await.unwrap();
+        for name in TOPICS {
+            // The records are older than any retention.
+            let keep = vec![("retention.ms".to_owned(), "-1".to_owned())];
+            let target = ConfigTarget::Topic(name.to_owned());
+            client.broker.replace_configs(&target, keep, false).await.unwrap();
+        }
+        client.run(0..TRANSACTIONS).await.unwrap();
+        let internal = ["__transaction_state", "__consumer_offsets"];
+        let mut counts = Vec::new();
+        for name in internal {
+            counts.push(internal_records(&client.broker, name).await);
+        }
+        // In segments after an hour, and compacted then.
+        pass_minutes(&client.world, 70).await;
+        for (name, before) in internal.into_iter().zip(counts) {
+            let after = internal_records(&client.broker, name).await;
+            assert!(before > 20 && after < 5, "{name}: {before} records, then {after}");
+        }
+        client.world.machine.power_cut();
+        client.restart().await.unwrap();
+        client.run(TRANSACTIONS..2 * TRANSACTIONS).await.unwrap();
+        assert!(client.known.values().all(|known| *known != Known::Unknown), "{:?}", client.known);
+        pass_minutes(&client.world, 70).await;
+        if client.producer.is_none() {
+            client.init().await.unwrap();
+        }
+        let open = 2 * TRANSACTIONS;
+        client.write(open).await.unwrap();
+        client.known.insert(open, Known::Aborted);
+        client.check().await.unwrap();
+    });
 }
