@@ -17,6 +17,7 @@
 
 mod flow;
 mod index;
+mod members;
 mod offsets;
 mod order;
 #[cfg(test)]
@@ -44,6 +45,10 @@ pub struct Client(pub u32);
 /// A consumer group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group(pub u32);
+
+/// The generation of a classic group, or the epoch of a member of a consumer group (KIP-848).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u32);
 
 /// A moment of the history: the number of the event, of whatever client. No two are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,6 +133,15 @@ pub enum Step {
         /// Partition, and the next offset to read.
         place: Place,
     },
+    /// The client was a member of a group, and had a partition.
+    Hold {
+        /// The group.
+        group: Group,
+        /// The generation, or the epoch of the member.
+        epoch: Epoch,
+        /// The partition.
+        partition: Partition,
+    },
     /// A group's committed offset was asked for, stable ones only.
     Fetch {
         /// The group.
@@ -182,6 +196,10 @@ pub enum Violation {
     AbortedOffset(Group, Place),
     /// A group's offset was one that nobody had committed by then.
     NeverCommitted(Group, Place),
+    /// Two members of a group had the same partition in the same epoch.
+    HeldTwice(Group, Partition, Epoch, Client, Client),
+    /// A member's epoch went back: from the first to the second.
+    EpochWentBack(Group, Client, Epoch, Epoch),
 }
 
 /// What a check found.
@@ -203,6 +221,7 @@ pub fn check(operations: &[Operation], expected: Expected) -> Report {
     found.extend(visible::check(operations, &index, expected));
     found.extend(flow::check(operations, &index));
     found.extend(offsets::check(operations));
+    found.extend(members::check(operations));
     found.sort();
     found.dedup();
     let (inherent, violations) =
@@ -273,6 +292,18 @@ impl fmt::Display for Violation {
             }
             Self::NeverCommitted(group, at) => {
                 write!(f, "group {} was told {at}, which nobody had asked to commit", group.0)
+            }
+            Self::HeldTwice(group, partition, epoch, one, other) => {
+                let (group, partition, epoch) = (group.0, partition.0, epoch.0);
+                write!(
+                    f,
+                    "in epoch {epoch} of group {group}, clients {} and {} both had partition {partition}",
+                    one.0, other.0
+                )
+            }
+            Self::EpochWentBack(group, client, from, to) => {
+                let (client, from, to) = (client.0, from.0, to.0);
+                write!(f, "client {client} was in epoch {to} of group {} after {from}", group.0)
             }
         }
     }

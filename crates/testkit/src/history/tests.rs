@@ -5,6 +5,7 @@
 //! CLIENT BEGUN-ENDED plain|txn|v1 [commit@MOMENT] ok|failed|unknown: STEP; STEP...
 //! step   send PARTITION VALUE[@OFFSET] | poll|peek PARTITION:OFFSET=VALUE... | assign
 //!        | commit GROUP PARTITION:OFFSET | fetch GROUP PARTITION [OFFSET]
+//!        | hold GROUP EPOCH PARTITION
 //! ```
 //!
 //! `poll` sees what is committed, `peek` everything.
@@ -39,6 +40,11 @@ fn step(text: &str) -> Step {
             Step::Send { partition, value: Value(number(value)), offset }
         }
         ["commit", group, at] => Step::Commit { group: Group(number(group)), place: place(at) },
+        ["hold", group, epoch, partition] => Step::Hold {
+            group: Group(number(group)),
+            epoch: Epoch(number(epoch)),
+            partition: Partition(number(partition)),
+        },
         ["fetch", group, partition] | ["fetch", group, partition, _] => Step::Fetch {
             group: Group(number(group)),
             partition: Partition(number(partition)),
@@ -94,6 +100,30 @@ fn violates(history: &[&str], expected: Expected, violations: &[&str]) {
     let report = check(&operations, expected);
     assert_eq!(texts(&report.violations), violations, "{history:#?}");
     assert_eq!(texts(&report.inherent), [""; 0], "{history:#?}");
+}
+
+#[test]
+fn members_of_a_group() {
+    violates(
+        &["1 1-2 plain ok: hold 7 3 0", "2 3-4 plain ok: hold 7 3 0"],
+        PLAIN,
+        &["in epoch 3 of group 7, clients 1 and 2 both had partition 0"],
+    );
+    violates(
+        &["1 1-2 plain ok: hold 7 3 0", "1 3-4 plain ok: hold 7 2 1"],
+        PLAIN,
+        &["client 1 was in epoch 2 of group 7 after 3"],
+    );
+    violates(
+        &[
+            "1 1-2 plain ok: hold 7 3 0; hold 7 3 1",
+            "1 3-4 plain ok: hold 7 3 0",
+            "2 5-6 plain ok: hold 7 4 0",
+            "3 7-8 plain ok: hold 8 3 0",
+        ],
+        PLAIN,
+        &[],
+    );
 }
 
 #[test]
