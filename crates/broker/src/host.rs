@@ -87,7 +87,6 @@ impl Timers {
         Box::pin(async move {
             match deadline {
                 Some(deadline) => tokio::select! {
-                    biased;
                     () = env.clock.sleep_until(deadline) => {}
                     () = sooner.notified() => {}
                 },

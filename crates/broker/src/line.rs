@@ -100,7 +100,6 @@ impl Append {
         // else, such as writing an answer to somebody who does not read.
         env.spawn("append that waits", async move {
             let appended = tokio::select! {
-                biased;
                 appended = wait => appended,
                 () = tell.closed() => return,
             };
@@ -119,7 +118,6 @@ impl Append {
     ) -> Result<Appended, AppendError> {
         let mut patience = env.clock.sleep_until(self.patience);
         let _first = tokio::select! {
-            biased;
             first = place.0.first.lock() => first,
             () = &mut patience => return self.append(&shared, &env),
         };
@@ -130,7 +128,6 @@ impl Append {
                 return appended;
             }
             let another = tokio::select! {
-                biased;
                 comes = room.comes() => comes,
                 another = self.flushed(behind) => another,
                 () = &mut patience => false,

@@ -105,7 +105,6 @@ pub(crate) async fn run(log: Weak<Inner>, due: Arc<Notify>) {
             Err(error) => tracing::warn!(%error, "compaction is put off"),
         }
         tokio::select! {
-            biased;
             () = due.notified() => {}
             () = pause => {}
         }
@@ -186,7 +185,6 @@ impl Inner {
                 }
                 // Who closes the log says so here, too.
                 tokio::select! {
-                    biased;
                     () = self.env.sleep(left.min(LOOK_AFTER)) => {}
                     () = self.compaction.due.notified() => {}
                 }

@@ -6,6 +6,8 @@
 //! [`Outcome::Succeeded`], [`Outcome::Failed`] (it certainly has no effect) or
 //! [`Outcome::Unknown`] (it may have its effect at any time, or never): when in doubt, unknown.
 //!
+//! [`recorded`] reads what real clients have written down.
+//!
 //! The rules are those by which Jepsen's workload for Kafka judges (jepsen.tests.kafka, and the
 //! analyses of Redpanda 21.10 and Bufstream 0.1), in words of our own; [`Violation`] has them, one a
 //! variant. Of transactions of Kafka's first protocol a delayed request makes some of them untrue in
@@ -15,11 +17,13 @@
 //! writes from each other), and anything that depends on records that retention or compaction took
 //! away (give each client [`Step::Assign`] after it).
 
+mod explain;
 mod flow;
 mod index;
 mod members;
 mod offsets;
 mod order;
+pub mod recorded;
 #[cfg(test)]
 mod tests;
 mod visible;

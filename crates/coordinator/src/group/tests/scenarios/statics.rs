@@ -3,7 +3,6 @@
 use super::super::script::check_with;
 use super::at_once;
 
-/// Pitfall 52.
 #[test]
 fn a_static_member_restarts_without_a_rebalance() {
     check_with(
@@ -87,7 +86,6 @@ fn a_static_leader_of_an_old_client_is_not_told_that_it_leads() {
     );
 }
 
-/// Pitfall 52.
 #[test]
 fn a_static_member_with_other_protocols_starts_a_rebalance() {
     check_with(
@@ -111,7 +109,6 @@ fn a_static_member_with_other_protocols_starts_a_rebalance() {
     );
 }
 
-/// Pitfall 52.
 #[test]
 fn a_static_member_that_restarts_while_the_leader_computes() {
     check_with(
@@ -213,7 +210,6 @@ fn an_administrator_removes_a_static_member() {
     );
 }
 
-/// Pitfall 52.
 #[test]
 fn instances_are_checked() {
     check_with(
