@@ -21,8 +21,8 @@ const BYTES: u64 = 1024 * 1024 * 1024;
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// A small file system; unmounted when dropped.
-struct Mounted {
-    folder: PathBuf,
+pub(crate) struct Mounted {
+    pub folder: PathBuf,
     kind: &'static str,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn run(options: &Options, places: &Places) -> Outcome {
 fn attempt(options: &Options, places: &Places) -> anyhow::Result<Outcome> {
     let folder = places.run.join(NAME);
     fs::create_dir_all(folder.join("disk"))?;
-    let mounted = match Mounted::new(&folder) {
+    let mounted = match Mounted::new(&folder, BYTES) {
         Ok(mounted) => mounted,
         Err(why) => {
             let why = format!("no small file system can be mounted here: {why}");
@@ -64,16 +64,16 @@ fn attempt(options: &Options, places: &Places) -> anyhow::Result<Outcome> {
 }
 
 impl Mounted {
-    /// Mounts it below `folder`, or says why that can't be done.
-    fn new(folder: &Path) -> Result<Self, String> {
+    /// Mounts one of so many bytes at `disk` below `folder`, or says why that can't be done.
+    pub(crate) fn new(folder: &Path, bytes: u64) -> Result<Self, String> {
         let disk = folder.join("disk");
-        let in_file = Self::image(folder).and_then(|image| {
+        let in_file = Self::image(folder, bytes).and_then(|image| {
             mount(Command::new("mount").args(["-o", "loop"]).arg(image).arg(&disk))
         });
         let kind = match in_file {
             Ok(()) => "ext4",
             Err(why_not_file) => {
-                let size = format!("size={BYTES}");
+                let size = format!("size={bytes}");
                 let in_memory = mount(
                     Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&disk),
                 );
@@ -84,10 +84,10 @@ impl Mounted {
         Ok(Self { folder: disk, kind })
     }
 
-    fn image(folder: &Path) -> Result<PathBuf, String> {
+    fn image(folder: &Path, bytes: u64) -> Result<PathBuf, String> {
         let image = folder.join("image");
         let file = File::create(&image).map_err(|error| error.to_string())?;
-        file.set_len(BYTES).map_err(|error| error.to_string())?;
+        file.set_len(bytes).map_err(|error| error.to_string())?;
         mount(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
         Ok(image)
     }

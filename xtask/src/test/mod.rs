@@ -6,9 +6,9 @@
 //! 3. `server.rs`: starts the server on free ports.
 //! 4. `suite.rs` and `matrix.rs`: run the scenarios of `tests/clients/scenarios.json`.
 //! 5. `kill.rs`: kills the server again and again while it is used.
-//! 6. `full.rs`, with `--long`: has it fill up a disk.
-//! 7. `librdkafka.rs`, with `--long`: librdkafka's own tests.
-//! 8. `stacks.rs`: other people's stacks, some of them with `--long` only.
+//! 6. `histories.rs`: records what many clients do while it is killed and stopped, and has that judged.
+//! 7. `full.rs`, with `--long`: has it fill up a disk.
+//! 8. `librdkafka.rs`, with `--long`: librdkafka's own tests.
 //! 9. `docs.rs`: writes `docs/clients.md`.
 
 // The ban on clocks, sleeping and files is for the product; chores do these things.
@@ -27,6 +27,7 @@ mod clients;
 mod docs;
 mod full;
 mod fuzz;
+mod histories;
 mod kill;
 mod librdkafka;
 mod matrix;
@@ -34,7 +35,6 @@ mod options;
 mod process;
 mod records;
 mod server;
-mod stacks;
 mod suite;
 
 /// Runs the chore.
@@ -53,12 +53,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     let places = Places::new(&format!("r{seconds}"))?;
     let scenarios = suite::scenarios(&places)?;
     if options.list {
-        println!("workspace\nkill\n{}", suite::names(&scenarios).join("\n"));
+        println!("workspace\nkill\n{}\n{}", histories::NAME, suite::names(&scenarios).join("\n"));
         let long =
             [full::NAME, librdkafka::NAME].map(str::to_owned).into_iter().chain(fuzz::names());
-        let stacks = stacks::names().collect::<Vec<_>>();
-        stacks.iter().filter(|(_, quick)| *quick).for_each(|(name, _)| println!("{name}"));
-        let long = long.chain(stacks.into_iter().filter(|(_, quick)| !quick).map(|(name, _)| name));
         long.for_each(|name| println!("{name}    (with --long)"));
         return Ok(ExitCode::SUCCESS);
     }
@@ -80,7 +77,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     if options.wants("kill") && options.against.is_none() {
         outcomes.append(&mut kill::rounds(&options, &places, seconds));
     }
-    outcomes.append(&mut stacks::run(&options, &places));
+    if options.records_histories() {
+        outcomes.append(&mut histories::run(&options, &places, seconds));
+    }
     if options.fills() {
         outcomes.push(full::run(&options, &places));
     }
@@ -157,8 +156,9 @@ fn set_up(
             .any(|scenario| options.wants(&format!("{}/{}", client.name, scenario.name)))
     };
     let clients: Vec<Client> = CLIENTS.iter().filter(wanted).copied().collect();
-    let kills = options.wants("kill") && options.against.is_none();
-    let needs_python = kills || options.fills() || stacks::any(options);
+    let needs_python = options.wants("kill") && options.against.is_none()
+        || options.records_histories()
+        || options.fills();
     let mut runtimes: Vec<Runtime> = clients.iter().map(|client| client.runtime).collect();
     if needs_python || !runtimes.is_empty() {
         runtimes.push(Runtime::Python);

@@ -13,16 +13,18 @@ pub(crate) const USAGE: &str = "\
 cargo xtask test [OPTION]...
 
   --long              200 kill rounds instead of 20, 10,000 seeds of power cuts and other faults, a
-                      disk that is filled up, librdkafka's own tests, all stacks, and fuzzing
+                      disk that is filled up, an hour of histories, librdkafka's own
+                      tests, and fuzzing
+  --history-minutes N how long histories are recorded in all (default 1; with --long 60)
   --fuzz-minutes N    for how long each fuzz target runs (default 10)
   --only PATTERN      only the steps whose name contains PATTERN: `workspace`, `kill`,
-                      `full-disk`, `librdkafka`, `stacks`, `kafka-streams`, `kafkajs`, `group`,
+                      `histories`, `full-disk`, `librdkafka`, `kafkajs`, `group`,
                       `confluent-kafka/produce-gzip`, ... (may be repeated)
   --against HOST:PORT run the clients against a server that is already there
   --server COMMAND    run everything against this server command, with {port}, {http} and
                       {data} put in, e.g. 'tests/clients/peer/apache-kafka.sh {port} {data}'
   --jobs N            scenarios at a time (default 3)
-  --seed N            of the kill rounds (default: from the clock, and printed)
+  --seed N            of the kill rounds and histories (default: from the clock, and printed)
   --write-docs        write docs/clients.md from the outcome
   --list              print the names of all steps
 ";
@@ -32,6 +34,7 @@ cargo xtask test [OPTION]...
 pub(crate) struct Options {
     pub long: bool,
     pub fuzz_minutes: u64,
+    pub history_minutes: Option<u64>,
     pub only: Vec<String>,
     pub against: Option<String>,
     pub server: String,
@@ -53,6 +56,7 @@ impl Options {
         let mut options = Self {
             long: false,
             fuzz_minutes: 10,
+            history_minutes: None,
             only: Vec::new(),
             against: None,
             server: MILLSTREAM.to_owned(),
@@ -72,6 +76,11 @@ impl Options {
                     options.fuzz_minutes = value()?.parse().context("--fuzz-minutes")?;
                     // For libFuzzer, no time is any time.
                     ensure!(options.fuzz_minutes > 0, "--fuzz-minutes: at least one");
+                }
+                "--history-minutes" => {
+                    let minutes = value()?.parse().context("--history-minutes")?;
+                    ensure!(minutes > 0, "--history-minutes: at least one");
+                    options.history_minutes = Some(minutes);
                 }
                 "--only" => options.only.push((*value()?).to_owned()),
                 "--against" => options.against = Some((*value()?).to_owned()),
@@ -99,6 +108,17 @@ impl Options {
         let is_asked = self.only.iter().any(|pattern| super::full::NAME.contains(pattern.as_str()));
         let own = self.own_server && self.against.is_none();
         own && (self.long && self.only.is_empty() || is_asked)
+    }
+
+    /// For how many seconds histories are recorded.
+    pub(crate) fn history_seconds(&self) -> u64 {
+        let by_default = super::histories::seconds_by_default(self.long);
+        self.history_minutes.map_or(by_default, |minutes| minutes.saturating_mul(60))
+    }
+
+    /// Whether histories are recorded.
+    pub(crate) fn records_histories(&self) -> bool {
+        self.against.is_none() && self.wants(super::histories::NAME)
     }
 
     /// Whether librdkafka's own tests are to be run: in a long run, or when somebody asks for just them.
@@ -180,6 +200,23 @@ mod tests {
         ] {
             assert_eq!(parse(line).expect("valid").runs_librdkafka(), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn histories_are_as_long_as_somebody_asks_for() {
+        for (line, expected) in [
+            ("", Some(60)),
+            ("--long", Some(3_600)),
+            ("--long --history-minutes 7", Some(420)),
+            ("--only histories", Some(60)),
+            ("--only kill", None),
+            ("--against 127.0.0.1:1", None),
+        ] {
+            let options = parse(line).expect("valid");
+            let seconds = options.records_histories().then(|| options.history_seconds());
+            assert_eq!(seconds, expected, "{line}");
+        }
+        assert!(parse("--history-minutes 0").is_err());
     }
 
     #[test]
