@@ -42,6 +42,7 @@ pub(crate) fn check(asked: LeaderEpoch, current: LeaderEpoch) -> Result<(), Epoc
 mod tests {
     use super::*;
 
+    /// Pitfall 47.
     #[test]
     fn only_a_differing_epoch_is_an_error() {
         let current = LeaderEpoch(5);

@@ -103,6 +103,7 @@ pub(crate) async fn fetch(
     if !reading.complete && !bounds.wait_max.is_zero() {
         let mut waiting = reading.wait();
         tokio::select! {
+            biased;
             () = waiting.until_enough() => {}
             () = env.clock.sleep_until(deadline) => {}
         }

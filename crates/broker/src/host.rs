@@ -87,6 +87,7 @@ impl Timers {
         Box::pin(async move {
             match deadline {
                 Some(deadline) => tokio::select! {
+                    biased;
                     () = env.clock.sleep_until(deadline) => {}
                     () = sooner.notified() => {}
                 },

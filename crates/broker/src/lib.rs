@@ -522,6 +522,7 @@ impl Broker {
                 low.mark_unchanged();
                 drop(inner);
                 tokio::select! {
+                    biased;
                     () = env.sleep(interval) => {}
                     // There may be something that nobody wants any more.
                     Ok(()) = low.changed() => {}

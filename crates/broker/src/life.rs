@@ -242,6 +242,7 @@ async fn recover(broker: &Weak<Inner>) -> bool {
         let (sleep, mut closing) = (inner.env.sleep(pause), inner.closing.subscribe());
         drop(inner);
         tokio::select! {
+            biased;
             () = sleep => {}
             // An error means that the broker is gone, which the next round finds.
             _ = closing.wait_for(|closing| *closing) => {}

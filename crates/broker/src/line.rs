@@ -100,6 +100,7 @@ impl Append {
         // else, such as writing an answer to somebody who does not read.
         env.spawn("append that waits", async move {
             let appended = tokio::select! {
+                biased;
                 appended = wait => appended,
                 () = tell.closed() => return,
             };
@@ -118,6 +119,7 @@ impl Append {
     ) -> Result<Appended, AppendError> {
         let mut patience = env.clock.sleep_until(self.patience);
         let _first = tokio::select! {
+            biased;
             first = place.0.first.lock() => first,
             () = &mut patience => return self.append(&shared, &env),
         };
@@ -128,6 +130,7 @@ impl Append {
                 return appended;
             }
             let another = tokio::select! {
+                biased;
                 comes = room.comes() => comes,
                 another = self.flushed(behind) => another,
                 () = &mut patience => false,

@@ -1,6 +1,6 @@
 //! Topics as they run: a name, an identity, and a handle per partition.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -50,7 +50,7 @@ pub(crate) struct Topics {
 
 #[derive(Debug, Default)]
 struct Table {
-    by_name: HashMap<Arc<str>, Arc<Topic>>,
+    by_name: BTreeMap<Arc<str>, Arc<Topic>>,
     by_id: HashMap<TopicId, Arc<Topic>>,
 }
 

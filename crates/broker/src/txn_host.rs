@@ -15,7 +15,7 @@ use millstream_coordinator::txn::{
     ReplayError, Reply, StoredRecord, Transactions, TxnSettings, partition_of,
 };
 use millstream_env::Env;
-use millstream_log::{AppendError, Log, Partition, SessionOver};
+use millstream_log::{AppendError, FirstSequence, Log, Partition, SessionOver};
 use millstream_record::control::{EndTransaction, Outcome};
 use millstream_types::{Lsn, ProducerId};
 use tracing::{info, warn};
@@ -93,7 +93,8 @@ impl TxnHost {
             let (now, wall) = (self.env.clock.monotonic(), self.env.clock.wall());
             let transactions = loading.finish(settings, now, wall);
             for open in transactions.ongoing() {
-                life.enlist(&open.partitions, |one| one.enlist(open.producer, open.epoch));
+                let first = first_sequence(open.v2);
+                life.enlist(&open.partitions, |one| one.enlist(open.producer, open.epoch, first));
             }
             let state = State { transactions, newest: Lsn(0) };
             shards.push(Shard { partition: partition.clone(), state: Mutex::new(state) });
@@ -212,7 +213,8 @@ impl TxnHost {
         let mut reply = self.apply(shard, state, command.clone());
         match (command, &reply) {
             (Command::AddPartitions(add), Reply::AddPartitions(Ok(_))) if !add.verify_only => {
-                life.enlist(&add.partitions, |one| one.enlist(add.producer, add.epoch));
+                let first = first_sequence(add.v2);
+                life.enlist(&add.partitions, |one| one.enlist(add.producer, add.epoch, first));
             }
             // What is in the way has just been aborted, as a rule.
             (Command::Init(init), Reply::Init(Err(InitError::Concurrent)))
@@ -316,6 +318,11 @@ impl TxnHost {
         let index = usize::try_from(partition_of(id, count)).unwrap_or_default();
         shards.get(index).ok_or(TxnError::NotReady)
     }
+}
+
+/// Each transaction of the second protocol has an epoch of its own.
+const fn first_sequence(v2: bool) -> FirstSequence {
+    if v2 { FirstSequence::Zero } else { FirstSequence::Any }
 }
 
 /// What holds for one of `shards`: ids are spread over them by their hashes.

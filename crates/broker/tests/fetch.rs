@@ -15,6 +15,7 @@ use millstream_types::Offset;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
+/// Pitfall 42.
 #[tokio::test]
 async fn limits_that_stop_a_read_short_of_the_least_bytes_do_not_make_it_wait() {
     let world = world(2, &[], JournalSettings::default()).await;
@@ -33,6 +34,7 @@ async fn limits_that_stop_a_read_short_of_the_least_bytes_do_not_make_it_wait() 
     assert_eq!(counts(&fetched.expect("no waiting")), [1]);
 }
 
+/// Pitfall 42.
 #[tokio::test]
 async fn a_fetch_waits_for_the_least_bytes_over_all_partitions_or_its_time() {
     let world = world(3, &[], JournalSettings::default()).await;
@@ -53,6 +55,7 @@ async fn a_fetch_waits_for_the_least_bytes_over_all_partitions_or_its_time() {
     assert_eq!(counts(&soon(fetch).await.expect("the time is up")), [2, 1, 1]);
 }
 
+/// Pitfall 42.
 #[tokio::test]
 async fn a_partition_that_fills_up_while_others_are_waited_for_ends_the_wait() {
     let world = world(2, &[], JournalSettings::default()).await;

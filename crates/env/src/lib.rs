@@ -40,4 +40,5 @@ pub use journal::{
 };
 pub use meta::{LocalMetaLog, MetaContents, MetaError, MetaLog, MetaSnapshot};
 pub use reserve::Reserve;
+pub use util::Dice;
 pub use world::{Clock, Env, HandClock, Random, Spawn};

@@ -72,16 +72,19 @@ pub(crate) fn pumped<T: Send + 'static, E: Send + 'static>(
     }))
 }
 
-/// Deterministic randomness: the same seed, the same numbers (splitmix64).
+/// Deterministic randomness for simulations: the same seed, the same numbers (splitmix64).
 #[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    pub(crate) const fn new(seed: u64) -> Self {
+    /// Dice that depend on `seed` only.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) const fn next(&mut self) -> u64 {
+    /// The next number: any.
+    pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -90,13 +93,13 @@ impl Dice {
     }
 
     /// A number below `end`; 0 when that is 0.
-    pub(crate) const fn below(&mut self, end: u64) -> u64 {
+    pub const fn below(&mut self, end: u64) -> u64 {
         // The bias is of no interest here.
         if end == 0 { 0 } else { self.next() % end }
     }
 
     /// A share of 255 for [`Dice::chance`]: often all or nothing, which are the cases that matter.
-    pub(crate) const fn share(&mut self) -> u8 {
+    pub const fn share(&mut self) -> u8 {
         match self.below(5) {
             0 => 0,
             1 => 255,
@@ -107,7 +110,7 @@ impl Dice {
     }
 
     /// Yes in `share` of 255 cases.
-    pub(crate) const fn chance(&mut self, share: u8) -> bool {
+    pub const fn chance(&mut self, share: u8) -> bool {
         self.below(255) < share as u64
     }
 }

@@ -138,6 +138,7 @@ where
         turn_bytes: 0,
     };
     tokio::select! {
+        biased;
         closed = connection.run() => closed,
         () = stop => Close::Stopping,
     }
@@ -223,6 +224,7 @@ where
         let Self { stream, frames, started, room, timer, .. } = self;
         // Each arm loses nothing when another one wins.
         tokio::select! {
+            biased;
             answer = front(started) => self.answer_front(answer).await,
             held = has_room(room) => {
                 self.got_room(held);

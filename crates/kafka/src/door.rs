@@ -72,8 +72,9 @@ impl Door {
         self.tell_limit();
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept(&listener, &mut pace) => accepted,
+                biased;
                 _ = stopped.wait_for(|stop| *stop) => return,
+                accepted = self.accept(&listener, &mut pace) => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -105,6 +106,7 @@ impl Door {
         }
         while self.0.places.count() >= self.connections_max() {
             tokio::select! {
+                biased;
                 () = self.0.places.freed() => {}
                 // Nobody tells when the limit is raised.
                 () = self.env().sleep(LIMIT_PAUSE) => {}
@@ -162,6 +164,11 @@ impl Door {
         let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
         self.serve(ours, None);
         theirs
+    }
+
+    /// Serves a connection over a stream of any kind, such as a simulated network's.
+    pub fn take(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        self.serve(stream, None);
     }
 
     /// Begins to end every connection and takes no more.
@@ -243,6 +250,7 @@ impl Inner {
 mod tests {
     use super::*;
 
+    /// Pitfall 72.
     #[tokio::test]
     async fn accepted_sockets_have_their_options() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -105,6 +105,7 @@ pub(crate) async fn run(log: Weak<Inner>, due: Arc<Notify>) {
             Err(error) => tracing::warn!(%error, "compaction is put off"),
         }
         tokio::select! {
+            biased;
             () = due.notified() => {}
             () = pause => {}
         }
@@ -185,6 +186,7 @@ impl Inner {
                 }
                 // Who closes the log says so here, too.
                 tokio::select! {
+                    biased;
                     () = self.env.sleep(left.min(LOOK_AFTER)) => {}
                     () = self.compaction.due.notified() => {}
                 }

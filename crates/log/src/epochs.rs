@@ -71,6 +71,7 @@ mod tests {
         epochs
     }
 
+    /// Pitfall 47.
     #[test]
     fn end_of_answers_as_kafka_does() {
         for (asked, current, answer) in [

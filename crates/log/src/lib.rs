@@ -60,6 +60,7 @@ pub use log::{Log, LogStats};
 pub use lookup::Found;
 pub use millstream_record::batch::Origin;
 pub use partition::{Appended, Ends, Partition, ProducerInfo};
+pub use producers::FirstSequence;
 pub use read::{Isolation, ReadNow, Reading, Slice};
 pub use room::Room;
 pub use settings::{

@@ -64,6 +64,7 @@ pub(crate) async fn run(log: Weak<Inner>, due: Arc<Notify>) {
         }
         drop(log);
         is_rested = tokio::select! {
+            biased;
             () = due.notified() => false,
             () = pause => true,
         };

@@ -14,7 +14,7 @@ use millstream_types::{
 
 use crate::error::{AppendError, DeleteError, EpochEnd, SessionOver};
 use crate::log::Inner;
-use crate::producers::{Sent, Verdict, next_sequence};
+use crate::producers::{FirstSequence, Sent, Verdict, next_sequence};
 use crate::read::Isolation;
 use crate::state::{Change, Moment, PartitionState};
 use crate::tail::{self, Held};
@@ -326,8 +326,8 @@ impl Partition {
     /// Lets the batches of a producer's epoch be part of a transaction, which a marker ends: a control
     /// batch that its coordinator appends, of [`Origin::Internal`]. Not durable: coordinators enlist
     /// again what is open when they begin to serve.
-    pub fn enlist(&self, producer: ProducerId, epoch: ProducerEpoch) {
-        locked(&self.shared.state).producers.enlist(producer, epoch);
+    pub fn enlist(&self, producer: ProducerId, epoch: ProducerEpoch, first: FirstSequence) {
+        locked(&self.shared.state).producers.enlist(producer, epoch, first);
     }
 
     /// Whether batches of this epoch of a producer are part of a transaction that is open here.

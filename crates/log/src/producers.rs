@@ -5,6 +5,7 @@
 //! batch must follow the last one, where 2^31 - 1 is followed by 0; a new epoch begins at 0; of a
 //! producer that is not remembered any sequence number is taken, unless a batch of it with a lower one
 //! was refused just now (as Kafka's `VerificationStateEntry` does): that one comes again, and in front.
+//! Who uses the second protocol of transactions has a new epoch in each and begins at 0, remembered or not.
 //!
 //! A transaction is begun by nobody but its coordinator, which enlists the producer
 //! ([`Producers::enlist`]) before the first batch and ends it with a marker. What comes without, late
@@ -57,7 +58,23 @@ pub(crate) struct Producers {
     /// In memory only: what was refused of producers that are not in `by_id`.
     refused: BTreeMap<ProducerId, Refused>,
     /// In memory only, because coordinators know it: whose batches may begin a transaction.
-    enlisted: BTreeMap<ProducerId, ProducerEpoch>,
+    enlisted: BTreeMap<ProducerId, Enlisted>,
+}
+
+/// How the first batch of a transaction is numbered, when the partition does not remember its producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstSequence {
+    /// In any way: one epoch spans many transactions, and what came before may be forgotten.
+    Any,
+    /// From 0: each transaction has an epoch of its own (KIP-890).
+    Zero,
+}
+
+/// A producer whose batches may begin a transaction.
+#[derive(Clone, Copy, Debug)]
+struct Enlisted {
+    epoch: ProducerEpoch,
+    first: FirstSequence,
 }
 
 /// The first batch that a producer must send again.
@@ -198,6 +215,9 @@ impl Producers {
                     refused: refused.sequence,
                     found: header.base_sequence,
                 }),
+                _ if self.begins_at_zero(header) => {
+                    in_order(header.producer_id, 0, header.base_sequence)
+                }
                 _ => Ok(Verdict::Next),
             },
         }
@@ -249,16 +269,32 @@ impl Producers {
         }
     }
 
+    fn begins_at_zero(&self, header: &BatchHeader) -> bool {
+        let enlisted = self.enlisted.get(&header.producer_id);
+        header.attributes.is_transactional()
+            && enlisted.is_some_and(|it| {
+                it.epoch == header.producer_epoch && it.first == FirstSequence::Zero
+            })
+    }
+
     /// Lets the producer's batches begin a transaction, until a marker ends it.
-    pub(crate) fn enlist(&mut self, producer: ProducerId, epoch: ProducerEpoch) {
-        let known = self.enlisted.entry(producer).or_insert(epoch);
-        *known = epoch.max(*known);
+    pub(crate) fn enlist(
+        &mut self,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+        first: FirstSequence,
+    ) {
+        let known = self.enlisted.get(&producer).is_some_and(|known| known.epoch > epoch);
+        if !known {
+            self.enlisted.insert(producer, Enlisted { epoch, first });
+        }
     }
 
     /// Whether batches of this epoch of the producer are part of a transaction that is open.
     pub(crate) fn is_enlisted(&self, producer: ProducerId, epoch: ProducerEpoch) -> bool {
         let open = self.by_id.get(&producer).filter(|known| known.transaction.is_some());
-        self.enlisted.get(&producer) == Some(&epoch) || open.is_some_and(|it| it.epoch == epoch)
+        self.enlisted.get(&producer).is_some_and(|it| it.epoch == epoch)
+            || open.is_some_and(|it| it.epoch == epoch)
     }
 
     /// Whether the producer has a transaction that a marker must end.
@@ -341,7 +377,11 @@ impl Producers {
         now: Timestamp,
         memory: Memory,
     ) -> Option<Ended> {
-        if self.enlisted.get(&header.producer_id).is_some_and(|at| *at <= header.producer_epoch) {
+        if self
+            .enlisted
+            .get(&header.producer_id)
+            .is_some_and(|it| it.epoch <= header.producer_epoch)
+        {
             self.enlisted.remove(&header.producer_id);
         }
         let producer = self.entry(header, now);

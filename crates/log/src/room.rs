@@ -81,6 +81,7 @@ impl Room {
         };
         // An error: the journal is gone without a word, with its runtime.
         let status = tokio::select! {
+            biased;
             status = self.status.wait_for(look) => status,
             Ok(()) = self.laid.changed() => return true,
         };

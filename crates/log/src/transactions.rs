@@ -109,6 +109,7 @@ mod tests {
         assert_eq!(txns.last_stable(Offset(11)), Offset(5));
     }
 
+    /// Pitfall 41.
     #[test]
     fn aborted_transactions_are_found_by_overlap_and_trimmed_as_a_whole() {
         let mut txns = Transactions::default();

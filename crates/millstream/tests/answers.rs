@@ -178,6 +178,7 @@ fn forged(batch: &[u8], at: usize, bytes: &[u8]) -> Bytes {
     batch.into()
 }
 
+/// Pitfall 32.
 #[tokio::test]
 async fn batches_are_refused_as_kafka_refuses_them() {
     let (server, mut client) = start(&[("record.validation", "full")]).await;
@@ -214,6 +215,7 @@ async fn batches_are_refused_as_kafka_refuses_them() {
 }
 
 /// Clients take a single one that is named for the fault of the whole batch (librdkafka's test 0011).
+/// Pitfall 32.
 #[tokio::test]
 async fn every_record_without_a_key_is_named() {
     let (server, mut client) = start(&[]).await;
@@ -345,6 +347,7 @@ async fn describe(client: &mut Client, resources: &[Asked<'_>]) -> DescribeConfi
     client.ask(4, request).await
 }
 
+/// Pitfall 12.
 #[tokio::test]
 async fn the_broker_says_where_it_is() {
     let config = ServerConfig {
@@ -497,6 +500,7 @@ async fn topics_are_deleted_once() {
     server.stop().await;
 }
 
+/// Pitfall 7.
 #[tokio::test]
 async fn fields_that_belong_together_come_together() {
     let (server, mut client) = start(&[]).await;

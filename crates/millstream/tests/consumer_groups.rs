@@ -47,6 +47,7 @@ async fn start() -> (Server, Client) {
     (server, client)
 }
 
+/// Pitfalls 58 and 59.
 #[tokio::test]
 async fn a_member_and_what_others_see_of_it() {
     let (server, mut client) = start().await;
@@ -74,6 +75,7 @@ async fn a_member_and_what_others_see_of_it() {
     server.stop().await;
 }
 
+/// Pitfall 54.
 #[tokio::test]
 async fn commits_and_fetches_name_the_members_epoch() {
     let (server, mut client) = start().await;
@@ -153,6 +155,7 @@ async fn groups_are_configured_one_by_one() {
     server.stop().await;
 }
 
+/// Pitfall 3.
 #[tokio::test]
 async fn the_feature_is_finalized() {
     let (server, mut client) = start().await;

@@ -152,6 +152,7 @@ async fn committed(broker: &Broker) -> Option<Offset> {
     fetched[0].1[0].committed.clone().expect("stable").map(|committed| committed.offset)
 }
 
+/// Pitfall 31.
 #[tokio::test]
 async fn an_idempotent_retry_gets_its_first_answer_also_after_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");

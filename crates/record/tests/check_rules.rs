@@ -115,6 +115,7 @@ fn old_formats_are_named() {
     check(&message, Check::client(), Err(BatchError::UnsupportedMagic(0)));
 }
 
+/// Pitfall 32.
 #[test]
 fn counts() {
     let rows = [(0_i32, 1_i32), (1, 1), (3, 1), (-1, 1), (2, -1), (2, 9), (0, -1)];
@@ -149,6 +150,7 @@ fn counts() {
     check(&emptied_gzip, Check { full: true, ..Check::internal() }, Ok(()));
 }
 
+/// Pitfall 32.
 #[test]
 fn what_clients_may_not_send() {
     check(&built(builder().control()), Check::client(), Err(BatchError::Control));
@@ -202,6 +204,7 @@ fn every_record_that_is_refused_is_named() {
     assert_eq!(ValidBatch::refused(&Bytes::from_static(b"no batch"), &how, 9), []);
 }
 
+/// Pitfall 33.
 #[test]
 fn timestamps_out_of_bounds() {
     let hour = 3_600_000;

@@ -205,28 +205,17 @@ impl Runtime {
     ///
     /// When a package manager or a compiler fails; the end of its output is in the error.
     pub(crate) fn set_up(self, places: &Places) -> anyhow::Result<()> {
-        let mut stamp = Vec::new();
-        for input in self.inputs() {
-            let path = places.sources.join(input);
-            stamp.extend(std::fs::read(&path).with_context(|| path.display().to_string())?);
-        }
-        let done = places.cache.join(format!("{self:?}.done"));
-        if std::fs::read(&done).is_ok_and(|before| before == stamp) {
-            return Ok(());
-        }
-        for (at, step) in self.steps(places)?.into_iter().enumerate() {
-            let what = format!("setting up {self:?}, step {}", at + 1);
-            process::run(&what, step, &places.run.join(format!("setup-{self:?}-{at}.log")))?;
-        }
-        std::fs::write(&done, stamp).context("noting that the set-up is done")
+        let inputs =
+            self.inputs().iter().map(|input| places.sources.join(input)).collect::<Vec<_>>();
+        install(places, &format!("{self:?}"), &inputs, || self.steps(places))
     }
 
     fn steps(self, places: &Places) -> anyhow::Result<Vec<Command>> {
         Ok(match self {
             Self::Python => python_steps(places),
             Self::Node => node_steps(places)?,
-            Self::Java => java_steps(places, "java", "Client.java"),
-            Self::JavaTools => java_steps(places, "java-tools", "Tools.java"),
+            Self::Java => client_steps(places, "java", "Client.java"),
+            Self::JavaTools => client_steps(places, "java-tools", "Tools.java"),
             Self::Go => {
                 let mut build = Command::new("go");
                 build.args(["build", "-o"]).arg(places.cache.join("go/client")).arg(".");
@@ -236,6 +225,32 @@ impl Runtime {
             Self::Kcat => Vec::new(),
         })
     }
+}
+
+/// Takes the steps that install `name`, unless that is done already with the same `inputs`.
+///
+/// # Errors
+///
+/// When an input can't be read or a step fails; the end of its output is in the error.
+pub(crate) fn install(
+    places: &Places,
+    name: &str,
+    inputs: &[PathBuf],
+    steps: impl FnOnce() -> anyhow::Result<Vec<Command>>,
+) -> anyhow::Result<()> {
+    let mut stamp = Vec::new();
+    for path in inputs {
+        stamp.extend(std::fs::read(path).with_context(|| path.display().to_string())?);
+    }
+    let done = places.cache.join(format!("{name}.done"));
+    if std::fs::read(&done).is_ok_and(|before| before == stamp) {
+        return Ok(());
+    }
+    for (at, step) in steps()?.into_iter().enumerate() {
+        let what = format!("setting up {name}, step {}", at + 1);
+        process::run(&what, step, &places.run.join(format!("setup-{name}-{at}.log")))?;
+    }
+    std::fs::write(&done, stamp).context("noting that the set-up is done")
 }
 
 fn python_steps(places: &Places) -> Vec<Command> {
@@ -268,18 +283,29 @@ fn node_steps(places: &Places) -> anyhow::Result<Vec<Command>> {
     Ok(vec![install])
 }
 
-fn java_steps(places: &Places, name: &str, source: &str) -> Vec<Command> {
-    let (sources, folder) = (places.sources.join(name), places.cache.join(name));
+fn client_steps(places: &Places, name: &str, source: &str) -> Vec<Command> {
+    java_steps(&places.sources.join(name), &places.cache.join(name), Some(source))
+}
+
+/// Gathers the jars that `pom.xml` in `sources` names in `lib` of `folder`, and compiles `source` to `classes`.
+pub(crate) fn java_steps(sources: &Path, folder: &Path, source: Option<&str>) -> Vec<Command> {
     let lib = folder.join("lib");
-    let mut gather = Command::new("mvn");
-    gather.args(["--quiet", "--batch-mode", "dependency:copy-dependencies"]);
-    gather.arg(format!("-DoutputDirectory={}", lib.display())).current_dir(&sources);
-    let mut compile = Command::new("javac");
-    compile.arg("-d").arg(folder.join("classes")).arg("-cp").arg(format!("{}/*", lib.display()));
-    // The class that is named brings the others of its folder along.
-    compile.arg("-sourcepath").arg(&sources).arg(sources.join(source));
     // Jars of a release that was pinned before must not stay on the class path.
     let mut clean = Command::new("rm");
-    clean.arg("-rf").arg(&folder);
-    vec![clean, gather, compile]
+    clean.arg("-rf").arg(folder);
+    let mut gather = Command::new("mvn");
+    gather.args(["--quiet", "--batch-mode", "dependency:copy-dependencies"]);
+    gather.arg(format!("-DoutputDirectory={}", lib.display())).current_dir(sources);
+    let compile = source.map(|source| {
+        let mut compile = Command::new("javac");
+        compile
+            .arg("-d")
+            .arg(folder.join("classes"))
+            .arg("-cp")
+            .arg(format!("{}/*", lib.display()));
+        // The class that is named brings the others of its folder along.
+        compile.arg("-sourcepath").arg(sources).arg(sources.join(source));
+        compile
+    });
+    [clean, gather].into_iter().chain(compile).collect()
 }

@@ -28,7 +28,8 @@ fn page(scenarios: &[Scenario], versions: &[(String, String)], outcomes: &[Outco
     let clients: Vec<&str> = CLIENTS.iter().map(|client| client.name).collect();
     let mut text = String::from(
         "# Clients\n\nUnmodified Kafka clients that are run against Millstream, and what they do there.\n\
-         Written by `cargo xtask test --write-docs`: change `tests/clients` and run it again.\n\n\
+         Written by `cargo xtask test --write-docs`: change `tests/clients` and run it again.\n\
+         What others build on such clients is on [another page](stacks.md).\n\n\
          | client | version |\n| --- | --- |\n",
     );
     for (name, version) in versions {

@@ -7,9 +7,10 @@
 //! 4. `suite.rs` and `matrix.rs`: run the scenarios of `tests/clients/scenarios.json`.
 //! 5. `kill.rs`: kills the server again and again while it is used.
 //! 6. `histories.rs`: records what many clients do while it is killed and stopped, and has that judged.
-//! 7. `full.rs`, with `--long`: has it fill up a disk.
-//! 8. `librdkafka.rs`, with `--long`: librdkafka's own tests.
-//! 9. `docs.rs`: writes `docs/clients.md`.
+//! 7. `stacks.rs`: other people's stacks, some of them with `--long` only.
+//! 8. `full.rs`, with `--long`: has it fill up a disk.
+//! 9. `librdkafka.rs`, with `--long`: librdkafka's own tests.
+//! 10. `docs.rs`: writes `docs/clients.md`.
 
 // The ban on clocks, sleeping and files is for the product; chores do these things.
 #![expect(clippy::disallowed_methods, reason = "a chore, not the product")]
@@ -35,6 +36,7 @@ mod options;
 mod process;
 mod records;
 mod server;
+mod stacks;
 mod suite;
 
 /// Runs the chore.
@@ -56,6 +58,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
         println!("workspace\nkill\n{}\n{}", histories::NAME, suite::names(&scenarios).join("\n"));
         let long =
             [full::NAME, librdkafka::NAME].map(str::to_owned).into_iter().chain(fuzz::names());
+        let stacks = stacks::names().collect::<Vec<_>>();
+        stacks.iter().filter(|(_, quick)| *quick).for_each(|(name, _)| println!("{name}"));
+        let long = long.chain(stacks.into_iter().filter(|(_, quick)| !quick).map(|(name, _)| name));
         long.for_each(|name| println!("{name}    (with --long)"));
         return Ok(ExitCode::SUCCESS);
     }
@@ -80,6 +85,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     if options.records_histories() {
         outcomes.append(&mut histories::run(&options, &places, seconds));
     }
+    outcomes.append(&mut stacks::run(&options, &places));
     if options.fills() {
         outcomes.push(full::run(&options, &places));
     }
@@ -156,9 +162,9 @@ fn set_up(
             .any(|scenario| options.wants(&format!("{}/{}", client.name, scenario.name)))
     };
     let clients: Vec<Client> = CLIENTS.iter().filter(wanted).copied().collect();
-    let needs_python = options.wants("kill") && options.against.is_none()
-        || options.records_histories()
-        || options.fills();
+    let kills = options.wants("kill") && options.against.is_none();
+    let needs_python =
+        kills || options.records_histories() || options.fills() || stacks::any(options);
     let mut runtimes: Vec<Runtime> = clients.iter().map(|client| client.runtime).collect();
     if needs_python || !runtimes.is_empty() {
         runtimes.push(Runtime::Python);

@@ -14,11 +14,11 @@ cargo xtask test [OPTION]...
 
   --long              200 kill rounds instead of 20, 10,000 seeds of power cuts and other faults, a
                       disk that is filled up, an hour of histories, librdkafka's own
-                      tests, and fuzzing
+                      tests, all stacks, and fuzzing
   --history-minutes N how long histories are recorded in all (default 1; with --long 60)
   --fuzz-minutes N    for how long each fuzz target runs (default 10)
-  --only PATTERN      only the steps whose name contains PATTERN: `workspace`, `kill`,
-                      `histories`, `full-disk`, `librdkafka`, `kafkajs`, `group`,
+  --only PATTERN      only the steps whose name contains PATTERN: `workspace`, `kill`, `histories`,
+                      `full-disk`, `librdkafka`, `stacks`, `kafka-streams`, `kafkajs`, `group`,
                       `confluent-kafka/produce-gzip`, ... (may be repeated)
   --against HOST:PORT run the clients against a server that is already there
   --server COMMAND    run everything against this server command, with {port}, {http} and

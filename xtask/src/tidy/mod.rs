@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 mod arrows;
+mod choices;
+mod pitfalls;
 mod sizes;
 mod words;
 
@@ -37,8 +39,10 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let sources = sources(root)?;
     let mut findings = Vec::new();
     findings.extend(arrows::check(root)?);
+    findings.extend(pitfalls::check(root, &sources)?);
     findings.extend(sizes::check(&sources)?);
     findings.extend(words::check(&sources));
+    findings.extend(choices::check(&sources));
     for finding in &findings {
         eprintln!("{}: {}", finding.place, finding.what);
     }

@@ -62,6 +62,7 @@ pub(super) async fn run(
     let (read, write) = tokio::io::split(stream);
     // All three lose what they were doing when another one ends, which is what an end means.
     let error = tokio::select! {
+        biased;
         done = write_all(write, &mut queue, &in_flight) => match done {
             // Nobody can ask for anything any more: nobody will look at why.
             Ok(()) => status.disconnected("no longer used"),

@@ -141,6 +141,7 @@ impl Fetcher {
             let wake = self.ask().await?;
             let env = self.cluster.env().clone();
             tokio::select! {
+                biased;
                 Some(answer) = self.under_way.next(), if !self.under_way.is_empty() => {
                     let progress = self.on_answer(answer)?;
                     if progress.moved {

@@ -180,7 +180,7 @@ impl Membership {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! { () = changed => {}, () = commit_due => {}, () = check_due => {} }
+            tokio::select! { biased; () = changed => {}, () = commit_due => {}, () = check_due => {} }
         })
     }
 
@@ -411,6 +411,7 @@ impl Heart {
         let mut heard_at = env.clock.monotonic();
         loop {
             tokio::select! {
+                biased;
                 () = env.sleep(self.interval) => {}
                 () = health.closed() => return,
             }

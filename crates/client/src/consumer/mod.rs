@@ -180,6 +180,7 @@ impl Consumer {
             };
             let patience = group.until_something_is_due();
             tokio::select! {
+                biased;
                 progress = self.fetcher.progress() => {
                     let batches = progress?.batches;
                     return Ok(Polled { batches, reassigned: false });

@@ -74,6 +74,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let shared = Arc::clone(&sender.shared);
         let env = shared.cluster.env();
         tokio::select! {
+            biased;
             Some(event) = sender.events.next(), if !sender.events.is_empty() => sender.on(event),
             () = shared.wake.notified() => {}
             () = env.clock.sleep_until(wake.unwrap_or_default()), if wake.is_some() => {}

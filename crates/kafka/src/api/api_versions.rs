@@ -109,6 +109,7 @@ fn is_misrouted(call: &Call, request: &ApiVersionsRequest) -> bool {
 mod tests {
     use super::*;
 
+    /// Pitfall 2.
     #[test]
     fn software_names_are_checked() {
         let cases = [
@@ -126,6 +127,7 @@ mod tests {
         }
     }
 
+    /// Pitfall 4.
     #[test]
     fn what_is_advertised_is_what_is_served() {
         for served in SERVED {

@@ -144,6 +144,7 @@ async fn pipelined_requests_start_at_once_and_are_answered_in_order() {
     assert_eq!(bench.receive(8).await, "twothree");
 }
 
+/// Pitfall 9.
 #[tokio::test]
 async fn other_requests_wait_for_all_before_them() {
     let mut bench = connect(1_024);
@@ -201,6 +202,7 @@ async fn a_long_poll_ends_when_its_client_leaves() {
     assert_eq!(bench.closed.await, Ok(Close::Gone));
 }
 
+/// Pitfall 72.
 #[tokio::test]
 async fn who_asks_nothing_for_too_long_is_left() {
     let mut bench = connect(64);

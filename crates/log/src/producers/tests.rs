@@ -93,11 +93,31 @@ fn batches_of_one_epoch_follow_each_other() {
     ]);
 }
 
+/// Pitfall 29.
 #[test]
 fn of_an_unknown_producer_any_sequence_is_taken() {
     check(&[((4, 17, 3), At(0)), ((4, 20, 1), At(3)), ((4, 17, 2), Expected(21))]);
 }
 
+/// Pitfall 29: with the second protocol of transactions each has a new epoch, which begins at 0 whether
+/// its producer is remembered or not; with the first, one whom retention made forgotten goes on.
+#[test]
+fn a_transaction_of_the_second_protocol_begins_at_zero() {
+    let one = ProducerId(1);
+    for (first, outcome) in [(FirstSequence::Any, At(0)), (FirstSequence::Zero, Expected(0))] {
+        let mut driven = Driven::default();
+        driven.producers.enlist(one, ProducerEpoch(4), first);
+        assert_eq!(driven.send(&batch(1, 4, 17, 1, true)), outcome, "{first:?}");
+    }
+    let mut driven = Driven::default();
+    driven.producers.enlist(one, ProducerEpoch(4), FirstSequence::Zero);
+    // What is no part of the transaction, and what another epoch says, is judged as ever.
+    assert_eq!(driven.send(&batch(1, 5, 17, 1, true)), NotEnlisted);
+    assert_eq!(driven.send(&batch(1, 4, 0, 2, true)), At(0));
+    assert_eq!(driven.send(&batch(1, 4, 2, 1, true)), At(2));
+}
+
+/// Pitfall 27.
 #[test]
 fn an_exact_retry_of_one_of_the_last_five_is_a_duplicate() {
     check(&[
@@ -117,6 +137,7 @@ fn an_exact_retry_of_one_of_the_last_five_is_a_duplicate() {
     ]);
 }
 
+/// Pitfall 28.
 #[test]
 fn sequences_wrap_to_zero() {
     const MAX: i32 = i32::MAX;
@@ -124,6 +145,7 @@ fn sequences_wrap_to_zero() {
     check(&[((0, MAX, 3), At(0)), ((0, 2, 1), At(3)), ((0, MAX, 3), Duplicate(0))]);
 }
 
+/// Pitfall 30.
 #[test]
 fn a_new_epoch_begins_at_zero_and_an_old_one_is_stale() {
     check(&[
@@ -138,6 +160,7 @@ fn a_new_epoch_begins_at_zero_and_an_old_one_is_stale() {
     ]);
 }
 
+/// Pitfall 29.
 #[test]
 fn idle_producers_are_forgotten() {
     let mut driven = Driven::default();
@@ -156,7 +179,7 @@ fn idle_producers_are_forgotten() {
 #[test]
 fn of_too_many_the_longest_idle_go() {
     let mut driven = Driven::default();
-    driven.producers.enlist(ProducerId(2), ProducerEpoch(0));
+    driven.producers.enlist(ProducerId(2), ProducerEpoch(0), FirstSequence::Any);
     for producer in 0..8 {
         driven.now += 1;
         driven.send(&batch(producer, 0, 0, 1, producer == 2));
@@ -176,7 +199,7 @@ fn of_too_many_the_longest_idle_go() {
 #[test]
 fn inside_a_transaction_all_is_transactional() {
     let mut driven = Driven::default();
-    driven.producers.enlist(ProducerId(1), ProducerEpoch(0));
+    driven.producers.enlist(ProducerId(1), ProducerEpoch(0), FirstSequence::Any);
     assert_eq!(driven.send(&batch(1, 0, 0, 1, true)), At(0));
     assert_eq!(driven.send(&batch(1, 0, 1, 1, false)), Outside);
     assert_eq!(driven.send(&batch(1, 0, 1, 1, true)), At(1));
@@ -197,6 +220,7 @@ fn inside_a_transaction_all_is_transactional() {
 }
 
 /// KIP-890: a batch that was on its way when its transaction ended would begin one that hangs.
+/// Pitfall 66.
 #[test]
 fn only_an_enlisted_producer_begins_a_transaction() {
     let end = |driven: &mut Driven, epoch: i16| {
@@ -206,7 +230,7 @@ fn only_an_enlisted_producer_begins_a_transaction() {
     let mut driven = Driven::default();
     let one = ProducerId(1);
     assert_eq!(driven.send(&batch(1, 0, 0, 1, true)), NotEnlisted);
-    driven.producers.enlist(one, ProducerEpoch(0));
+    driven.producers.enlist(one, ProducerEpoch(0), FirstSequence::Any);
     assert!(driven.producers.awaits_marker(one));
     assert_eq!(driven.send(&batch(1, 1, 0, 1, true)), NotEnlisted, "another epoch");
     assert_eq!(driven.send(&batch(1, 0, 0, 1, true)), At(0));
@@ -215,15 +239,15 @@ fn only_an_enlisted_producer_begins_a_transaction() {
     // A retry of what is there is answered; what is late is not taken, with or without a new epoch.
     assert_eq!(driven.send(&batch(1, 0, 0, 1, true)), Duplicate(0));
     assert_eq!(driven.send(&batch(1, 0, 1, 1, true)), NotEnlisted);
-    driven.producers.enlist(one, ProducerEpoch(0));
+    driven.producers.enlist(one, ProducerEpoch(0), FirstSequence::Any);
     end(&mut driven, 1);
     assert_eq!(driven.send(&batch(1, 0, 1, 1, true)), Stale);
     // Enlisted, but ended before anything was written: as if it had been.
-    driven.producers.enlist(one, ProducerEpoch(1));
+    driven.producers.enlist(one, ProducerEpoch(1), FirstSequence::Any);
     end(&mut driven, 2);
     assert_eq!(driven.send(&batch(1, 2, 0, 1, true)), NotEnlisted);
     // A marker that comes late does not end what was begun with a newer epoch.
-    driven.producers.enlist(one, ProducerEpoch(3));
+    driven.producers.enlist(one, ProducerEpoch(3), FirstSequence::Any);
     end(&mut driven, 2);
     assert_eq!(driven.send(&batch(1, 3, 0, 1, true)), At(1));
     // What is open in the log, after a restart, needs nobody to enlist it.
@@ -232,10 +256,11 @@ fn only_an_enlisted_producer_begins_a_transaction() {
     assert_eq!(again.send(&batch(1, 3, 1, 1, true)), At(2));
 }
 
+/// Pitfall 31.
 #[test]
 fn what_is_remembered_survives_a_checkpoint() {
     let mut driven = Driven::default();
-    driven.producers.enlist(ProducerId(1), ProducerEpoch(3));
+    driven.producers.enlist(ProducerId(1), ProducerEpoch(3), FirstSequence::Any);
     driven.send(&batch(1, 3, 0, 2, true));
     driven.send(&batch(2, 0, 5, 1, false));
     let images = driven.producers.images();

@@ -352,6 +352,7 @@ fn deleted_topics_and_closed_logs_refuse() {
     });
 }
 
+/// Pitfall 31.
 #[test]
 fn an_idle_producer_is_forgotten_and_the_rest_survives_a_restart() {
     run(async {

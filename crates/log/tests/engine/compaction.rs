@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_env::disk::{Fault, FaultAt, Operation};
 use millstream_log::{
-    AppendError, CompactionSettings, Isolation, Log, Origin, Partition, PartitionConfig, ReadError,
+    AppendError, CompactionSettings, FirstSequence, Isolation, Log, Origin, Partition,
+    PartitionConfig, ReadError,
 };
 use millstream_record::control::{ControlRecord, EndTransaction, Outcome};
 use millstream_record::{BatchBuilder, BatchHeader, Compression, StoredBatch, ValidBatch};
@@ -270,7 +271,11 @@ impl Run {
         }
         if let Who::Transaction(id) = who {
             builder = builder.transactional();
-            self.log.partition(partition(to)).unwrap().enlist(ProducerId(id), ProducerEpoch(0));
+            self.log.partition(partition(to)).unwrap().enlist(
+                ProducerId(id),
+                ProducerEpoch(0),
+                FirstSequence::Any,
+            );
             let model = self.model(to);
             model.open.insert(id);
         }
@@ -609,6 +614,7 @@ fn history(
     })
 }
 
+/// Pitfalls 44 and 69.
 #[test]
 fn whatever_is_compacted_the_newest_committed_value_of_each_key_is_there() {
     let reached = Reached::default();
@@ -693,6 +699,7 @@ async fn do_all(history: &mut Run, ops: &[Op]) {
     }
 }
 
+/// Pitfall 44.
 #[test]
 fn tombstones_and_ends_of_transactions_go_when_nothing_needs_them_and_not_before() {
     run(async {

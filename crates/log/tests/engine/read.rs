@@ -64,6 +64,7 @@ fn check(from: i64, bytes_max: usize, at_least_one: bool, bases: &[i64]) {
     }
 }
 
+/// Pitfall 38.
 #[test]
 fn whole_batches_up_to_the_limit_and_at_least_one_if_asked() {
     let size = batch(&[1, 2], 100).bytes().len();

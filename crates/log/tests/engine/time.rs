@@ -41,6 +41,7 @@ fn check(start: i64, time: i64, found: Option<(i64, i64)>) {
     }
 }
 
+/// Pitfall 46.
 #[test]
 fn the_first_record_at_or_after_a_time() {
     check(0, 0, Some((0, 10)));

@@ -1,6 +1,6 @@
 //! What readers of committed data see.
 
-use millstream_log::{AppendError, Isolation, Log, Origin, Partition};
+use millstream_log::{AppendError, FirstSequence, Isolation, Log, Origin, Partition};
 use millstream_record::control::{EndTransaction, Outcome};
 use millstream_record::{BatchBuilder, ValidBatch};
 use millstream_types::{Offset, ProducerEpoch, ProducerId, Timestamp};
@@ -43,8 +43,8 @@ fn committed_reads_end_at_the_first_open_transaction_and_name_the_aborted() {
         let one = log.partition(partition(0)).unwrap();
         let client = |batch: ValidBatch| one.append(&[batch], Origin::Client).unwrap();
         let internal = |batch: ValidBatch| one.append(&[batch], Origin::Internal).unwrap();
-        one.enlist(ProducerId(7), ProducerEpoch(0));
-        one.enlist(ProducerId(8), ProducerEpoch(0));
+        one.enlist(ProducerId(7), ProducerEpoch(0), FirstSequence::Any);
+        one.enlist(ProducerId(8), ProducerEpoch(0), FirstSequence::Any);
         client(within(7, 0));
         client(within(8, 0));
         client(batch(&[1], 20));
@@ -52,7 +52,7 @@ fn committed_reads_end_at_the_first_open_transaction_and_name_the_aborted() {
         log.wait_durable(abort.end).await.unwrap();
         let late = one.append(&[within(7, 2)], Origin::Client);
         assert!(matches!(late, Err(AppendError::NotEnlisted { .. })), "{late:?}");
-        one.enlist(ProducerId(7), ProducerEpoch(0));
+        one.enlist(ProducerId(7), ProducerEpoch(0), FirstSequence::Any);
         client(within(7, 2));
         // The marker ends the transaction for readers when it is durable, not before.
         let commit = internal(marker(8, Outcome::Commit, 1));

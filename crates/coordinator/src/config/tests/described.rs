@@ -23,6 +23,7 @@ fn line(described: &Described) -> String {
     format!("{} {:?} [{}]", text(&described.value), described.source, synonyms.join(", "))
 }
 
+/// Pitfall 21.
 #[test]
 fn every_config_is_listed_once_unless_it_is_hidden() {
     #[track_caller]
@@ -61,6 +62,7 @@ fn keys_choose_and_those_that_do_not_exist_are_left_out() {
 }
 
 /// Connect refuses to start unless its topics read exactly so (apache/kafka#8828).
+/// Pitfall 21.
 #[test]
 fn a_compact_topic_reads_compact() {
     let broker = BrokerOverrides::default();

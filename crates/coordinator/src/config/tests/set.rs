@@ -148,6 +148,7 @@ fn a_list_never_grows_over_the_bound() {
     check(&full, set(name, &items('a').repeat(2)));
 }
 
+/// Pitfall 22.
 #[test]
 fn replacing_leaves_only_what_is_sent() {
     let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {

@@ -207,6 +207,7 @@ fn ends_of_the_second_protocol() {
     ]);
 }
 
+/// Pitfall 65.
 #[test]
 fn ends_in_the_last_epoch() {
     check(&[
@@ -293,6 +294,7 @@ fn an_init_is_checked() {
 }
 
 /// What tools see.
+/// Pitfall 67.
 #[test]
 fn ids_are_described_and_listed() {
     let host = Host::with("Ongoing 7:3 t/0 t/2 u/1");

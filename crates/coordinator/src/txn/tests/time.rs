@@ -37,6 +37,27 @@ fn an_old_transaction_is_aborted_with_a_new_epoch() {
     }
 }
 
+/// Pitfall 68: as often as it is tried.
+#[test]
+fn an_init_that_is_not_appended_raises_no_epoch() {
+    for state in ["Empty 7:3", "CompleteAbort 7:3", "CompleteCommit 7:3 prev=7 v2"] {
+        let mut host = Host::with(state);
+        let before = host.shown();
+        for _ in 0..3 {
+            let effects = host.txns.handle(host.now, host.wall, command("init"));
+            assert_eq!(effects.records.len(), 1, "{state}");
+            let failed = host.txns.append_failed(effects, HostFailure::Unavailable);
+            assert_eq!(
+                failed.reply,
+                Some(Reply::Init(Err(InitError::Host(HostFailure::Unavailable))))
+            );
+            assert_eq!(host.shown(), before);
+        }
+        assert_eq!(answer(&host.ask(command("init"))), "ok 7:4", "{state}");
+    }
+}
+
+/// Pitfall 68, when it is the timeout that raises the epoch.
 #[test]
 fn an_abort_that_is_not_appended_is_tried_again() {
     let mut host = Host::with("Ongoing 7:0 t/0");
@@ -103,6 +124,7 @@ fn a_running_coordinator_counts_on_the_monotonic_clock() {
     assert_eq!(host.txns.next_deadline(), Some(due));
 }
 
+/// Pitfall 67.
 #[test]
 fn an_unused_id_expires() {
     let TxnSettings { expiration, expiry_interval, .. } = TxnSettings::default();

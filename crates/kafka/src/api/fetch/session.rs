@@ -416,6 +416,7 @@ mod tests {
         assert_eq!(order(&plan), [(1, 6), (2, 7), (0, 5)]);
     }
 
+    /// Pitfall 43.
     #[test]
     fn wrong_sessions_are_refused() {
         let sessions = Sessions::new(10, 1 << 20);
@@ -446,6 +447,7 @@ mod tests {
         }
     }
 
+    /// Pitfall 43.
     #[test]
     fn a_full_cache_keeps_what_is_in_use() {
         let sessions = Sessions::new(1, 1 << 20);

@@ -3,6 +3,7 @@
 use super::super::super::ConsumerHeartbeatError as Refused;
 use super::*;
 
+/// Pitfall 59.
 #[test]
 fn partitions_are_given_up_before_others_get_them() {
     let mut stage = Stage::new(4, 2);
@@ -30,6 +31,7 @@ fn partitions_are_given_up_before_others_get_them() {
     assert_eq!(stage.describe().state, GroupState::Empty);
 }
 
+/// Pitfall 59.
 #[test]
 fn the_assignment_is_told_when_it_has_changed() {
     let mut stage = Stage::new(2, 1);
@@ -118,6 +120,7 @@ fn epochs_that_are_not_the_members_own_are_fenced() {
     assert!(stage.beat(0, false).is_ok());
 }
 
+/// Pitfall 59.
 #[test]
 fn static_members_come_back_to_what_they_had() {
     let mut stage = Stage::new(4, 3);

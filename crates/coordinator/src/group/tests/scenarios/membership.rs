@@ -4,6 +4,7 @@ use super::super::super::GroupSettings;
 use super::super::script::{check, check_with};
 use super::at_once;
 
+/// Pitfall 50.
 #[test]
 fn three_members_join_and_one_leaves() {
     check(
@@ -46,6 +47,7 @@ fn three_members_join_and_one_leaves() {
     );
 }
 
+/// Pitfall 49.
 #[test]
 fn the_first_rebalance_waits_no_longer_than_the_rebalance_timeout() {
     check(
@@ -69,6 +71,7 @@ fn the_first_rebalance_waits_no_longer_than_the_rebalance_timeout() {
     );
 }
 
+/// Pitfall 48.
 #[test]
 fn a_newcomer_must_come_back_with_its_id() {
     check_with(
@@ -88,6 +91,7 @@ fn a_newcomer_must_come_back_with_its_id() {
     );
 }
 
+/// Pitfall 48.
 #[test]
 fn an_id_that_does_not_come_back_expires() {
     check_with(
@@ -215,6 +219,7 @@ fn a_parked_join_is_a_sign_of_life() {
     );
 }
 
+/// Pitfall 50.
 #[test]
 fn who_does_not_join_in_time_is_out() {
     check_with(
@@ -486,6 +491,7 @@ fn several_leave_at_once() {
     );
 }
 
+/// Pitfall 50.
 #[test]
 fn heartbeats_are_checked() {
     check_with(
@@ -509,6 +515,7 @@ fn heartbeats_are_checked() {
     );
 }
 
+/// Pitfall 51.
 #[test]
 fn syncs_are_checked() {
     check_with(
@@ -578,6 +585,7 @@ fn groups_have_a_size() {
     );
 }
 
+/// Pitfall 53.
 #[test]
 fn the_protocol_with_most_votes_is_chosen() {
     check(
@@ -593,6 +601,7 @@ fn the_protocol_with_most_votes_is_chosen() {
     );
 }
 
+/// Pitfall 53.
 #[test]
 fn protocols_must_have_something_in_common() {
     check_with(

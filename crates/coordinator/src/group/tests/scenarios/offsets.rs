@@ -12,6 +12,7 @@ use super::super::host::Host;
 use super::super::script::check_with;
 use super::at_once;
 
+/// Pitfall 54.
 #[test]
 fn offsets_of_members() {
     check_with(
@@ -241,6 +242,7 @@ fn a_deleted_topic_takes_its_offsets_along() {
     );
 }
 
+/// Pitfall 55.
 #[test]
 fn offsets_expire_when_the_group_has_been_empty_for_long() {
     check_with(
@@ -470,6 +472,7 @@ fn the_last_commit_counts_whatever_ends_first() {
 
 /// A producer that knows nothing of members may commit for a group that has some (before KIP-447); one
 /// that does is held to what it says.
+/// Pitfall 54.
 #[test]
 fn who_may_commit_within_a_transaction() {
     check_with(

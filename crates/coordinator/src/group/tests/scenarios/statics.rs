@@ -3,6 +3,7 @@
 use super::super::script::check_with;
 use super::at_once;
 
+/// Pitfall 52.
 #[test]
 fn a_static_member_restarts_without_a_rebalance() {
     check_with(
@@ -86,6 +87,7 @@ fn a_static_leader_of_an_old_client_is_not_told_that_it_leads() {
     );
 }
 
+/// Pitfall 52.
 #[test]
 fn a_static_member_with_other_protocols_starts_a_rebalance() {
     check_with(
@@ -109,6 +111,7 @@ fn a_static_member_with_other_protocols_starts_a_rebalance() {
     );
 }
 
+/// Pitfall 52.
 #[test]
 fn a_static_member_that_restarts_while_the_leader_computes() {
     check_with(
@@ -210,6 +213,7 @@ fn an_administrator_removes_a_static_member() {
     );
 }
 
+/// Pitfall 52.
 #[test]
 fn instances_are_checked() {
     check_with(

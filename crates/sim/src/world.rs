@@ -1,0 +1,269 @@
+//! What everybody in a simulation shares, and the loop that runs it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::{self, Either};
+use millstream_env::{Dice, Env, HandClock};
+use millstream_types::Monotonic;
+
+use crate::executor::{Executor, OUTSIDE, Step};
+use crate::history::Recorder;
+use crate::lock;
+use crate::machine::{self, Machine};
+use crate::net::Net;
+use crate::plan::Plan;
+use crate::trace::{Trace, note};
+
+/// So many steps without time passing are an endless loop.
+const STEPS_MAX: u64 = 2_000_000;
+
+/// What everybody shares.
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    /// The world outside of the machine.
+    pub(crate) env: Env,
+    pub(crate) net: Net,
+    pub(crate) machine: Machine,
+    pub(crate) trace: Arc<Trace>,
+    pub(crate) history: Recorder,
+    dice: Mutex<Dice>,
+    orders: Mutex<Vec<Order>>,
+    violations: Mutex<Vec<String>>,
+    /// What has been counted, by name.
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+    /// Whether faults are over and clients are to come to an end.
+    closing: AtomicBool,
+    done: AtomicBool,
+    full: AtomicBool,
+}
+
+/// What is to be done to the machine, after the step that asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Starts the broker, unless it runs.
+    Boot,
+    /// Cuts the power; it comes back after a while.
+    PowerCut,
+    /// Kills the process; what it wrote is there.
+    Kill,
+    /// Closes the broker, then ends the process.
+    Close,
+    /// The process has come to its end by itself.
+    Exit,
+}
+
+/// How a simulation came out.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The hash of everything that happened.
+    pub hash: u64,
+    /// What must not have happened, in words.
+    pub violations: Vec<String>,
+    /// The last lines of the trace.
+    pub tail: Vec<String>,
+    /// What was counted: operations of clients, faults.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+impl World {
+    /// A number below `end`.
+    pub(crate) fn below(&self, end: u64) -> u64 {
+        lock(&self.dice).below(end)
+    }
+
+    /// Dice of one's own.
+    pub(crate) fn dice(&self) -> Dice {
+        Dice::new(lock(&self.dice).next())
+    }
+
+    /// Something happened that must not.
+    pub(crate) fn violation(&self, what: String) {
+        note!(self, "VIOLATION: {what}");
+        lock(&self.violations).push(what);
+    }
+
+    pub(crate) fn count(&self, what: &'static str) {
+        *lock(&self.counts).entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn order(&self, order: Order) {
+        lock(&self.orders).push(order);
+    }
+
+    /// Whether clients are to come to an end.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Everything is done.
+    pub(crate) fn finish(&self) {
+        self.done.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the disk has a limit now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    pub(crate) async fn sleep(&self, time: Duration) {
+        self.env.sleep(time).await;
+    }
+
+    /// Sleeps for a random time below `most`.
+    pub(crate) async fn nap(&self, most: Duration) {
+        let nanos = self.below(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX));
+        self.sleep(Duration::from_nanos(nanos)).await;
+    }
+
+    /// What `work` comes to, unless it takes longer than `time`.
+    pub(crate) async fn within<T>(
+        &self,
+        time: Duration,
+        work: impl Future<Output = T> + Send,
+    ) -> Option<T> {
+        match future::select(std::pin::pin!(work), self.env.sleep(time)).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
+        }
+    }
+}
+
+/// Runs one seed to its end.
+pub(crate) struct Sim {
+    pub(crate) world: Arc<World>,
+    executor: Executor,
+    clock: Arc<HandClock>,
+    base: Env,
+}
+
+impl Sim {
+    pub(crate) fn new(seed: u64, plan: Plan, aloud: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let (base, clock) = Env::seeded(dice.next());
+        let executor = Executor::new(dice.next());
+        let trace = Arc::new(Trace::new(Arc::clone(&clock), aloud));
+        let env = Env { tasks: executor.tasks_of(OUTSIDE), ..base.clone() };
+        let world = World {
+            plan,
+            env,
+            net: Net::new(dice.next(), Arc::clone(&clock), Arc::clone(&trace)),
+            machine: Machine::new(dice.next()),
+            trace,
+            history: Recorder::default(),
+            dice: Mutex::new(Dice::new(dice.next())),
+            orders: Mutex::new(vec![Order::Boot]),
+            violations: Mutex::default(),
+            counts: Mutex::default(),
+            closing: AtomicBool::new(false),
+            done: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+        };
+        Self { world: Arc::new(world), executor, clock, base }
+    }
+
+    /// Runs until somebody says that everything is done.
+    pub(crate) fn run(mut self) -> Outcome {
+        let (mut steps, mut now) = (0_u64, Monotonic(0));
+        let deadline = Monotonic(0).plus(self.world.plan.time_max);
+        while !self.world.done.load(Ordering::Relaxed) {
+            self.carry_out_orders();
+            match self.executor.step() {
+                Step::Ran(task) => {
+                    self.world.trace.fold(&task.to_le_bytes());
+                    steps += 1;
+                }
+                Step::Idle => {
+                    if !self.clock.advance_to_next() {
+                        self.world.violation("everybody waits for somebody else".to_owned());
+                        break;
+                    }
+                }
+            }
+            let then = std::mem::replace(&mut now, self.base.clock.monotonic());
+            if now != then {
+                self.world.trace.fold(&now.0.to_le_bytes());
+                steps = 0;
+            }
+            if steps > STEPS_MAX {
+                self.world.violation("an endless loop: time does not pass".to_owned());
+                break;
+            }
+            if now > deadline {
+                self.world.violation("it does not come to its end".to_owned());
+                break;
+            }
+        }
+        self.outcome()
+    }
+
+    fn outcome(&self) -> Outcome {
+        let world = &self.world;
+        let counts = lock(&world.counts).clone();
+        let violations = lock(&world.violations).clone();
+        Outcome { hash: world.trace.hash(), violations, tail: world.trace.tail(), counts }
+    }
+
+    /// Does to the machine what was asked for, and what its disk has done to itself.
+    fn carry_out_orders(&mut self) {
+        if self.world.machine.disk.is_off() {
+            let order =
+                if self.world.machine.disk.is_killed() { Order::Kill } else { Order::PowerCut };
+            self.carry_out(order);
+        }
+        let orders = std::mem::take(&mut *lock(&self.world.orders));
+        for order in orders {
+            self.carry_out(order);
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        let world = Arc::clone(&self.world);
+        let running = world.machine.process();
+        match (order, running) {
+            (Order::Boot, None) => {
+                let process = world.machine.begin();
+                note!(world, "broker: run {}", process.0);
+                let env = Env { tasks: self.executor.tasks_of(process), ..self.base.clone() };
+                env.clone().spawn("broker", machine::run(world, env));
+            }
+            (Order::Close, Some(process)) => {
+                let Some(broker) = world.machine.broker() else { return };
+                note!(world, "fault: close");
+                world.count("closed");
+                let env = Env { tasks: self.executor.tasks_of(process), ..self.base.clone() };
+                env.spawn("close", machine::stop(world, broker));
+            }
+            (Order::PowerCut | Order::Kill | Order::Exit, Some(process)) => {
+                note!(world, "fault: {order:?}");
+                world.net.unlisten();
+                world.machine.end();
+                if order == Order::PowerCut {
+                    world.count("power cuts");
+                    world.machine.disk.power_cut();
+                } else {
+                    world.count("kills");
+                    world.machine.disk.kill();
+                }
+                self.executor.kill(process);
+                let pause = machine::pause(world.below(u64::MAX));
+                let sleep = self.base.sleep(pause);
+                self.world.env.spawn("boot", async move {
+                    sleep.await;
+                    world.order(Order::Boot);
+                });
+            }
+            (Order::Boot | Order::Close, _) | (_, None) => {}
+        }
+    }
+}
