@@ -221,7 +221,8 @@ impl Code for ConfigsError {
 }
 
 /// A change of configuration that Kafka finds ill-formed is an invalid request, one that it finds
-/// wrong an invalid configuration; but of brokers' configuration both are (KAFKA-13609).
+/// wrong an invalid configuration; but of brokers' configuration both are (KAFKA-13609), and of
+/// subscriptions to client metrics what is found before anything is read.
 fn config(kind: Kind, error: &ConfigError) -> ErrorCode {
     match (kind, error) {
         (_, ConfigError::Duplicate { .. } | ConfigError::Null { .. }) => ErrorCode::InvalidRequest,
@@ -234,6 +235,10 @@ fn config(kind: Kind, error: &ConfigError) -> ErrorCode {
             | ConfigError::ReadOnly { .. }
             | ConfigError::Reported { .. }
             | ConfigError::Conflict { .. },
+        ) => ErrorCode::InvalidRequest,
+        (
+            Kind::ClientMetrics,
+            ConfigError::Unknown { .. } | ConfigError::Invalid { name: "interval.ms", .. },
         ) => ErrorCode::InvalidRequest,
         (
             Kind::Topic | Kind::Group | Kind::ClientMetrics,

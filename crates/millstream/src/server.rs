@@ -190,6 +190,7 @@ fn report(settings: &mut Settings, place: &Place, bound: Option<SocketAddr>, tol
     for (name, value) in [
         ("node.id", NODE_ID.to_string()),
         ("broker.id", NODE_ID.to_string()),
+        ("process.roles", "broker,controller".to_owned()),
         ("listeners", listens),
         ("advertised.listeners", advertised),
         ("log.dir", directory.clone()),

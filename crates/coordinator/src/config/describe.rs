@@ -1,7 +1,9 @@
 //! What DescribeConfigs answers.
 
 use super::entry::{ConfigType, Entry, Update};
-use super::layers::{BrokerOverrides, Found, Source, effective, own_trail, trail};
+use super::layers::{
+    BrokerOverrides, Found, Source, defaulted, effective, family_trail, own_trail, trail,
+};
 use super::{Kind, Overrides};
 
 /// What is to be described, with everything that has been set on it.
@@ -80,7 +82,7 @@ pub(super) fn described(entry: &Entry, trail: &[Found], target: Target<'_>) -> O
         name: entry.name,
         value: effective(entry, trail).and_then(|value| told(value.to_string())),
         source,
-        synonyms: trail.iter().map(synonym).collect(),
+        synonyms: target.synonyms(entry, trail).iter().map(synonym).collect(),
         config_type: entry.config_type,
         read_only: entry.update == Update::ReadOnly,
         sensitive: entry.sensitive(),
@@ -98,6 +100,26 @@ impl Target<'_> {
             Self::Group(..) => Kind::Group,
             Self::ClientMetrics(_) => Kind::ClientMetrics,
         }
+    }
+
+    /// What is told besides the value: as Kafka does, nothing of other units' defaults unless the first
+    /// name has a value, of a broker config also what other units say, and a group's own default.
+    fn synonyms(self, entry: &Entry, trail: &[Found]) -> Vec<Found> {
+        let mut told = match self {
+            Self::Broker(broker) => family_trail(entry, broker),
+            _ => trail.to_vec(),
+        };
+        if let (Self::Topic(..), Some(first)) = (self, entry.synonyms.first()) {
+            let other = |found: &Found| found.name != first.name && found.name != entry.name;
+            let has_first = told.iter().any(|found| found.name == first.name);
+            told.retain(|found| has_first || found.source != Source::Default || !other(found));
+        }
+        if let Self::Group(..) = self
+            && entry.synonyms.is_empty()
+        {
+            told.extend(defaulted(entry));
+        }
+        told
     }
 
     fn trail(self, entry: &'static Entry) -> Vec<Found> {

@@ -71,6 +71,16 @@ pub(super) fn own_trail(entry: &'static Entry, broker: &BrokerOverrides) -> Vec<
     broker_trail(&[same(entry.name)], broker)
 }
 
+/// As [`own_trail`], with what the same thing in other units says behind it.
+pub(super) fn family_trail(entry: &Entry, broker: &BrokerOverrides) -> Vec<Found> {
+    let is_of = |family: &&[Synonym]| family.iter().any(|one| one.name == entry.name);
+    let families = Kind::Topic.entries().map(|topic| topic.synonyms);
+    let family = families.filter(|family| family.len() > 1).find(is_of);
+    let Some(family) = family else { return broker_trail(&[same(entry.name)], broker) };
+    let trail = broker_trail(family, broker);
+    trail.into_iter().skip_while(|found| found.name != entry.name).collect()
+}
+
 fn broker_trail(synonyms: &[Synonym], broker: &BrokerOverrides) -> Vec<Found> {
     let layers = [
         (&broker.node, Source::DynamicBroker),
@@ -87,12 +97,18 @@ fn broker_trail(synonyms: &[Synonym], broker: &BrokerOverrides) -> Vec<Found> {
             trail.extend(found(entry, overrides, scale, source));
         }
     }
-    for (entry, scale) in entries {
-        let value = entry.default.and_then(|default| parse(entry, default));
-        let found = |value| Found { name: entry.name, value, scale, source: Source::Default };
-        trail.extend(value.map(found));
-    }
+    let defaults = entries.into_iter().filter_map(|(entry, scale)| {
+        let found = defaulted(entry)?;
+        Some(Found { scale, ..found })
+    });
+    trail.extend(defaults);
     trail
+}
+
+/// The default of `entry`, if it has one.
+pub(super) fn defaulted(entry: &Entry) -> Option<Found> {
+    let value = parse(entry, entry.default?)?;
+    Some(Found { name: entry.name, value, scale: 1, source: Source::Default })
 }
 
 /// What `overrides` say of `entry`. A stored value that the entry doesn't allow (it may come from

@@ -220,13 +220,26 @@ impl Value {
     }
 }
 
+/// A number as Java writes it: with a fraction even where that is zero, and with an exponent from ten
+/// million on and below a thousandth.
+fn java_double(number: f64) -> String {
+    let size = number.abs();
+    if size == 0.0 || (1e-3..1e7).contains(&size) {
+        return format!("{number:?}");
+    }
+    let text = format!("{number:E}");
+    match text.split_once('E') {
+        Some((digits, exponent)) if !digits.contains('.') => format!("{digits}.0E{exponent}"),
+        _ => text,
+    }
+}
+
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(flag) => write!(f, "{flag}"),
             Self::Number(number) => write!(f, "{number}"),
-            // As Java writes it: with a fraction even where that is zero.
-            Self::Fraction(fraction) => write!(f, "{fraction:?}"),
+            Self::Fraction(fraction) => f.write_str(&java_double(*fraction)),
             Self::Text(text) => f.write_str(text),
             Self::Items(items) => f.write_str(&items.join(",")),
         }

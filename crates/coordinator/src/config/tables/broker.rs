@@ -23,6 +23,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     Section { title: "Share groups", entries: groups::SHARE },
     Section { title: "Streams groups", entries: groups::STREAMS },
     Section { title: "Replication and threads", entries: MACHINERY },
+    Section { title: "Remote storage", entries: REMOTE },
     Section { title: "Security", entries: SECURITY },
     Section { title: "What this broker is", entries: IDENTITY },
     Section { title: "Millstream's own", entries: OWN },
@@ -267,10 +268,72 @@ static MACHINERY: &[Entry] = &[
         "How many threads recover logs. Without effect: recovery reads one journal, in \
          order.",
     ),
+    int("group.coordinator.cached.buffer.max.bytes", "1048588")
+        .allow(AtLeast(524_288))
+        .effect(AcceptedOnly)
+        .doc(
+            "How large a buffer of the group coordinator may be to be kept, in bytes. Without effect: none \
+             is kept.",
+        ),
+    int("share.coordinator.cached.buffer.max.bytes", "1048588")
+        .allow(AtLeast(524_288))
+        .effect(AcceptedOnly)
+        .doc(
+            "How large a buffer of the share coordinator may be to be kept, in bytes. Without effect: none \
+             is kept.",
+        ),
+    list("metric.reporters", "").effect(AcceptedOnly).doc(
+        "Java classes that report metrics. Without effect: there are no Java classes; see `/metrics`.",
+    ),
+];
+
+static REMOTE: &[Entry] = &[
     boolean("remote.log.storage.system.enable", "false").read_only().effect(Later).doc(
         "Whether topics may set `remote.storage.enable`. Without effect yet: they always \
          may, and it does nothing.",
     ),
+    boolean("follower.fetch.last.tiered.offset.enable", "false").effect(AcceptedOnly).doc(
+        "Whether a new replica begins where remote storage ends. Without effect: brokers do not copy \
+         records from each other.",
+    ),
+    int("remote.fetch.max.wait.ms", "500").allow(AtLeast(1)).effect(Later).doc(
+        "How long a Fetch waits for remote storage, in milliseconds. Without effect yet: there is none.",
+    ),
+    long("remote.list.offsets.request.timeout.ms", "30000").allow(AtLeast(1)).effect(Later).doc(
+        "How long ListOffsets waits for remote storage, in milliseconds. Without effect yet: there is none.",
+    ),
+    long("remote.log.index.file.cache.total.size.bytes", "1073741824")
+        .allow(AtLeast(1))
+        .effect(Later)
+        .doc(
+            "How much disk indexes of remote segments may take, in bytes. Without effect yet: there are \
+             none.",
+        ),
+    int("remote.log.manager.copier.thread.pool.size", "10").allow(AtLeast(1)).effect(Later).doc(
+        "How many threads copy segments to remote storage. Without effect yet: there is none.",
+    ),
+    int("remote.log.manager.expiration.thread.pool.size", "10")
+        .allow(AtLeast(1))
+        .effect(Later)
+        .doc("How many threads delete remote segments. Without effect yet: there are none."),
+    int("remote.log.manager.follower.thread.pool.size", "2").allow(AtLeast(1)).effect(Later).doc(
+        "How many threads follow what other brokers copied. Without effect yet: there is no remote storage.",
+    ),
+    int("remote.log.reader.threads", "10").allow(AtLeast(1)).effect(Later).doc(
+        "How many threads read remote segments. Without effect yet: there are none.",
+    ),
+    long("remote.log.manager.copy.max.bytes.per.second", "9223372036854775807")
+        .allow(AtLeast(1))
+        .effect(Later)
+        .doc(
+            "How many bytes a second are copied to remote storage. Without effect yet: there is none.",
+        ),
+    long("remote.log.manager.fetch.max.bytes.per.second", "9223372036854775807")
+        .allow(AtLeast(1))
+        .effect(Later)
+        .doc(
+            "How many bytes a second are read from remote storage. Without effect yet: there is none.",
+        ),
 ];
 
 static SECURITY: &[Entry] = &[
@@ -294,16 +357,18 @@ static SECURITY: &[Entry] = &[
 ];
 
 static IDENTITY: &[Entry] = &[
-    int("node.id", "1")
+    int("node.id", "")
+        .unset()
         .allow(AtLeast(0))
         .read_only()
         .effect(Reported("the data directory"))
         .doc("The number of this broker in the cluster."),
-    int("broker.id", "1")
+    int("broker.id", "-1")
         .read_only()
         .effect(Reported("the data directory"))
         .doc("The number of this broker in the cluster: another name of `node.id`."),
-    list("process.roles", "broker,controller")
+    list("process.roles", "")
+        .unset()
         .read_only()
         .effect(Reported("the program"))
         .doc("What this process does; always both."),
@@ -311,7 +376,12 @@ static IDENTITY: &[Entry] = &[
         .read_only()
         .effect(Reported("`--kafka-listen`"))
         .doc("Where this broker listens for Kafka clients."),
-    list("advertised.listeners", "PLAINTEXT://127.0.0.1:9092")
+    string("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT")
+        .read_only()
+        .effect(Reported("the program"))
+        .doc("What listeners speak; always plain text."),
+    list("advertised.listeners", "")
+        .unset()
         .read_only()
         .effect(Reported("`--advertise`"))
         .doc("Where clients are told to find this broker."),
@@ -319,10 +389,15 @@ static IDENTITY: &[Entry] = &[
         .read_only()
         .effect(Reported("`--data-dir`"))
         .doc("The data directory."),
-    list("log.dirs", "./millstream-data")
+    list("log.dirs", "")
+        .unset()
         .read_only()
         .effect(Reported("`--data-dir`"))
         .doc("The data directory; there is always one."),
+    list("cordoned.log.dirs", "")
+        .allow(Distinct)
+        .effect(AcceptedOnly)
+        .doc("Directories that get no new partitions. Without effect: there is always one."),
     string("broker.rack", "")
         .unset()
         .read_only()

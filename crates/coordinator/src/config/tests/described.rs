@@ -91,14 +91,15 @@ fn a_topic_tells_where_its_values_come_from() {
         "segment.bytes",
         "1073741824 Default [log.segment.bytes=1073741824 Default]",
     );
-    check(&[], &plain, "retention.ms", "604800000 Default [log.retention.hours=168 Default]");
+    // Of other units' defaults nothing is told, as Kafka does, unless the first name has a value.
+    check(&[], &plain, "retention.ms", "604800000 Default []");
     check(&[], &plain, "remote.storage.enable", "false Default []");
     // Set to what the default is, it is still set (redpanda#21360).
     check(
         &[("retention.ms", "604800000")],
         &plain,
         "retention.ms",
-        "604800000 Topic [retention.ms=604800000 Topic, log.retention.hours=168 Default]",
+        "604800000 Topic [retention.ms=604800000 Topic]",
     );
     let broker = BrokerOverrides {
         start: overrides(&[("log.retention.hours", "5"), ("log.retention.minutes", "7")]),
@@ -117,8 +118,7 @@ fn a_topic_tells_where_its_values_come_from() {
         &[],
         &started(&[("log.retention.minutes", "7")]),
         "retention.ms",
-        "420000 StaticBroker [log.retention.minutes=7 StaticBroker, \
-         log.retention.hours=168 Default]",
+        "420000 StaticBroker [log.retention.minutes=7 StaticBroker]",
     );
 }
 
@@ -146,7 +146,18 @@ fn a_broker_tells_where_its_values_come_from() {
          message.max.bytes=2 DynamicDefaultBroker, message.max.bytes=1 StaticBroker, \
          message.max.bytes=1048588 Default]",
     );
-    check(&broker, "node.id", true, "7 StaticBroker [node.id=7 StaticBroker, node.id=1 Default]");
+    check(&broker, "node.id", true, "7 StaticBroker [node.id=7 StaticBroker]");
+    // What the same thing in other units says comes behind.
+    let broker =
+        BrokerOverrides { cluster: overrides(&[("log.retention.ms", "9")]), ..plain.clone() };
+    check(
+        &broker,
+        "log.retention.ms",
+        false,
+        "9 DynamicDefaultBroker [log.retention.ms=9 DynamicDefaultBroker, \
+         log.retention.hours=168 Default]",
+    );
+    check(&broker, "log.retention.hours", true, "168 Default [log.retention.hours=168 Default]");
 }
 
 #[test]
@@ -172,6 +183,9 @@ fn groups_and_client_metrics_tell_their_own() {
         "46000 Group [share.session.timeout.ms=46000 Group, \
          group.share.session.timeout.ms=45000 Default]"
     );
+    // Where no broker config says anything, a group's own default is told.
+    let described = one(Target::Group(&set, &broker), "share.auto.offset.reset");
+    assert_eq!(line(&described), "latest Default [share.auto.offset.reset=latest Default]");
     let set = overrides(&[("interval.ms", "100")]);
     let described = one(Target::ClientMetrics(&set), "interval.ms");
     assert_eq!(line(&described), "100 ClientMetrics [interval.ms=100 ClientMetrics]");

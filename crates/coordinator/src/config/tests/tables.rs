@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::entry::ConfigType;
 use super::super::value::parse;
-use super::super::{Effect, Entry, Kind, find};
+use super::super::{Effect, Entry, Kind, Update, find};
 
 fn all() -> impl Iterator<Item = (Kind, &'static Entry)> {
     Kind::ALL.into_iter().flat_map(|kind| kind.entries().map(move |entry| (kind, entry)))
@@ -165,18 +165,113 @@ streams.session.timeout.ms int 45000
 streams.task.offset.interval.ms int 60000
 ";
 
+/// What Apache Kafka 4.3.1 lets a running broker change, as its DescribeConfigs tells it, but for what
+/// needs TLS, SASL or Java classes (`ssl.*`, `sasl.*`, `listeners` and their protocols, reporters, providers
+/// and builders of principals).
+const DYNAMIC_CONFIGS_OF_KAFKA: &str = "
+background.threads int 10
+compression.gzip.level int -1
+compression.lz4.level int 9
+compression.type string producer
+compression.zstd.level int 3
+cordoned.log.dirs list ''
+follower.fetch.last.tiered.offset.enable boolean false
+group.consumer.assignment.interval.ms int 1000
+group.coordinator.cached.buffer.max.bytes int 1048588
+group.share.assignment.interval.ms int 1000
+group.streams.assignment.interval.ms int 1000
+log.cleaner.backoff.ms long 15000
+log.cleaner.dedupe.buffer.size long 134217728
+log.cleaner.delete.retention.ms long 86400000
+log.cleaner.io.buffer.load.factor double 0.9
+log.cleaner.io.buffer.size int 524288
+log.cleaner.io.max.bytes.per.second double 1.7976931348623157E308
+log.cleaner.max.compaction.lag.ms long 9223372036854775807
+log.cleaner.min.cleanable.ratio double 0.5
+log.cleaner.min.compaction.lag.ms long 0
+log.cleaner.threads int 1
+log.cleanup.policy list delete
+log.flush.interval.messages long 9223372036854775807
+log.flush.interval.ms long -
+log.index.interval.bytes int 4096
+log.index.size.max.bytes int 10485760
+log.local.retention.bytes long -2
+log.local.retention.ms long -2
+log.message.timestamp.after.max.ms long 3600000
+log.message.timestamp.before.max.ms long 9223372036854775807
+log.message.timestamp.type string CreateTime
+log.preallocate boolean false
+log.retention.bytes long -1
+log.retention.ms long -
+log.roll.jitter.ms long -
+log.roll.ms long -
+log.segment.bytes int 1073741824
+log.segment.delete.delay.ms long 60000
+max.connection.creation.rate int 2147483647
+max.connections int 2147483647
+max.connections.per.ip int 2147483647
+max.connections.per.ip.overrides string ''
+message.max.bytes int 1048588
+min.insync.replicas int 1
+num.io.threads int 8
+num.network.threads int 3
+num.recovery.threads.per.data.dir int 2
+num.replica.fetchers int 1
+producer.id.expiration.ms int 86400000
+remote.fetch.max.wait.ms int 500
+remote.list.offsets.request.timeout.ms long 30000
+remote.log.index.file.cache.total.size.bytes long 1073741824
+remote.log.manager.copier.thread.pool.size int 10
+remote.log.manager.copy.max.bytes.per.second long 9223372036854775807
+remote.log.manager.expiration.thread.pool.size int 10
+remote.log.manager.fetch.max.bytes.per.second long 9223372036854775807
+remote.log.manager.follower.thread.pool.size int 2
+remote.log.reader.threads int 10
+share.coordinator.cached.buffer.max.bytes int 1048588
+transaction.partition.verification.enable boolean true
+unclean.leader.election.enable boolean false
+";
+
+/// What a running broker may change here besides: configs of Kafka 4.4, those that Kafka takes without
+/// listing them, and ours.
+const DYNAMIC_CONFIGS_BESIDES: &[&str] = &[
+    "errors.deadletterqueue.auto.create.topics.enable",
+    "errors.deadletterqueue.topic.name.prefix",
+    "follower.replication.throttled.rate",
+    "leader.replication.throttled.rate",
+    "log.remote.copy.lag.bytes",
+    "log.remote.copy.lag.ms",
+    "max.decompressed.message.bytes",
+    "metric.reporters",
+    "millstream.partitions.max",
+    "record.validation",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+    "sasl.kerberos.min.time.before.relogin",
+];
+
+#[test]
+fn brokers_change_while_they_run_what_kafkas_do() {
+    let dynamic = Kind::Broker.entries().filter(|entry| entry.update == Update::Dynamic);
+    let besides = |entry: &&Entry| !DYNAMIC_CONFIGS_BESIDES.contains(&entry.name);
+    let mut ours: Vec<_> = dynamic.filter(besides).map(line).collect();
+    ours.sort();
+    assert_eq!(ours.join("\n"), DYNAMIC_CONFIGS_OF_KAFKA.trim());
+}
+
+/// `name type default`
+fn line(entry: &Entry) -> String {
+    let default = match entry.default {
+        None => "-",
+        Some("") => "''",
+        Some(default) => default,
+    };
+    format!("{} {} {default}", entry.name, entry.config_type.word())
+}
+
 #[test]
 fn topics_and_groups_have_every_config_that_kafka_has() {
     #[track_caller]
     fn check(kind: Kind, expected: &str) {
-        let line = |entry: &Entry| {
-            let default = match entry.default {
-                None => "-",
-                Some("") => "''",
-                Some(default) => default,
-            };
-            format!("{} {} {default}", entry.name, entry.config_type.word())
-        };
         let mut ours: Vec<_> = kind.entries().map(line).collect();
         ours.sort();
         assert_eq!(ours.join("\n"), expected.trim());

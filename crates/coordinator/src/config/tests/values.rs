@@ -27,6 +27,9 @@ fn values_that_are_taken() {
     check(Topic, "preallocate", " TRUE ", "true");
     check(Topic, "min.cleanable.dirty.ratio", "1", "1.0");
     check(Topic, "min.cleanable.dirty.ratio", "1e-1", "0.1");
+    check(Topic, "min.cleanable.dirty.ratio", "0.0005", "5.0E-4");
+    check(Broker, "log.cleaner.io.max.bytes.per.second", "12345678", "1.2345678E7");
+    check(Broker, "log.cleaner.io.max.bytes.per.second", "20000000", "2.0E7");
     check(Topic, "compression.gzip.level", "-1", "-1");
     check(Topic, "compression.zstd.level", "-131072", "-131072");
     check(Topic, "leader.replication.throttled.replicas", "*", "*");

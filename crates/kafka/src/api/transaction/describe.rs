@@ -1,6 +1,6 @@
 //! DescribeTransactions (65): the state of transactional ids (KIP-664).
 
-use millstream_broker::txn::{Description, TransactionState as State};
+use millstream_broker::txn::Description;
 use millstream_types::Timestamp;
 use millstream_wire::describe_transactions_response::{TopicData, TransactionState};
 use millstream_wire::{
@@ -36,9 +36,8 @@ pub(crate) async fn handle(
 }
 
 fn told(id: StrBytes, described: Description) -> TransactionState {
-    let runs =
-        matches!(described.state, State::Ongoing | State::PrepareCommit | State::PrepareAbort);
-    let started = described.started.filter(|_| runs).unwrap_or(Timestamp::NONE);
+    // Of the last one when none runs.
+    let started = described.started.unwrap_or(Timestamp::NONE);
     let topics = described.topics.into_iter().map(|(topic, partitions)| TopicData {
         topic: StrBytes::from(topic.as_ref().to_owned()),
         partitions,
