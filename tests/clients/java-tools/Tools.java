@@ -4,6 +4,7 @@ import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.IOException;
+import java.io.OutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -39,9 +40,10 @@ import org.apache.kafka.common.utils.Exit;
  * The last line printed is the result: {"result": "pass" | "fail" | "skip", "reason": ..., "data": ...}.
  */
 public final class Tools {
-    private static final int SECONDS = 30;
+    static final int SECONDS = 30;
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final PrintStream OUT = System.out;
+    private static final PrintStream NOWHERE = new PrintStream(OutputStream.nullOutputStream());
 
     // What stands between the fields that kafka-console-consumer prints: nothing that is in a record.
     private static final String FIELD = "|f|";
@@ -49,8 +51,8 @@ public final class Tools {
     private static final String HEADER = "|h|";
     private static final String NULL = "|null|";
 
-    private static String bootstrap;
-    private static String topic;
+    static String bootstrap;
+    static String topic;
     private static List<String> arguments;
 
     private static final Map<String, Callable<Object>> SCENARIOS = new LinkedHashMap<>();
@@ -89,6 +91,7 @@ public final class Tools {
         SCENARIOS.put("log-export", Tools::logExport);
         SCENARIOS.put("read-others", Tools::readOthers);
         SCENARIOS.put("tables-read", Tools::tablesRead);
+        SCENARIOS.putAll(Programs.SCENARIOS);
     }
 
     private static final Map<String, String> LACKS = Map.of(
@@ -105,6 +108,9 @@ public final class Tools {
         Exit.setExitProcedure((code, message) -> {
             // A tool may catch this and exit again: the first code is the one that a shell would see.
             exitCode.compareAndSet(null, code);
+            // Nor would it see what the tool then prints.
+            System.setOut(NOWHERE);
+            System.setErr(NOWHERE);
             throw new Exited();
         });
         Exit.setShutdownHookAdder((name, hook) -> hooks.add(hook));
@@ -149,24 +155,51 @@ public final class Tools {
     private static final AtomicReference<Integer> exitCode = new AtomicReference<>();
     private static final List<Runnable> hooks = new ArrayList<>();
 
-    private record Ran(int code, byte[] bytes) {
+    record Ran(int code, byte[] bytes) {
         String text() {
             return new String(bytes, StandardCharsets.UTF_8);
         }
     }
 
-    private interface Main {
+    interface Main {
         void main(String[] words) throws Throwable;
     }
 
+    /** What the last tool printed to standard error. */
+    static String complaints() {
+        return complaints.toString(StandardCharsets.UTF_8);
+    }
+
+    private static final ByteArrayOutputStream complaints = new ByteArrayOutputStream();
+
+    /** Writes to both. */
+    private static final class Twice extends OutputStream {
+        private final OutputStream first;
+        private final OutputStream second;
+
+        Twice(OutputStream first, OutputStream second) {
+            this.first = first;
+            this.second = second;
+        }
+
+        @Override
+        public void write(int b) throws IOException {
+            first.write(b);
+            second.write(b);
+        }
+    }
+
     /** Runs a tool with this input; what it prints to standard output, and its exit code. */
-    private static Ran run(Main tool, String input, String... words) throws Exception {
+    static Ran run(Main tool, String input, String... words) throws Exception {
         System.err.println("$ " + String.join(" ", words));
         var printed = new ByteArrayOutputStream();
+        PrintStream err = System.err;
+        complaints.reset();
         exitCode.set(null);
         hooks.clear();
         System.setIn(new ByteArrayInputStream(input.getBytes(StandardCharsets.UTF_8)));
         System.setOut(new PrintStream(printed, true));
+        System.setErr(new PrintStream(new Twice(complaints, err), true));
         try {
             tool.main(words);
         } catch (Exited exited) {
@@ -176,20 +209,32 @@ public final class Tools {
         } finally {
             hooks.forEach(Runnable::run);
             System.setOut(OUT);
+            System.setErr(err);
         }
         int code = exitCode.get() == null ? 0 : exitCode.get();
         return new Ran(code, printed.toByteArray());
     }
 
     /** Runs a tool on the server; it must end well. */
-    private static String tool(Main tool, String... words) throws Exception {
+    static String tool(Main tool, String... words) throws Exception {
         Ran ran = attemptTool(tool, words);
         check(ran.code == 0, "exit %d: %s", ran.code, ran.text());
         return ran.text();
     }
 
-    private static Ran attemptTool(Main tool, String... words) throws Exception {
+    static Ran attemptTool(Main tool, String... words) throws Exception {
         return run(tool, "", with(words, "--bootstrap-server", bootstrap));
+    }
+
+    /** As {@link #attemptTool}, where a complaint is expected: {@link #complaints} has it. */
+    static Ran refused(Main tool, String... words) throws Exception {
+        PrintStream err = System.err;
+        System.setErr(NOWHERE);
+        try {
+            return attemptTool(tool, words);
+        } finally {
+            System.setErr(err);
+        }
     }
 
     /** Runs a tool of several commands: for those the server comes first. */
@@ -197,17 +242,17 @@ public final class Tools {
         return run(tool, "", with(new String[] {"--bootstrap-server", bootstrap}, words));
     }
 
-    private static String[] with(String[] words, String... more) {
+    static String[] with(String[] words, String... more) {
         String[] all = Arrays.copyOf(words, words.length + more.length);
         System.arraycopy(more, 0, all, words.length, more.length);
         return all;
     }
 
-    private static final Main TOPICS = org.apache.kafka.tools.TopicCommand::main;
-    private static final Main CONFIGS = kafka.admin.ConfigCommand::main;
-    private static final Main GROUPS = org.apache.kafka.tools.consumer.group.ConsumerGroupCommand::main;
+    static final Main TOPICS = org.apache.kafka.tools.TopicCommand::main;
+    static final Main CONFIGS = kafka.admin.ConfigCommand::main;
+    static final Main GROUPS = org.apache.kafka.tools.consumer.group.ConsumerGroupCommand::main;
     private static final Main ALL_GROUPS = org.apache.kafka.tools.GroupsCommand::main;
-    private static final Main OFFSETS = org.apache.kafka.tools.GetOffsetShell::main;
+    static final Main OFFSETS = org.apache.kafka.tools.GetOffsetShell::main;
     private static final Main DELETE_RECORDS = org.apache.kafka.tools.DeleteRecordsCommand::main;
     private static final Main PRODUCER = org.apache.kafka.tools.ConsoleProducer::main;
     private static final Main CONSUMER = org.apache.kafka.tools.consumer.ConsoleConsumer::main;
@@ -222,18 +267,18 @@ public final class Tools {
     private static final Main QUORUM = org.apache.kafka.tools.MetadataQuorumCommand::main;
     private static final Main FEATURES = org.apache.kafka.tools.FeatureCommand::main;
 
-    private static boolean topicListed() throws Exception {
+    static boolean topicListed() throws Exception {
         return tool(TOPICS, "--list").lines().anyMatch(topic::equals);
     }
 
     /** Creates the topic with one partition and waits until the server shows it. */
-    private static void create() throws Exception {
+    static void create() throws Exception {
         tool(TOPICS, "--create", "--topic", topic, "--partitions", "1", "--replication-factor", "1");
         await("the topic is listed", Tools::topicListed);
     }
 
     /** Sends lines of HEADERS, tab, KEY, tab, VALUE. */
-    private static void produce(String topic, String lines, String... options) throws Exception {
+    static void produce(String topic, String lines, String... options) throws Exception {
         Ran ran = run(PRODUCER, lines, with(options, "--bootstrap-server", bootstrap, "--topic", topic,
             "--reader-property", "parse.key=true", "--reader-property", "parse.headers=true",
             "--reader-property", "null.marker=" + NULL,
@@ -241,9 +286,9 @@ public final class Tools {
         check(ran.code == 0, "kafka-console-producer: exit %d", ran.code);
     }
 
-    private record Field(String name, byte[] value) { }
+    record Field(String name, byte[] value) { }
 
-    private record Rec(byte[] key, byte[] value, List<Field> headers, long timestamp, long offset) {
+    record Rec(byte[] key, byte[] value, List<Field> headers, long timestamp, long offset) {
         boolean equals(Rec other) {
             boolean same = headers.size() == other.headers.size();
             for (int i = 0; same && i < headers.size(); i++) {
@@ -256,7 +301,7 @@ public final class Tools {
     }
 
     /** Runs kafka-console-consumer until it has printed this many records. */
-    private static List<Rec> consume(String topic, int count, String... options) throws Exception {
+    static List<Rec> consume(String topic, int count, String... options) throws Exception {
         Ran ran = run(CONSUMER, "", with(options, "--bootstrap-server", bootstrap, "--topic", topic,
             "--max-messages", "" + count, "--timeout-ms", "" + SECONDS * 1000,
             "--formatter-property", "print.timestamp=true", "--formatter-property", "print.offset=true",
@@ -303,13 +348,13 @@ public final class Tools {
 
     // ---- helpers
 
-    private static void check(boolean holds, String format, Object... values) {
+    static void check(boolean holds, String format, Object... values) {
         if (!holds) {
             throw new AssertionError(String.format(format, values));
         }
     }
 
-    private static void await(String what, Callable<Boolean> condition) throws Exception {
+    static void await(String what, Callable<Boolean> condition) throws Exception {
         long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(SECONDS);
         while (!condition.call()) {
             check(System.nanoTime() < deadline, "waited %d s in vain: %s", SECONDS, what);
@@ -343,22 +388,22 @@ public final class Tools {
         return joined + "\t" + text(record.key) + "\t" + text(record.value) + "\n";
     }
 
-    private static void equal(List<Rec> got, List<Rec> expected) {
+    static void equal(List<Rec> got, List<Rec> expected) {
         for (int i = 0; i < got.size(); i++) {
             check(got.get(i).equals(expected.get(i)), "record %d differs: %.200s", i, line(got.get(i)));
         }
     }
 
-    private static List<Rec> numbered(int count) {
+    static List<Rec> numbered(int count) {
         return IntStream.range(0, count)
             .mapToObj(i -> new Rec(("k" + i).getBytes(), ("v" + i).getBytes(), List.of(), -1, i)).toList();
     }
 
-    private static String lines(List<Rec> records) {
+    static String lines(List<Rec> records) {
         return String.join("", records.stream().map(Tools::line).toList());
     }
 
-    private static void contains(String text, String expected) {
+    static void contains(String text, String expected) {
         check(text.contains(expected), "no \"%s\" in:%n%s", expected, text);
     }
 

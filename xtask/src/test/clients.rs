@@ -191,7 +191,9 @@ impl Runtime {
             Self::Python => &["python/requirements.txt", "python/tables.py"],
             Self::Node => &["javascript/package.json", "javascript/package-lock.json"],
             Self::Java => &["java/pom.xml", "java/Client.java", "java/Transactions.java"],
-            Self::JavaTools => &["java-tools/pom.xml", "java-tools/Tools.java"],
+            Self::JavaTools => {
+                &["java-tools/pom.xml", "java-tools/Tools.java", "java-tools/Programs.java"]
+            }
             Self::Go => {
                 &["go/go.mod", "go/go.sum", "go/main.go", "go/client.go", "go/transactions.go"]
             }
