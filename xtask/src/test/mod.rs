@@ -9,7 +9,7 @@
 //! 6. `histories.rs`: records what many clients do while it is killed and stopped, and has that judged.
 //! 7. `stacks.rs`: other people's stacks, some of them with `--long` only.
 //! 8. `full.rs`, with `--long`: has it fill up a disk.
-//! 9. `librdkafka.rs`, with `--long`: librdkafka's own tests.
+//! 9. `librdkafka.rs`: librdkafka's own tests, with `--long` all of them.
 //! 10. `docs.rs`: writes `docs/clients.md`.
 
 // The ban on clocks, sleeping and files is for the product; chores do these things.
@@ -55,9 +55,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     let places = Places::new(&format!("r{seconds}"))?;
     let scenarios = suite::scenarios(&places)?;
     if options.list {
-        println!("workspace\nkill\n{}\n{}", histories::NAME, suite::names(&scenarios).join("\n"));
-        let long =
-            [full::NAME, librdkafka::NAME].map(str::to_owned).into_iter().chain(fuzz::names());
+        let steps = ["workspace", "kill", histories::NAME, librdkafka::NAME].join("\n");
+        println!("{steps}\n{}", suite::names(&scenarios).join("\n"));
+        let long = [full::NAME.to_owned()].into_iter().chain(fuzz::names());
         let stacks = stacks::names().collect::<Vec<_>>();
         stacks.iter().filter(|(_, quick)| *quick).for_each(|(name, _)| println!("{name}"));
         let long = long.chain(stacks.into_iter().filter(|(_, quick)| !quick).map(|(name, _)| name));
@@ -89,8 +89,8 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     if options.fills() {
         outcomes.push(full::run(&options, &places));
     }
-    if options.runs_librdkafka() {
-        outcomes.push(librdkafka::run(&options, &places));
+    if let Some(all) = options.runs_librdkafka() {
+        outcomes.push(librdkafka::run(&options, &places, all));
     }
     if options.long && options.own_server && options.against.is_none() {
         outcomes.append(&mut fuzz::run(&options, &places));
