@@ -55,6 +55,9 @@ pub(crate) struct Hostile {
     /// Only these kinds, with commas between them: flood, deaf, garbage, idle.
     #[arg(long, value_delimiter = ',', default_value = "flood,deaf,garbage,idle")]
     kinds: Vec<String>,
+    /// A quota for each client id, in MB/s: of what it writes, and of what it reads.
+    #[arg(long)]
+    quota: Option<f64>,
     /// The program `millstream`.
     #[arg(long)]
     server: PathBuf,
@@ -96,7 +99,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn run(plan: &Hostile) -> anyhow::Result<()> {
     let runtime = Runtime::new()?;
     let server = Server::start(plan)?;
-    let batches = set_up(&runtime, server.address)?;
+    let batches = set_up(&runtime, server.address, plan.quota)?;
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     let mut idle_bytes = Vec::new();
     // Memory and caches as they are after a while.
@@ -193,10 +196,13 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Makes the topics, and what the well-behaved client sends.
-fn set_up(runtime: &Runtime, address: SocketAddr) -> anyhow::Result<Batches> {
+/// Makes the topics, and what the well-behaved client sends; sets the quotas.
+fn set_up(runtime: &Runtime, address: SocketAddr, quota: Option<f64>) -> anyhow::Result<Batches> {
     runtime.block_on(async {
         let mut peer = Peer::connect(address).await?;
+        if let Some(megabytes) = quota {
+            peer.limit_clients((megabytes * 1e6).round()).await?;
+        }
         peer.create_topic(TOPIC, 1, &[]).await?;
         peer.create_topic(FLOOD_TOPIC, FLOOD.partitions, &[]).await
     })?;
@@ -444,7 +450,10 @@ fn deaf(at: SocketAddr, over: &AtomicBool, counts: &Counts) -> anyhow::Result<()
         ..FetchRequest::default()
     };
     let mut wants = encode_request(&fetch, FETCH_VERSION, 1, Some("deaf".into()))?.concat();
-    wants.extend(encode_request(&MetadataRequest::default(), METADATA_VERSION, 2, None)?.concat());
+    wants.extend(
+        encode_request(&MetadataRequest::default(), METADATA_VERSION, 2, Some("deaf".into()))?
+            .concat(),
+    );
     while !over.load(Ordering::Relaxed) {
         let mut stream = connect(at)?;
         counts.deaf_connections.fetch_add(1, Ordering::Relaxed);

@@ -4,16 +4,18 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
+use millstream_wire::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use millstream_wire::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use millstream_wire::delete_topics_request::DeleteTopicState;
 use millstream_wire::metadata_request::MetadataRequestTopic;
 use millstream_wire::{
-    CreateTopicsRequest, DeleteTopicsRequest, ErrorCode, Message as _, MetadataRequest, Reader,
-    Request, ResponseHeader, StrBytes, encode_request,
+    AlterClientQuotasRequest, CreateTopicsRequest, DeleteTopicsRequest, ErrorCode, Message as _,
+    MetadataRequest, Reader, Request, ResponseHeader, StrBytes, encode_request,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+const ALTER_CLIENT_QUOTAS_VERSION: i16 = 1;
 const CREATE_TOPICS_VERSION: i16 = 7;
 const DELETE_TOPICS_VERSION: i16 = 6;
 const METADATA_VERSION: i16 = 12;
@@ -89,6 +91,25 @@ impl Peer {
         let error = ErrorCode::or_unknown(topic.error_code);
         ensure!(error == ErrorCode::None, "creating {name}: {}", error.name());
         self.wait_for_leaders(name, partitions).await
+    }
+
+    /// Limits what each client id may write and read, in bytes per second.
+    ///
+    /// # Errors
+    ///
+    /// When the broker refuses.
+    pub(crate) async fn limit_clients(&mut self, rate: f64) -> anyhow::Result<()> {
+        let of = ["producer_byte_rate", "consumer_byte_rate"];
+        let ops = of.map(|of| OpData { key: StrBytes::from(of), value: rate, remove: false });
+        let entity = EntityData { entity_type: StrBytes::from("client-id"), entity_name: None };
+        let entry = EntryData { entity: vec![entity], ops: ops.into() };
+        let request = AlterClientQuotasRequest { entries: vec![entry], validate_only: false };
+        let response = self.call(&request, ALTER_CLIENT_QUOTAS_VERSION).await?;
+        for entry in response.entries {
+            let error = ErrorCode::or_unknown(entry.error_code);
+            ensure!(error == ErrorCode::None, "setting quotas: {}", error.name());
+        }
+        Ok(())
     }
 
     /// Deletes a topic.

@@ -160,6 +160,7 @@ fn value(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
+/// The client id is the topic's name, so that quotas can tell producers apart.
 fn produce_frame(
     topic: &str,
     batches: impl Iterator<Item = (i32, Bytes)>,
@@ -177,7 +178,8 @@ fn produce_frame(
         topic_data: vec![topic_data],
         ..ProduceRequest::default()
     };
-    let segments = encode_request(&request, PRODUCE_VERSION, 1, Some(StrBytes::from("bench")))?;
+    let client_id = Some(StrBytes::from(topic.to_owned()));
+    let segments = encode_request(&request, PRODUCE_VERSION, 1, client_id)?;
     Ok(Bytes::from(segments.concat()))
 }
 

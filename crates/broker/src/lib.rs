@@ -42,6 +42,7 @@ mod offline;
 mod offsets;
 mod produce;
 mod producers;
+mod quotas;
 mod repair;
 mod topics;
 mod transactions;
@@ -60,6 +61,7 @@ pub use metadata::{ChangeError, MetadataError};
 pub use offline::{StoredLog, StoredMetadata, StoredTopic};
 pub use offsets::{Found, OffsetError, OffsetSpec};
 pub use produce::{ProduceError, Sent};
+pub use quotas::Quota;
 pub use repair::{Repair, RepairFailed};
 pub use topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, TopicRef, is_internal};
 pub use transactions::{EnlistError, Marker, transactional_producer};
@@ -81,6 +83,8 @@ pub use millstream_coordinator::cluster::{CreateError, PartitionsError};
 pub use millstream_coordinator::config;
 /// What is asked of and answered by the coordinator of groups.
 pub use millstream_coordinator::group as groups;
+/// What can be limited, for whom, and to how much.
+pub use millstream_coordinator::quota;
 /// What is asked of and answered by the coordinator of transactions.
 pub use millstream_coordinator::txn;
 
@@ -89,6 +93,7 @@ use life::Life;
 use line::Lines;
 use metadata::Metadata;
 use producers::ProducerIds;
+use quotas::Usage;
 
 /// Who this node is, as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,6 +195,8 @@ struct Inner {
     /// What belongs to the session of now. Exchanged under the lock of the metadata.
     life: RwLock<Arc<Life>>,
     producer_ids: ProducerIds,
+    /// Of quotas.
+    usage: Usage,
     /// Of those who wait for room in the journal.
     lines: Lines,
     /// Of answers.
@@ -233,6 +240,7 @@ impl Broker {
         life.load_transactions(&config).await?;
         let session = life.log.session();
         let answers = Budget::new(config.response_memory_bytes);
+        let usage = metadata.read(Usage::new);
         let broker = Self(Arc::new(Inner {
             env,
             node,
@@ -242,6 +250,7 @@ impl Broker {
             metadata,
             life: RwLock::new(Arc::new(life)),
             producer_ids: ProducerIds::default(),
+            usage,
             lines: Lines::default(),
             answers,
             setting_up: tokio::sync::Mutex::default(),
@@ -486,6 +495,7 @@ impl Broker {
         self.0.metadata.follow_by(move |state, entries| {
             if let Some(inner) = weak.upgrade() {
                 inner.reconfigure(state, entries);
+                inner.usage.follow(state, entries);
                 inner.life().follow(state, entries, &inner.config());
             }
         });

@@ -126,6 +126,7 @@ impl Topics {
                 Entry::OverridesSet { .. } => self.load(state, broker, log),
                 Entry::SessionOpened { .. }
                 | Entry::ProducerIdsTaken { .. }
+                | Entry::QuotasSet { .. }
                 | Entry::Trimmed(_) => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Coordinators as pure state machines: consumer groups, transactions and cluster metadata.
+//! Coordinators as pure state machines: groups, transactions, quotas and cluster metadata.
 //!
 //! No clock, no randomness, no IO: times and random ids are arguments, and what is to be written
 //! comes back as a value. `command(state, now, input) -> (records, replies, deadline)`, and only
@@ -8,4 +8,5 @@ pub mod cluster;
 pub mod config;
 pub mod group;
 mod host;
+pub mod quota;
 pub mod txn;

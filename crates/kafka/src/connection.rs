@@ -94,6 +94,10 @@ pub(crate) trait Service: Send {
 
     /// Whether the memory of answers is short, so that others wait for it.
     fn is_short(&self) -> bool;
+
+    /// Until when the client is left alone because it has used too much: nothing of it is begun or read.
+    /// What it has asked before is answered.
+    fn muted_until(&self) -> Monotonic;
 }
 
 /// The bounds of one connection.
@@ -215,12 +219,15 @@ where
                 self.start(frame);
             }
         }
-        self.ask_for_room()?;
+        let is_muted = self.is_muted();
+        if !is_muted {
+            self.ask_for_room()?;
+        }
         // A whole frame that must wait its turn is enough to hold; more is left in the socket.
         let waits_for_room = matches!(self.room, Room::Waits(_));
-        let reads = self.frames.peek()?.is_none() && !waits_for_room;
+        let reads = !is_muted && self.frames.peek()?.is_none() && !waits_for_room;
         let was_empty = self.frames.is_empty();
-        let deadline = self.deadline();
+        let deadline = if is_muted { self.service.muted_until() } else { self.deadline() };
         let Self { stream, frames, started, room, timer, .. } = self;
         // Each arm loses nothing when another one wins.
         tokio::select! {
@@ -231,8 +238,25 @@ where
                 Ok(())
             }
             read = read(stream, frames), if reads => self.has_read(was_empty, read?),
-            () = timer.reach(deadline), if reads => self.is_late(),
+            () = timer.reach(deadline), if reads || is_muted => {
+                if is_muted { self.is_heard_again() } else { self.is_late() }
+            }
         }
+    }
+
+    fn is_muted(&self) -> bool {
+        let until = self.service.muted_until();
+        // Without quotas no clock is asked.
+        until != Monotonic(0) && self.timer.now() < until
+    }
+
+    /// The time is over in which the client was left alone. That it has not been heard of since is not its
+    /// doing; but memory that it held all the time is missed.
+    fn is_heard_again(&mut self) -> Result<(), Close> {
+        let now = self.timer.now();
+        (self.active, self.begun) = (now, now);
+        self.stretch = Stretch { since: now, came: self.frames.len() };
+        Ok(())
     }
 
     /// When it is to be looked whether the peer is to be left, as long as it is read from.
@@ -282,6 +306,9 @@ where
 
     fn may_start(&self) -> Result<bool, Close> {
         let Some(frame) = self.frames.peek()? else { return Ok(false) };
+        if self.is_muted() {
+            return Ok(false);
+        }
         let has_room = frame.len() <= SMALL_BYTES_MAX || matches!(self.room, Room::Taken(_));
         let joins = self.pipelining
             && self.started.len() < PIPELINE_REQUESTS_MAX

@@ -1,17 +1,20 @@
 //! The table: one line per API. Dispatch, ApiVersions, metrics and `docs/protocol.md` follow from it.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_broker::quota::Use;
 use millstream_broker::{Broker, Share};
 use millstream_types::Monotonic;
 use millstream_wire::{
-    ApiKey, ApiVersionsRequest, DecodeError, Reader, Request, RequestHeader, StrBytes,
-    decode_request_header, encode_response,
+    ApiKey, ApiVersionsRequest, DecodeError, Message as _, Reader, Request, RequestHeader,
+    StrBytes, decode_request_header, encode_response,
 };
 
 use crate::api;
@@ -20,6 +23,7 @@ use crate::connection::{Answer, Close, Reply, Service, Started};
 use crate::frames::Frame;
 use crate::intake::{Held, Intake};
 use crate::metrics::{ApiMetrics, Metrics};
+use crate::throttle::Throttle;
 use crate::volume::Volume;
 
 /// What a request may take in memory for each of its bytes, once it is decoded. Real ones take two to
@@ -92,6 +96,8 @@ served! {
     AlterPartitionReassignments 0..=1 => api::admin::alter_partition_reassignments::handle;
     ListPartitionReassignments 0..=0 => api::admin::list_partition_reassignments::handle;
     OffsetDelete 0..=0 => api::group::offset_delete::handle;
+    DescribeClientQuotas 0..=1 => api::admin::describe_client_quotas::handle;
+    AlterClientQuotas 0..=1 => api::admin::alter_client_quotas::handle;
     DescribeQuorum 0..=2 => api::admin::describe_quorum::handle;
     UpdateFeatures 0..=2 => api::admin::update_features::handle;
     DescribeCluster 0..=2 => api::admin::describe_cluster::handle;
@@ -157,6 +163,7 @@ struct Sender {
     /// Whether a request is still doing what must come before those behind it.
     turn: AtomicBool,
     written: Volume,
+    throttle: Throttle,
 }
 
 /// While it lives, no later request of the connection starts.
@@ -220,6 +227,21 @@ impl Call {
         self.sender.written.add(bytes, self.broker().env().clock.monotonic())
     }
 
+    /// Notes that the client uses so much of what quotas may limit.
+    pub(crate) fn uses(&self, of: Use, amount: usize) {
+        self.sender.throttle.charge(self.broker(), &self.client_id, of, amount as f64);
+    }
+
+    /// Notes that the client has made or deleted so many partitions.
+    pub(crate) fn mutates(&self, partitions: usize) {
+        self.sender.throttle.charge_mutation(self.broker(), &self.client_id, partitions);
+    }
+
+    /// Whether the client may make or delete partitions now.
+    pub(crate) fn may_mutate(&self) -> bool {
+        self.sender.throttle.may_mutate(self.broker(), &self.client_id)
+    }
+
     /// Where the client connects from, as Kafka writes it: for people.
     pub(crate) fn client_host(&self) -> Arc<str> {
         match self.peer {
@@ -241,6 +263,10 @@ impl Service for Session {
 
     fn is_short(&self) -> bool {
         self.dispatch.broker.answers_are_short()
+    }
+
+    fn muted_until(&self) -> Monotonic {
+        self.sender.throttle.muted_until()
     }
 
     fn start(&mut self, frame: Frame, room: Option<Held>) -> Started {
@@ -314,17 +340,31 @@ where
     let request = R::decode(reader, call.version)?;
     let (dispatch, version) = (Arc::clone(&call.dispatch), call.version);
     let (correlation_id, begun) = (call.correlation_id, call.begun);
+    let (sender, client_id) = (Arc::clone(&call.sender), call.client_id.clone());
     let handled = handle(call, request);
     Ok(Box::pin(async move {
         if R::KEY != ApiKey::Produce.code() {
             dispatch.broker.answer_room().await;
         }
-        let reply = |response, share| match encode_response::<R>(&response, version, correlation_id)
-        {
-            Ok(segments) => Ok(Some(dispatch.reply(segments, share))),
-            Err(error) => Err(Close::Refused(error.to_string())),
+        let outcome = if sender.throttle.is_timed(&dispatch.broker, &client_id) {
+            let (outcome, spent) = timed(&dispatch.broker, handled).await;
+            sender.throttle.charge_time(&dispatch.broker, &client_id, spent);
+            outcome
+        } else {
+            handled.await
         };
-        let answer: Answer = match handled.await.into() {
+        let reply = |mut response: R::Response, share| {
+            let wait_ms = sender.throttle.left_ms(&dispatch.broker);
+            if wait_ms > 0 {
+                dispatch.metrics.throttled.inc();
+                response.set_throttle_time_ms(wait_ms);
+            }
+            match encode_response::<R>(&response, version, correlation_id) {
+                Ok(segments) => Ok(Some(dispatch.reply(segments, share))),
+                Err(error) => Err(Close::Refused(error.to_string())),
+            }
+        };
+        let answer: Answer = match outcome.into() {
             Outcome::Answer(response) => reply(response, None),
             Outcome::Holding(response, share) => reply(response, Some(share)),
             Outcome::Silence => Ok(None),
@@ -333,6 +373,20 @@ where
         dispatch.answered(R::KEY, begun, answer.as_ref().ok().and_then(Option::as_ref));
         answer
     }))
+}
+
+/// What `work` comes to, and how long the broker has worked on it: waiting does not count.
+async fn timed<T>(broker: &Broker, work: impl Future<Output = T>) -> (T, Duration) {
+    let mut work = pin!(work);
+    let mut spent = Duration::ZERO;
+    let clock = &broker.env().clock;
+    let outcome = poll_fn(|context| {
+        let begun = clock.monotonic();
+        let polled = work.as_mut().poll(context);
+        spent += clock.monotonic().since(begun);
+        polled
+    });
+    (outcome.await, spent)
 }
 
 impl<R> From<R> for Outcome<R> {

@@ -1,7 +1,7 @@
 //! The door itself: takes connections and gives each a task, in the network or in process.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,21 +141,41 @@ impl Door {
     }
 
     fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
+        if !self.may_connect(peer.ip()) {
+            self.refuse(peer, "its address has connected more often than its quota allows");
+            return;
+        }
         let config = self.0.broker.config();
         let limit = config.connections_of_addresses.get(&peer.ip().to_canonical());
         let most = limit.copied().unwrap_or(config.connections_per_address_max);
         let Some(place) = self.0.places.take(peer.ip(), most) else {
-            self.0.metrics.refused.inc();
-            if let Some(left_out) = self.0.refusals.may_say(self.env().clock.monotonic()) {
-                let why = "its address has as many connections as it may have";
-                info!(%peer, most, why, left_out, "refused a connection");
-            }
+            self.refuse(peer, "its address has as many connections as it may have");
             return;
         };
         if let Err(error) = prepare(&stream) {
             debug!(%peer, %error, "a socket without its options");
         }
         self.serve(stream, Some((peer, place)));
+    }
+
+    /// Whether an address may have another connection now, by its quota (KIP-612).
+    fn may_connect(&self, address: IpAddr) -> bool {
+        let Some(quota) = self.0.broker.connection_quota(address.to_canonical()) else {
+            return true;
+        };
+        let now = self.env().clock.monotonic();
+        let may = quota.wait(now) == Duration::ZERO;
+        if may {
+            quota.charge(now, 1.0);
+        }
+        may
+    }
+
+    fn refuse(&self, peer: SocketAddr, why: &str) {
+        self.0.metrics.refused.inc();
+        if let Some(left_out) = self.0.refusals.may_say(self.env().clock.monotonic()) {
+            info!(%peer, why, left_out, "refused a connection");
+        }
     }
 
     /// A connection without a network, for clients in the same process.

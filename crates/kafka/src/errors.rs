@@ -10,11 +10,12 @@ use millstream_broker::groups::{
     HeartbeatError, HostFailure, JoinError, LeaveError, LeaveMemberError, SyncError,
 };
 use millstream_broker::log::{AppendError, DeleteError as LogDeleteError, ReadError};
+use millstream_broker::quota::QuotaError;
 use millstream_broker::record::{BatchError, CompressionError};
 use millstream_broker::txn::{AddPartitionsError, EndError, InitError};
 use millstream_broker::{
-    ConfigsError, DeleteError, EpochError, FetchError, GroupsError, OffsetError, ProduceError,
-    TopicError, TxnError,
+    ChangeError, ConfigsError, DeleteError, EpochError, FetchError, GroupsError, OffsetError,
+    ProduceError, TopicError, TxnError,
 };
 use millstream_wire::{ErrorCode, StrBytes};
 
@@ -53,6 +54,15 @@ impl Code for SessionError {
             Self::NotFound => ErrorCode::FetchSessionIdNotFound,
             Self::WrongEpoch => ErrorCode::InvalidFetchSessionEpoch,
             Self::TopicIdsDiffer => ErrorCode::FetchSessionTopicIdError,
+        }
+    }
+}
+
+impl Code for ChangeError<QuotaError> {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Refused(_) => ErrorCode::InvalidRequest,
+            Self::Metadata(_) => ErrorCode::KafkaStorageError,
         }
     }
 }

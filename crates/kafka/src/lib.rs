@@ -18,6 +18,7 @@ mod metrics;
 mod pace;
 mod places;
 mod quiet;
+mod throttle;
 mod timer;
 mod volume;
 

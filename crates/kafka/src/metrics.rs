@@ -40,6 +40,8 @@ pub(crate) struct Metrics {
     pub(crate) refused: Counter,
     /// Connections that were left because they were slow while memory was short.
     pub(crate) slow: Counter,
+    /// Answers that told the client to wait because of a quota.
+    pub(crate) throttled: Counter,
 }
 
 /// The handles of one API.
@@ -58,6 +60,7 @@ impl Metrics {
             connections: Gauge::default(),
             refused: Counter::default(),
             slow: Counter::default(),
+            throttled: Counter::default(),
         };
         let door = registry.sub_registry_with_prefix("millstream_kafka");
         door.register_with_unit(
@@ -78,6 +81,11 @@ impl Metrics {
             "slow_connections",
             "Connections left because they were slow while memory was short",
             metrics.slow.clone(),
+        );
+        door.register(
+            "throttled_answers",
+            "Answers that told the client to wait because of a quota",
+            metrics.throttled.clone(),
         );
         metrics
     }

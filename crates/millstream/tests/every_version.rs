@@ -370,6 +370,21 @@ async fn placement(client: &mut Client) {
         topics: vec![TopicRequest { name: TOPIC.into(), partition_indexes: vec![0, 9] }],
     });
     each!(client, ListConfigResources, |version| ListConfigResourcesRequest::default());
+    each!(client, AlterClientQuotas, |version| AlterClientQuotasRequest {
+        entries: vec![alter_client_quotas_request::EntryData {
+            entity: vec![alter_client_quotas_request::EntityData {
+                entity_type: "user".into(),
+                entity_name: None,
+            }],
+            ops: vec![alter_client_quotas_request::OpData {
+                key: "request_percentage".into(),
+                value: 10_000.0,
+                remove: false
+            }],
+        }],
+        validate_only: false,
+    });
+    each!(client, DescribeClientQuotas, |version| DescribeClientQuotasRequest::default());
     each!(client, ElectLeaders, |version| ElectLeadersRequest {
         topic_partitions: Some(vec![elect_leaders_request::TopicPartitions {
             topic: TOPIC.into(),

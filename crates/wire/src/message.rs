@@ -35,6 +35,10 @@ pub trait Message: Clone + Debug + Default + PartialEq + Sized {
     /// Any [`EncodeError`]; what has been written to `writer` then is of no use.
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError>;
 
+    /// Says how long the client is to wait before it asks again, in milliseconds (KIP-219), where the
+    /// message has a field for that. Versions without the field leave it out.
+    fn set_throttle_time_ms(&mut self, _ms: i32) {}
+
     /// Reads bytes that are one message in `version` and nothing else.
     ///
     /// # Errors

@@ -299,10 +299,23 @@ fn message_impl(out: &mut String, message: &Message, decode: &str, encode: &str)
                 check_encode::<Self>(version)?;
                 {encode}
             }}
+            {1}
         }}\n\n",
-        message.name
+        message.name,
+        throttle(message)
     )?;
     Ok(())
+}
+
+/// How to set the field that every answer of a broker with quotas has.
+fn throttle(message: &Message) -> &'static str {
+    let mut own = message.structs.iter().filter(|within| within.name == message.name);
+    let mut fields = own.next().into_iter().flat_map(|within| &within.fields);
+    if message.kind == Kind::Response && fields.any(|field| field.name == "ThrottleTimeMs") {
+        "\nfn set_throttle_time_ms(&mut self, ms: i32) {\nself.throttle_time_ms = ms;\n}"
+    } else {
+        ""
+    }
 }
 
 fn struct_impl(out: &mut String, within: &Struct, decode: &str, encode: &str) -> Result<()> {

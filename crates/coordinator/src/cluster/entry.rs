@@ -6,6 +6,8 @@
 //!
 //! string         length unsigned varint, UTF-8
 //! overrides      count unsigned varint, then name and value strings, names rising
+//! quotas         user, client id, address: u8 0 none, 1 default, 2 a string follows
+//!                count unsigned varint, then use u8 and limit f64, uses rising
 //! ```
 //!
 //! The log below numbers and checksums these bytes; one append is one atomic change. Decoding is
@@ -14,6 +16,8 @@
 use std::sync::Arc;
 
 use millstream_types::{Cursor, DecodeError, SessionId, TopicId, Uuid, varint};
+
+use crate::quota::{Entity, Limit, Limits, Name, Use};
 
 use super::{Overrides, Resource, TopicState, Trimmed};
 
@@ -63,6 +67,13 @@ pub enum Entry {
     },
     /// Tag 8: a checkpoint of the log is durable.
     Trimmed(Trimmed),
+    /// Tag 9: all limits of an entity, replacing what was set before.
+    QuotasSet {
+        /// For whom they hold.
+        entity: Entity,
+        /// What they are.
+        limits: Limits,
+    },
 }
 
 /// Why stored metadata can't be read.
@@ -148,6 +159,10 @@ fn encode_one(entry: &Entry, out: &mut Vec<u8>) {
             out.extend(trimmed.lsn.to_be_bytes());
             put_string(&trimmed.checkpoint, out);
         }
+        Entry::QuotasSet { entity, limits } => {
+            out.push(9);
+            put_quotas(entity, limits, out);
+        }
     }
 }
 
@@ -172,8 +187,65 @@ fn decode_one(cursor: &mut Cursor<'_>) -> Result<Entry, EntryError> {
             lsn: cursor.u64("lsn")?,
             checkpoint: string(cursor, "checkpoint")?,
         }),
+        9 => {
+            let entity =
+                Entity { user: name(cursor)?, client_id: name(cursor)?, address: name(cursor)? };
+            Entry::QuotasSet { entity, limits: limits(cursor)? }
+        }
         tag => return Err(EntryError::Tag(tag)),
     })
+}
+
+fn put_quotas(entity: &Entity, limits: &Limits, out: &mut Vec<u8>) {
+    for part in [&entity.user, &entity.client_id, &entity.address] {
+        match part {
+            None => out.push(0),
+            Some(Name::Default) => out.push(1),
+            Some(Name::Is(name)) => {
+                out.push(2);
+                put_string(name, out);
+            }
+        }
+    }
+    varint::put_unsigned(out, limits.len() as u64);
+    for (of, limit) in limits {
+        out.push(match of {
+            Use::ProducerByteRate => 1,
+            Use::ConsumerByteRate => 2,
+            Use::RequestPercentage => 3,
+            Use::ControllerMutationRate => 4,
+            Use::ConnectionCreationRate => 5,
+        });
+        out.extend(limit.get().to_bits().to_be_bytes());
+    }
+}
+
+fn name(cursor: &mut Cursor<'_>) -> Result<Option<Name>, EntryError> {
+    Ok(match cursor.u8("part of an entity")? {
+        0 => None,
+        1 => Some(Name::Default),
+        2 => Some(Name::Is(Arc::from(string(cursor, "entity")?))),
+        tag => return Err(EntryError::Tag(tag)),
+    })
+}
+
+fn limits(cursor: &mut Cursor<'_>) -> Result<Limits, EntryError> {
+    let count = cursor.unsigned_varint("limits")?;
+    let mut limits = Limits::new();
+    // Each takes nine bytes, so that a wrong count ends soon.
+    for _ in 0..count {
+        let of = match cursor.u8("use")? {
+            1 => Use::ProducerByteRate,
+            2 => Use::ConsumerByteRate,
+            3 => Use::RequestPercentage,
+            4 => Use::ControllerMutationRate,
+            5 => Use::ConnectionCreationRate,
+            tag => return Err(EntryError::Tag(tag)),
+        };
+        let limit = Limit::new(f64::from_bits(cursor.u64("limit")?));
+        limits.insert(of, limit.ok_or(DecodeError::Invalid { field: "limit" })?);
+    }
+    Ok(limits)
 }
 
 fn put_resource(resource: &Resource, out: &mut Vec<u8>) {

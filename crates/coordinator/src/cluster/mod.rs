@@ -1,4 +1,4 @@
-//! Cluster metadata: topics, configuration overrides, sessions, producer ids, journal trims.
+//! Cluster metadata: topics, configuration overrides, quotas, sessions, producer ids, journal trims.
 //!
 //! A command looks at the state and yields entries; the host writes them to the metadata log; only
 //! [`ClusterState::replay`] changes the state. A snapshot is a list of entries too, so that there
@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use millstream_types::{LeaderEpoch, ProducerId, SessionId, TopicId};
+
+use crate::quota::Quotas;
 
 mod entry;
 mod name;
@@ -74,6 +76,7 @@ pub struct ClusterState {
     /// By collision key, the names that can collide: follows from `names`.
     collisions: HashMap<String, BTreeSet<Arc<str>>>,
     overrides: BTreeMap<Resource, Overrides>,
+    quotas: Quotas,
     producer_ids_next: i64,
     trimmed: Option<Trimmed>,
 }
@@ -133,6 +136,12 @@ impl ClusterState {
         self.overrides.iter()
     }
 
+    /// All quotas.
+    #[must_use]
+    pub const fn quotas(&self) -> &Quotas {
+        &self.quotas
+    }
+
     /// Opens the next session.
     #[must_use]
     pub fn open_session(&self) -> Entry {
@@ -171,6 +180,7 @@ impl ClusterState {
                     self.overrides.insert(resource, overrides);
                 }
             }
+            Entry::QuotasSet { entity, limits } => self.quotas.set(entity, limits),
             Entry::ProducerIdsTaken { next } => self.producer_ids_next = next,
             Entry::Trimmed(trimmed) => self.trimmed = Some(trimmed),
         }
@@ -213,6 +223,10 @@ impl ClusterState {
         entries.extend(self.overrides.iter().map(|(resource, overrides)| Entry::OverridesSet {
             resource: resource.clone(),
             overrides: overrides.clone(),
+        }));
+        entries.extend(self.quotas.iter().map(|(entity, limits)| Entry::QuotasSet {
+            entity: entity.clone(),
+            limits: limits.clone(),
         }));
         entries.extend(self.trimmed.clone().map(Entry::Trimmed));
         entries

@@ -1,5 +1,6 @@
 use super::*;
-use millstream_types::Uuid;
+use crate::quota::{Entity, Limit, Limits, Name, Use};
+use millstream_types::{DecodeError, Uuid};
 use proptest::prelude::*;
 
 fn topic(name: &str, id: u8, partitions: i32) -> TopicState {
@@ -195,7 +196,25 @@ fn one_of_each() -> Vec<Entry> {
         Entry::OverridesSet { resource: Resource::ClientMetrics("m".into()), overrides },
         Entry::ProducerIdsTaken { next: 1_000 },
         Entry::Trimmed(Trimmed { session: SessionId(7), lsn: 4096, checkpoint: "c/1".into() }),
+        Entry::QuotasSet {
+            entity: anna(),
+            limits: limits(&[(Use::ProducerByteRate, 1_048_576.0)]),
+        },
+        Entry::QuotasSet {
+            entity: Entity { address: Some(Name::Default), ..Entity::default() },
+            limits: limits(&[(Use::ConnectionCreationRate, 10.0)]),
+        },
+        Entry::QuotasSet { entity: anna(), limits: Limits::new() },
     ]
+}
+
+fn anna() -> Entity {
+    let (user, client_id) = (Some(Name::Is("anna".into())), Some(Name::Default));
+    Entity { user, client_id, address: None }
+}
+
+fn limits(all: &[(Use, f64)]) -> Limits {
+    all.iter().map(|(of, value)| (*of, Limit::new(*value).expect("a limit"))).collect()
 }
 
 const GOLDEN: &str = "01010000000000000007020101010101010101010101010101010101740000000200030000000000000001\
@@ -206,7 +225,21 @@ fn todays_bytes_stay_todays_bytes() {
     let bytes = encode(&one_of_each()[..2]);
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, GOLDEN);
+    let quotas = encode(&one_of_each()[11..12]);
+    let hex: String = quotas.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, "01090204616e6e61010001014130000000000000");
     assert_eq!(decode(&encode(&one_of_each())), Ok(one_of_each()));
+}
+
+#[test]
+fn a_limit_that_is_none_is_refused() {
+    for value in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let mut bytes = encode(&one_of_each()[11..12]);
+        let at = bytes.len() - 8;
+        bytes[at..].copy_from_slice(&value.to_bits().to_be_bytes());
+        let refused = EntryError::Decode(DecodeError::Invalid { field: "limit" });
+        assert_eq!(decode(&bytes), Err(refused), "{value}");
+    }
 }
 
 #[test]
@@ -234,7 +267,7 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_leads_to_the_same_state(picks in prop::collection::vec(0..11_usize, 0..40)) {
+    fn a_snapshot_leads_to_the_same_state(picks in prop::collection::vec(0..14_usize, 0..40)) {
         let live = state(picks.into_iter().map(|pick| one_of_each()[pick].clone()));
         let restored = state(decode(&encode(&live.snapshot())).expect("readable"));
         prop_assert_eq!(restored, live);

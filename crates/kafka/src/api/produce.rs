@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use millstream_broker::log::Appended;
+use millstream_broker::quota::Use;
 use millstream_broker::record::{BatchError, Compression};
 use millstream_broker::{Newest, ProduceError, Sent, Topic, TopicRef, transactional_producer};
 use millstream_types::{Monotonic, Timestamp};
@@ -82,6 +83,8 @@ pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Outcome<Produ
             let appended = append_topic(&call, how, topic, &mut progress).await;
             response.responses.push(appended);
         }
+        // Before the requests behind it start.
+        call.uses(Use::ProducerByteRate, how.records_bytes);
     }
     if acks == ACKS_NONE {
         return unanswered(&response);

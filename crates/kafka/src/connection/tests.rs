@@ -1,10 +1,10 @@
 //! A connection over a duplex stream, with a service whose answers the test gives by hand.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::BufMut as _;
-use millstream_env::HandClock;
+use millstream_env::{Clock as _, HandClock};
 use tokio::io::DuplexStream;
 use tokio::sync::oneshot;
 
@@ -18,6 +18,8 @@ struct ByHand {
     log: Log,
     /// Whether the memory of answers is short.
     short: Arc<AtomicBool>,
+    /// Until when the client is left alone, in nanoseconds.
+    muted_until: Arc<AtomicU64>,
 }
 
 impl Service for ByHand {
@@ -31,6 +33,10 @@ impl Service for ByHand {
 
     fn is_short(&self) -> bool {
         self.short.load(Ordering::Relaxed)
+    }
+
+    fn muted_until(&self) -> Monotonic {
+        Monotonic(self.muted_until.load(Ordering::Relaxed))
     }
 
     fn start(&mut self, frame: Frame, room: Option<Held>) -> Started {
@@ -50,6 +56,7 @@ struct Bench {
     clock: Arc<HandClock>,
     closed: oneshot::Receiver<Close>,
     short: Arc<AtomicBool>,
+    muted_until: Arc<AtomicU64>,
 }
 
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -62,6 +69,7 @@ fn connect(buffer: usize) -> Bench {
 fn connect_in(env: &Env, clock: &Arc<HandClock>, intake: &Arc<Intake>, buffer: usize) -> Bench {
     let (ours, peer) = tokio::io::duplex(buffer);
     let (log, short) = (Log::default(), Arc::default());
+    let muted_until = Arc::default();
     let (sender, closed) = oneshot::channel();
     let bounds = Bounds {
         request_bytes_max: 1 << 20,
@@ -69,12 +77,16 @@ fn connect_in(env: &Env, clock: &Arc<HandClock>, intake: &Arc<Intake>, buffer: u
         idle_max: IDLE_MAX,
         intake: Arc::clone(intake),
     };
-    let service = ByHand { log: Arc::clone(&log), short: Arc::clone(&short) };
+    let service = ByHand {
+        log: Arc::clone(&log),
+        short: Arc::clone(&short),
+        muted_until: Arc::clone(&muted_until),
+    };
     let serving = serve(ours, service, env.clone(), bounds, std::future::pending());
     env.spawn("connection", async move {
         let _ = sender.send(serving.await);
     });
-    Bench { peer, log, clock: Arc::clone(clock), closed, short }
+    Bench { peer, log, clock: Arc::clone(clock), closed, short, muted_until }
 }
 
 impl Bench {
@@ -108,6 +120,12 @@ impl Bench {
     async fn pass(&self, time: Duration) {
         self.clock.advance(time);
         settle().await;
+    }
+
+    /// Has the client left alone for a while.
+    fn mute(&self, time: Duration) {
+        let until = self.clock.monotonic().plus(time);
+        self.muted_until.store(until.0, Ordering::Relaxed);
     }
 
     fn is_open(&mut self) -> bool {
@@ -377,8 +395,34 @@ async fn a_connection_is_small() {
         idle_max: IDLE_MAX,
         intake: Intake::new(None),
     };
-    let service = ByHand { log: Log::default(), short: Arc::default() };
+    let service =
+        ByHand { log: Log::default(), short: Arc::default(), muted_until: Arc::default() };
     let serving = serve(ours, service, env, bounds, std::future::pending());
     assert!(size_of_val(&serving) <= 2_048, "{} bytes", size_of_val(&serving));
     drop((serving, peer, clock));
+}
+
+/// Pitfall 10.
+#[tokio::test]
+async fn who_has_used_too_much_is_answered_and_then_left_alone() {
+    let mut bench = connect(1_024);
+    bench.send(&["p1"]).await;
+    bench.mute(IDLE_MAX * 2);
+    bench.send(&["p2", "x3"]).await;
+    assert_eq!(bench.started(), ["p1"], "nothing is begun");
+    bench.answer("p1", text("one")).await;
+    assert_eq!(bench.receive(3).await, "one", "what was asked before is answered");
+    bench.pass(IDLE_MAX * 2 - Duration::from_nanos(1)).await;
+    assert!(bench.started().is_empty());
+    assert!(bench.is_open(), "that nothing came is not the client's doing");
+    bench.pass(Duration::from_nanos(1)).await;
+    assert_eq!(bench.started(), ["p2"]);
+    bench.answer("p2", text("two")).await;
+    bench.pass(IDLE_MAX / 2).await;
+    assert_eq!(bench.started(), ["x3"]);
+    assert!(bench.is_open());
+    bench.answer("x3", text("three")).await;
+    assert_eq!(bench.receive(8).await, "twothree");
+    bench.pass(IDLE_MAX).await;
+    assert!(!bench.is_open(), "idle as anybody");
 }

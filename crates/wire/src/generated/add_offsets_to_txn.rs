@@ -117,5 +117,9 @@ pub mod add_offsets_to_txn_response {
             }
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 }

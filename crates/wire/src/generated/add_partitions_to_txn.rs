@@ -358,6 +358,10 @@ pub mod add_partitions_to_txn_response {
             }
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 
     /// In versions 4-5.

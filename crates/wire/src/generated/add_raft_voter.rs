@@ -189,5 +189,9 @@ pub mod add_raft_voter_response {
             writer.no_tags();
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 }

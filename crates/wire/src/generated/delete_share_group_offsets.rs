@@ -159,6 +159,10 @@ pub mod delete_share_group_offsets_response {
             writer.no_tags();
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 
     /// In version 0.

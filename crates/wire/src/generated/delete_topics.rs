@@ -183,6 +183,10 @@ pub mod delete_topics_response {
             }
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 
     /// In versions 1-6.

@@ -189,6 +189,10 @@ pub mod describe_acls_response {
             }
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 
     /// In versions 1-3.

@@ -202,6 +202,10 @@ pub mod describe_topic_partitions_response {
             writer.no_tags();
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 
     /// In version 0.

@@ -133,5 +133,9 @@ pub mod heartbeat_response {
             }
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 }

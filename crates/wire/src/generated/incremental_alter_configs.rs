@@ -218,6 +218,10 @@ pub mod incremental_alter_configs_response {
             }
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 
     /// In versions 0-1.

@@ -304,6 +304,10 @@ pub mod join_group_response {
             }
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 
     /// In versions 0-9.

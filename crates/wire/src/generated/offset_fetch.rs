@@ -424,6 +424,10 @@ pub mod offset_fetch_response {
             }
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 
     /// In versions 1-7.

@@ -106,5 +106,9 @@ pub mod push_telemetry_response {
             writer.no_tags();
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 }

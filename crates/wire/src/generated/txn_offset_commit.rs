@@ -326,6 +326,10 @@ pub mod txn_offset_commit_response {
             }
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 
     /// In versions 0-6.

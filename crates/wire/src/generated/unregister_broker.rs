@@ -101,5 +101,9 @@ pub mod unregister_broker_response {
             writer.no_tags();
             Ok(())
         }
+
+        fn set_throttle_time_ms(&mut self, ms: i32) {
+            self.throttle_time_ms = ms;
+        }
     }
 }

@@ -1,13 +1,16 @@
-//! CreatePartitions (37): raises the number of partitions of topics.
+//! CreatePartitions (37): raises the number of partitions of topics. v3: refused where a quota is used up.
 
+use millstream_broker::TopicRef;
 use millstream_wire::create_partitions_request::CreatePartitionsTopic;
 use millstream_wire::create_partitions_response::CreatePartitionsTopicResult;
 use millstream_wire::{CreatePartitionsRequest, CreatePartitionsResponse, ErrorCode};
 
-use super::invalid;
+use super::{invalid, may_mutate};
 use crate::api::repeats::{TWICE, distinct, repeated};
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal};
+
+const QUOTA_SINCE: i16 = 3;
 
 pub(crate) async fn handle(
     call: Call,
@@ -36,8 +39,16 @@ async fn add(
     topic: &CreatePartitionsTopic,
     only_validate: bool,
 ) -> Result<(), Refusal> {
+    may_mutate(call, QUOTA_SINCE)?;
+    let present = call.broker().topic(TopicRef::Name(&topic.name));
+    let present = present.map_or(0, |topic| topic.partitions().len());
     let assigned = topic.assignments.as_ref().map(Vec::len);
     let added =
         call.broker().add_partitions(&topic.name, topic.count, assigned, only_validate).await;
-    added.map_err(|error| refusal(&error))
+    added.map_err(|error| refusal(&error))?;
+    if !only_validate {
+        let total = usize::try_from(topic.count).unwrap_or(0);
+        call.mutates(total.saturating_sub(present));
+    }
+    Ok(())
 }

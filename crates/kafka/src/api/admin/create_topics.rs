@@ -1,19 +1,20 @@
 //! CreateTopics (19): makes topics; each is answered by itself.
 //!
-//! v4: -1 means the broker's default. v5: what was made is described. v7: topic ids. When this is
-//! answered, the topic can be written and read.
+//! v4: -1 means the broker's default. v5: what was made is described. v6: refused where a quota is used
+//! up. v7: topic ids. When this is answered, the topic can be written and read.
 
 use millstream_broker::{DescribedTopic, TopicRequest};
 use millstream_wire::create_topics_request::CreatableTopic;
 use millstream_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use millstream_wire::{CreateTopicsRequest, CreateTopicsResponse, StrBytes};
 
-use super::invalid;
+use super::{invalid, may_mutate};
 use crate::api::repeats::{TWICE, distinct, repeated};
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal};
 
 const DEFAULT: i32 = -1;
+const QUOTA_SINCE: i16 = 6;
 
 pub(crate) async fn handle(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
@@ -30,6 +31,9 @@ pub(crate) async fn handle(call: Call, request: CreateTopicsRequest) -> CreateTo
 
 async fn create(call: &Call, topic: CreatableTopic, only_validate: bool) -> CreatableTopicResult {
     let name = topic.name.clone();
+    if let Err(refused) = may_mutate(call, QUOTA_SINCE) {
+        return failed(name, refused);
+    }
     let assignments = topic.assignments.into_iter();
     let configs = topic.configs.iter();
     let request = TopicRequest {
@@ -46,7 +50,12 @@ async fn create(call: &Call, topic: CreatableTopic, only_validate: bool) -> Crea
             .collect(),
     };
     match call.broker().create_topic(request, only_validate).await {
-        Ok(made) => described(call, name, &made),
+        Ok(made) => {
+            if !only_validate {
+                call.mutates(usize::try_from(made.partitions).unwrap_or(0));
+            }
+            described(call, name, &made)
+        }
         Err(error) => failed(name, refusal(&error)),
     }
 }

@@ -1,5 +1,5 @@
 //! DeleteTopics (20): deletes topics with everything in them. v3: says so when it is
-//! switched off. v5: says why not. v6: topic ids.
+//! switched off. v5: says why not, and is refused where a quota is used up. v6: topic ids.
 
 use millstream_broker::{TopicError, TopicRef};
 use millstream_types::TopicId;
@@ -7,12 +7,13 @@ use millstream_wire::delete_topics_request::DeleteTopicState;
 use millstream_wire::delete_topics_response::DeletableTopicResult;
 use millstream_wire::{DeleteTopicsRequest, DeleteTopicsResponse, ErrorCode, StrBytes};
 
-use super::invalid;
+use super::{invalid, may_mutate};
 use crate::api::repeats::{TWICE, distinct, repeated};
 use crate::dispatch::Call;
 use crate::errors::{Code as _, Refusal, text};
 
 const DISABLED_SINCE: i16 = 3;
+const QUOTA_SINCE: i16 = 5;
 const TOPIC_STATES_SINCE: i16 = 6;
 
 pub(crate) async fn handle(call: Call, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
@@ -59,9 +60,13 @@ fn check(asked: &DeleteTopicState) -> Result<TopicRef<'_>, Refusal> {
 }
 
 async fn delete(call: &Call, wanted: TopicRef<'_>) -> Result<(StrBytes, TopicId), Refusal> {
+    may_mutate(call, QUOTA_SINCE)?;
     let by_id = matches!(wanted, TopicRef::Id(_));
     match call.broker().delete_topic(wanted).await {
-        Ok(deleted) => Ok((StrBytes::from(deleted.name.as_ref().to_owned()), deleted.id)),
+        Ok(deleted) => {
+            call.mutates(deleted.partitions().len());
+            Ok((StrBytes::from(deleted.name.as_ref().to_owned()), deleted.id))
+        }
         Err(error) => {
             let code = match &error {
                 TopicError::NoTopic if by_id => ErrorCode::UnknownTopicId,

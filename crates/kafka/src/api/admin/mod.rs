@@ -1,5 +1,6 @@
 //! Topics, partitions, configuration, the cluster.
 
+pub(crate) mod alter_client_quotas;
 pub(crate) mod alter_configs;
 pub(crate) mod alter_partition_reassignments;
 pub(crate) mod alter_replica_log_dirs;
@@ -7,6 +8,7 @@ pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
+pub(crate) mod describe_client_quotas;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_log_dirs;
@@ -25,6 +27,7 @@ use millstream_broker::{Broker, ConfigTarget};
 use millstream_wire::{ErrorCode, StrBytes};
 
 use crate::connection::Close;
+use crate::dispatch::Call;
 use crate::errors::{Refusal, text};
 
 /// "Authorised operations": not asked for.
@@ -101,6 +104,16 @@ fn bounded(named: impl Iterator<Item = usize>) -> Result<(), Close> {
     }
     let why = format!("a request names {topics} topics and {partitions} partitions");
     Err(Close::Refused(format!("{why}; {NAMED_MAX} together are the most")))
+}
+
+/// Whether topics can be made or deleted now, or the client has to wait. Before the version `strict_since`
+/// it waits after it has been served (KIP-599).
+fn may_mutate(call: &Call, strict_since: i16) -> Result<(), Refusal> {
+    if call.may_mutate() || call.version < strict_since {
+        return Ok(());
+    }
+    let why = "the quota of partitions that are made and deleted is used up: wait, and ask again";
+    Err((ErrorCode::ThrottlingQuotaExceeded, StrBytes::from(why)))
 }
 
 /// The refusal of a request that means nothing.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_broker::log::{Isolation, Slice};
+use millstream_broker::quota::Use;
 use millstream_broker::record::Compression;
 use millstream_broker::{Answer, Bounds, FetchError, Fetched, Topic, TopicRef, Want};
 use millstream_types::{LeaderEpoch, Offset};
@@ -106,7 +107,9 @@ async fn read(call: &Call, plan: Plan, bounds: Bounds) -> Outcome<FetchResponse>
         };
         answers.push((key, answer));
     }
-    Outcome::Holding(respond(plan.session.as_ref(), answers), share)
+    let response = respond(plan.session.as_ref(), answers);
+    call.uses(Use::ConsumerByteRate, records_bytes(&response));
+    Outcome::Holding(response, share)
 }
 
 /// Reads, and waits for more; but a request of many partitions waits no longer than nobody else waits for
@@ -188,6 +191,11 @@ fn records(index: i32, slice: Slice, isolation: Isolation) -> PartitionData {
         records: Some(records),
         ..PartitionData::default()
     }
+}
+
+fn records_bytes(response: &FetchResponse) -> usize {
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+    partitions.filter_map(|partition| partition.records.as_ref()).map(Records::len).sum()
 }
 
 fn failed(index: i32, error: ErrorCode) -> PartitionData {
