@@ -83,6 +83,7 @@ public final class Tools {
         SCENARIOS.put("describe-producers", Tools::describeProducers);
         SCENARIOS.put("transactions-tool", Tools::transactions);
         SCENARIOS.put("config-resources", Tools::configResources);
+        SCENARIOS.put("quotas", Tools::quotas);
         SCENARIOS.put("leader-election", Tools::leaderElection);
         SCENARIOS.put("reassignments", Tools::reassignments);
         SCENARIOS.put("quorum", Tools::quorum);
@@ -765,6 +766,29 @@ public final class Tools {
         tool(CONFIGS, with(group, "--alter", "--add-config", "consumer.session.timeout.ms=50000"));
         await("the group is listed", () ->
             tool(CONFIGS, "--describe", "--entity-type", "groups").contains("group " + topic));
+        return null;
+    }
+
+    private static Object quotas() throws Exception {
+        create();
+        String[] client = {"--entity-type", "clients", "--entity-name", topic};
+        String[] address = {"--entity-type", "ips", "--entity-name", "192.0.2.1"};
+        tool(CONFIGS, with(client, "--alter", "--add-config", "producer_byte_rate=30000,request_percentage=5000"));
+        tool(CONFIGS, with(address, "--alter", "--add-config", "connection_creation_rate=7"));
+        String said = tool(CONFIGS, with(client, "--describe"));
+        contains(said, "producer_byte_rate=30000.0");
+        contains(said, "request_percentage=5000.0");
+        contains(tool(CONFIGS, with(address, "--describe")), "connection_creation_rate=7.0");
+        Ran nothing = attemptTool(CONFIGS, with(client, "--alter", "--add-config", "producer_byte_rate=0"));
+        check(nothing.code == 1 && nothing.text().contains("more than 0"), nothing.text());
+        String printed = tool(PERFORMANCE, "--topic", topic, "--num-records", "60", "--record-size", "1000",
+            "--throughput", "-1", "--print-metrics", "--command-property", "client.id=" + topic, "batch.size=4000");
+        contains(printed, "60 records sent");
+        String longest = printed.lines().filter(line -> line.contains("produce-throttle-time-max")).findFirst().orElse("");
+        check(!longest.isEmpty() && !longest.matches(".*: (0\\.0+|NaN)$"), "the producer was told to wait: %s", longest);
+        tool(CONFIGS, with(client, "--alter", "--delete-config", "producer_byte_rate,request_percentage"));
+        tool(CONFIGS, with(address, "--alter", "--delete-config", "connection_creation_rate"));
+        check(!tool(CONFIGS, with(client, "--describe")).contains("producer_byte_rate"), "the quota is gone");
         return null;
     }
 
