@@ -26,7 +26,7 @@ class Text:
     def __next__(self):
         words = self.random.choices(WORDS, k=5)
         self.fed.update(words)
-        return None, " ".join(words)
+        return {"value": " ".join(words)}
 
 
 class Counts:

@@ -2,11 +2,12 @@
 
 import argparse
 import pathlib
+import socket
 import sys
 import time
 
 import confluent_kafka as ck
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "clients/kill"))
 from driver import Failure, Server, check, conclude, remark  # noqa: E402
@@ -49,10 +50,17 @@ class Program(Server):
 class Scene:
     """A server, the programs that use it, and what goes in and comes out meanwhile."""
 
-    def __init__(self, options, server):
-        self.bootstrap, self.server, self.programs = options.bootstrap, server, []
+    def __init__(self, bootstrap, server):
+        self.bootstrap, self.server, self.programs = bootstrap, server, []
         self.feeds, self.readers = [], []
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap, **QUICK})
+
+    def beside(self, bootstrap, server):
+        """The same with another server, that is not killed."""
+        other = Scene(bootstrap, server)
+        other.feeds, other.readers, other.programs = self.feeds, self.readers, self.programs
+        self.programs.append(server)
+        return other
 
     def wait(self, what, condition):
         """Feeds and reads until the condition holds."""
@@ -64,7 +72,7 @@ class Scene:
                 reader.read()
             for program in (self.server, *self.programs):
                 code = program.process.poll()
-                check(code is None, f"{getattr(program, 'name', 'the server')} ended by itself: {code}")
+                check(code is None, f"{getattr(program, 'name', 'a server')} ended by itself: {code}")
             check(time.monotonic() < deadline, f"waited {SECONDS} s in vain: {what}")
             time.sleep(0.01)
 
@@ -86,10 +94,18 @@ class Scene:
         new = NewTopic(topic, partitions, 1, config={name.replace("_", "."): value for name, value in config.items()})
         self.ask(f"{topic} is created", lambda: self.admin.create_topics([new], request_timeout=5)[topic].result())
 
+    def add_partitions(self, topic, count):
+        self.ask("partitions are added", lambda: self.admin.create_partitions([NewPartitions(topic, count)])[topic].result())
+
     def partitions(self, topic):
         """How many partitions a topic has; none when it is not there."""
         found = self.ask("the topics are listed", lambda: self.admin.list_topics(timeout=5)).topics.get(topic)
         return 0 if found is None else len(found.partitions)
+
+    def set_config(self, topic, name, value):
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+        self.ask("a config is set", lambda: self.admin.incremental_alter_configs([resource])[resource].result())
 
     def config(self, topic):
         """A topic's configs, by name."""
@@ -106,12 +122,12 @@ class Scene:
         return records
 
     def close(self):
-        for program in self.programs:
+        for program in reversed(self.programs):
             program.stop()
 
 
 class Feed:
-    """Produces what an iterator yields, (key, value), a few at a time."""
+    """Produces what an iterator yields, arguments of `produce`, a few at a time."""
 
     def __init__(self, scene, topic, records, at_once=20):
         self.topic, self.records, self.at_once, self.sent = topic, records, at_once, 0
@@ -125,8 +141,7 @@ class Feed:
     def pump(self):
         if len(self.producer) < 500:
             for _ in range(self.at_once):
-                key, value = next(self.records)
-                self.producer.produce(self.topic, value, key, on_delivery=self.delivered)
+                self.producer.produce(self.topic, on_delivery=self.delivered, **next(self.records))
                 self.sent += 1
         self.producer.poll(0)
 
@@ -178,6 +193,12 @@ class Reader:
         self.consumer.close()
 
 
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
 def main(run, *arguments):
     """Parses the command line, runs a test of a stack, and prints its result as JSON on the last line."""
     parser = argparse.ArgumentParser(description=run.__doc__)
@@ -191,7 +212,7 @@ def main(run, *arguments):
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     server = Server([word for i, word in enumerate(options.command) if i or word != "--"], options.log)
-    scene = Scene(options, server)
+    scene = Scene(options.bootstrap, server)
 
     def test():
         try:
@@ -202,4 +223,4 @@ def main(run, *arguments):
     conclude(server, test)
 
 
-__all__ = ["Failure", "Feed", "Program", "Reader", "Scene", "check", "main", "remark"]
+__all__ = ["QUICK", "Failure", "Feed", "Program", "Reader", "Scene", "Server", "check", "free_port", "main", "remark"]

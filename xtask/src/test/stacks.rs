@@ -24,21 +24,53 @@ pub(crate) struct Stack {
     /// Below `tests/stacks`: what drives it.
     driver: &'static str,
     arguments: &'static [&'static str],
+    /// Whether Apache Kafka runs beside it.
+    peer: bool,
     /// Whether every run has time for it; the others are for `--long`, or for who asks for them.
     quick: bool,
 }
 
-const STACKS: &[Stack] = &[Stack {
-    name: "kafka-streams",
-    project: "kafka-streams",
-    source: Some("WordCount.java"),
-    driver: "kafka_streams.py",
-    arguments: &["--protocol", "classic"],
-    quick: true,
-}];
+const STACKS: &[Stack] = &[
+    Stack {
+        name: "kafka-streams",
+        project: "kafka-streams",
+        source: Some("WordCount.java"),
+        driver: "kafka_streams.py",
+        arguments: &["--protocol", "classic"],
+        peer: false,
+        quick: true,
+    },
+    Stack {
+        name: "connect",
+        project: "connect",
+        source: None,
+        driver: "connect.py",
+        arguments: &["--source", "at-least-once"],
+        peer: false,
+        quick: false,
+    },
+    Stack {
+        name: "connect-exactly-once",
+        project: "connect",
+        source: None,
+        driver: "connect.py",
+        arguments: &["--source", "exactly-once"],
+        peer: false,
+        quick: false,
+    },
+    Stack {
+        name: "mirror-maker",
+        project: "connect",
+        source: None,
+        driver: "mirror_maker.py",
+        arguments: &[],
+        peer: true,
+        quick: false,
+    },
+];
 
 /// More than a scenario takes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(1_800);
 
 /// The names of all steps, as `--only` sees them, and whether every run takes them.
 pub(crate) fn names() -> impl Iterator<Item = (String, bool)> {
@@ -87,6 +119,9 @@ impl Stack {
 
     fn attempt(&self, options: &Options, places: &Places) -> anyhow::Result<Outcome> {
         let jars = self.set_up(places)?;
+        if self.peer {
+            Runtime::JavaTools.set_up(places)?;
+        }
         let folder = places.run.join(self.step());
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         let (port, http) = (server::free_port()?, server::free_port()?);
