@@ -126,7 +126,7 @@ def refuses_what_is_not_compacted(options, scene):
 
 def run(options, scene):
     """Copies a file through a topic under kills."""
-    source, sink = options.folder / "source.txt", options.folder / "sink.txt"
+    source, sink = options.state / "source.txt", options.state / "sink.txt"
     exactly_once = options.source == "exactly-once"
     file = File(scene, source)
     workers = [Worker(options, number) for number in range(2)]

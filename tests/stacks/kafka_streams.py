@@ -5,45 +5,17 @@ the server and an instance are killed in turn while lines come in. At the end th
 every number from one to how often it was fed, once and in order, and the changelog the last of them.
 """
 
-import collections
-import random
 import shutil
 import struct
 
-from stack import Feed, Program, Reader, check, main, remark
+from stack import Program, Reader, check, main, remark
+from words import PARTITIONS, Counting, Counts
 
-LINES, COUNTS, CHANGELOG, PARTITIONS = "lines", "counts", "word-count-counts-changelog", 4
-REPARTITION = "word-count-words-repartition"
-WORDS = [f"word-{number}" for number in range(60)]
-
-
-class Text:
-    """Lines without an end, and how often each word was in them."""
-
-    def __init__(self):
-        self.random, self.fed = random.Random(1), collections.Counter()
-
-    def __next__(self):
-        words = self.random.choices(WORDS, k=5)
-        self.fed.update(words)
-        return {"value": " ".join(words)}
+CHANGELOG, REPARTITION = "word-count-counts-changelog", "word-count-words-repartition"
 
 
-class Counts:
-    """The counts of each word, each exactly once and in order, and none beyond what was fed."""
-
-    def __init__(self, fed):
-        self.fed, self.last, self.by_partition = fed, collections.Counter(), [0] * PARTITIONS
-
-    def __call__(self, message):
-        word, count = message.key().decode(), struct.unpack(">q", message.value())[0]
-        wanted = self.last[word] + 1
-        where = f"{word} at {message.topic()}/{message.partition()}/{message.offset()}"
-        check(count >= wanted, f"DOUBLED, or out of order: {count} after {wanted - 1} of {where}")
-        check(count <= wanted, f"LOST: {count} after {wanted - 1} of {where}")
-        check(count <= self.fed[word], f"DOUBLED: {count}, but fed {self.fed[word]} times: {where}")
-        self.last[word] = count
-        self.by_partition[message.partition()] += 1
+def long(value):
+    return struct.unpack(">q", value)[0]
 
 
 def instance(options, number):
@@ -51,34 +23,22 @@ def instance(options, number):
                 "repartition.purge.interval.ms=1000"]
     if options.protocol == "classic":
         settings.append("session.timeout.ms=6000")  # else a killed member is missed for 45 s
-    state = options.folder / f"state-{number}"
+    state = options.state / f"instance-{number}"
     return Program(options, f"instance-{number}", "WordCount", options.bootstrap, state, *settings), state
 
 
 def run(options, scene):
     """Counts words under kills."""
-    scene.create(LINES, PARTITIONS)
-    scene.create(COUNTS, PARTITIONS)
-    text = Text()
-    counts = Counts(text.fed)
-    feed = Feed(scene, LINES, text)
-    scene.readers.append(Reader(scene.bootstrap, COUNTS, PARTITIONS, counts))
+    counting = Counting(scene, Counts, long)
     instances = []
     for number in range(2):
         instances.append(instance(options, number))
         scene.programs.append(instances[-1][0])
-
-    def progress():
-        """All tasks go on from here, in transactions that were not open before."""
-        before = list(counts.by_partition)
-        scene.wait("every partition of the counts grows", lambda: all(
-            now >= then + 200 for now, then in zip(counts.by_partition, before)))
-
     for number in range(options.rounds):
         scene.wait("both instances are running", lambda: all(one.said("RUNNING") for one, _ in instances))
-        progress()
+        counting.progress()
         what = ("instance", "server", "instance and state", "both")[number % 4]
-        remark(f"round {number + 1}: {sum(counts.by_partition)} counts; killing: {what}")
+        remark(f"round {number + 1}: {sum(counting.counts.by_partition)} counts; killing: {what}")
         killed, state = instances[number // 4 % 2]
         if what != "server":
             killed.kill()
@@ -89,17 +49,15 @@ def run(options, scene):
             shutil.rmtree(state)
         if what != "server":
             killed.start()
-    progress()
-    feed.finish()
-    scene.wait("everything is counted", lambda: counts.last == text.fed)
+    counting.progress()
+    counting.finish()
     scene.wait("what was repartitioned is deleted", lambda: purged(scene))
     for program, _ in instances:
         scene.programs.remove(program)
         program.end()
-    scene.readers.pop().to_end(scene)
-    check(counts.last == text.fed, "something was counted after everything had been counted")
-    changelog(scene, text.fed)
-    return {"protocol": options.protocol, "rounds": options.rounds, "lines": feed.sent, "counts": sum(counts.by_partition)}
+    counting.end()
+    changelog(scene, counting.fed)
+    return {"protocol": options.protocol, "rounds": options.rounds, **counting.told()}
 
 
 def purged(scene):
@@ -112,10 +70,8 @@ def purged(scene):
 
 def changelog(scene, expected):
     check(scene.config(CHANGELOG)["cleanup.policy"] == "compact", f"{CHANGELOG} is not compacted")
-    last = {}
-    for message in scene.read_all(CHANGELOG):
-        # A value begins with a timestamp.
-        last[message.key().decode()] = struct.unpack(">q", message.value()[-8:])[0]
+    # A value begins with a timestamp.
+    last = {message.key().decode(): long(message.value()[-8:]) for message in scene.read_all(CHANGELOG)}
     check(last == dict(expected), f"the changelog does not hold the last counts: {last}")
 
 

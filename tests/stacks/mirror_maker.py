@@ -149,7 +149,7 @@ def run(options, scene):
     """Mirrors in both directions under kills."""
     port = free_port()
     bootstrap = f"127.0.0.1:{port}"
-    command = [options.peer, str(port), str(options.folder / "peer")]
+    command = [options.peer, str(port), str(options.state / "peer")]
     kafka = scene.beside(bootstrap, Server(command, options.folder / "peer.log"))
     sides = {"kafka": (kafka, scene), "millstream": (scene, kafka)}
     feeds, mirrors = {}, {}

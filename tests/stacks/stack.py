@@ -24,7 +24,9 @@ class Program(Server):
         jars = options.jars
         self.name, self.path, self.seen = name, options.folder / f"{name}.log", 0
         super().__init__([
+            # Short lives: compile quickly rather than well.
             "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx768m", *opens,
+            f"-Djava.io.tmpdir={options.state}",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true",
             "-cp", f"{jars}/classes:{jars}/lib/*", *map(str, words),
         ], self.path)
@@ -204,13 +206,15 @@ def main(run, *arguments):
     parser = argparse.ArgumentParser(description=run.__doc__)
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--jars", required=True, help="the folder with classes/ and lib/")
-    parser.add_argument("--folder", type=pathlib.Path, required=True, help="for logs and state")
+    parser.add_argument("--folder", type=pathlib.Path, required=True, help="for logs; `state` in it is for all else that is left")
     parser.add_argument("--log", default="server.log")
     parser.add_argument("--rounds", type=int, default=4, help="of killing something")
     for name, default in arguments:
         parser.add_argument(name, default=default)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
+    options.state = options.folder / "state"
+    options.state.mkdir()
     server = Server([word for i, word in enumerate(options.command) if i or word != "--"], options.log)
     scene = Scene(options.bootstrap, server)
 

@@ -67,6 +67,33 @@ const STACKS: &[Stack] = &[
         peer: true,
         quick: false,
     },
+    Stack {
+        name: "flink",
+        project: "flink",
+        source: Some("WordCount.java"),
+        driver: "flink.py",
+        arguments: &["--naming", "incrementing"],
+        peer: false,
+        quick: true,
+    },
+    Stack {
+        name: "flink-pooling",
+        project: "flink",
+        source: Some("WordCount.java"),
+        driver: "flink.py",
+        arguments: &["--naming", "pooling"],
+        peer: false,
+        quick: false,
+    },
+    Stack {
+        name: "spark",
+        project: "spark",
+        source: Some("WordCount.java"),
+        driver: "spark.py",
+        arguments: &[],
+        peer: false,
+        quick: false,
+    },
 ];
 
 /// More than a scenario takes on a busy machine.
@@ -135,7 +162,9 @@ impl Stack {
         }
         let outcome = kill::drive(driver, &command, places, &folder, ("stacks", self.name), LIMIT)?;
         if outcome.verdict == Verdict::Pass {
-            fs::remove_dir_all(folder.join("data")).context("deleting what the server has left")?;
+            for left in ["data", "state"] {
+                fs::remove_dir_all(folder.join(left)).context("deleting what the run has left")?;
+            }
         }
         Ok(outcome)
     }
@@ -172,7 +201,7 @@ mod tests {
     #[test]
     fn the_long_ones_run_in_a_long_run_or_when_somebody_asks_for_them() {
         let all: Vec<&str> = STACKS.iter().map(|stack| stack.name).collect();
-        check("", &["kafka-streams"]);
+        check("", &["kafka-streams", "flink"]);
         check("--long", &all);
         check("--only stacks", &all);
         check("--only kafka-streams", &["kafka-streams"]);
