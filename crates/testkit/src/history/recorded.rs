@@ -11,7 +11,7 @@
 //!
 //! begin       kind: "plain" | "transaction"; of the latter, protocol: 1 | 2
 //! send        to: [TOPIC, PARTITION], value: NUMBER       it is about to be sent
-//! sent        value, offset                               it was acknowledged
+//! sent        value, offset                               it was acknowledged; may come after the end
 //! unsent      value                                       it was certainly not sent
 //! polled      committed: BOOL, records: [[TOPIC, PARTITION, OFFSET, VALUE], ...]
 //! assign                                                  what is polled next may come from anywhere
@@ -207,11 +207,11 @@ pub fn read(files: &[(String, String)]) -> Result<Recorded, Unreadable> {
     Ok(reader.finish())
 }
 
-/// The operations that are under way, besides what is known already.
+/// What is known, and which operation is which.
 #[derive(Default)]
 struct Reader {
     known: Recorded,
-    open: BTreeMap<(String, u64), usize>,
+    begun: BTreeMap<(String, u64), usize>,
 }
 
 impl Reader {
@@ -230,7 +230,7 @@ impl Reader {
             }
             Event::Begin { kind, protocol } => {
                 let client_number = Client(self.known.clients.number(client.clone()));
-                if self.open.insert((client, op), self.known.operations.len()).is_some() {
+                if self.begun.insert((client, op), self.known.operations.len()).is_some() {
                     return Err("an operation that has begun already");
                 }
                 self.known.operations.push(Operation {
@@ -257,12 +257,15 @@ impl Reader {
             _ => {}
         }
         let key = (client, op);
-        let index = *self.open.get(&key).ok_or("an operation that is not under way")?;
-        if matches!(event, Event::End { .. }) {
-            self.open.remove(&key);
-            self.known.sources[index].times.1 = Some(at);
+        let index = *self.begun.get(&key).ok_or("an operation that has not begun")?;
+        let source = &mut self.known.sources[index];
+        if source.times.1.is_some() && !matches!(event, Event::Sent { .. }) {
+            return Err("an operation that has ended");
         }
-        self.known.sources[index].lines.1 = number;
+        if matches!(event, Event::End { .. }) {
+            source.times.1 = Some(at);
+        }
+        source.lines.1 = number;
         self.happen(index, moment, event)
     }
 

@@ -98,6 +98,14 @@ fn half_a_line_at_the_end_is_passed_over() {
 }
 
 #[test]
+fn an_acknowledgement_may_come_after_the_end() {
+    let lines = [SENDER[0], SENDER[2], r#"12 a 1 end "outcome": "failed""#, SENDER[3]];
+    let recorded = read_all(&[&lines]).expect("readable");
+    let sent = Step::Send { partition: Partition(0), value: Value(8), offset: Some(Offset(5)) };
+    assert_eq!(recorded.operations[0].steps, [sent]);
+}
+
+#[test]
 fn what_is_not_sent_after_all_is_not_a_send() {
     let lines = [SENDER[0], SENDER[1], r#"12 a 1 unsent "value": 7"#];
     assert_eq!(read_all(&[&lines]).expect("readable").operations[0].steps, []);
@@ -118,11 +126,8 @@ fn what_is_done_at_the_same_moment_overlaps() {
 fn what_cannot_be_is_refused_with_its_place() {
     for (lines, what) in [
         (&[r#"1 a 1 begun "kind": "plain""#][..], "0.jsonl:1: not an event"),
-        (&[r"1 a 1 assign"], "0.jsonl:1: an operation that is not under way"),
-        (
-            &[READER[0], READER[5], r"24 b 1 assign"],
-            "0.jsonl:3: an operation that is not under way",
-        ),
+        (&[r"1 a 1 assign"], "0.jsonl:1: an operation that has not begun"),
+        (&[READER[0], READER[5], r"24 b 1 assign"], "0.jsonl:3: an operation that has ended"),
         (&[READER[0], READER[0]], "0.jsonl:2: an operation that has begun already"),
         (&[READER[0], r"21 b 1 committing"], "0.jsonl:2: only a transaction"),
         (&[SENDER[0], SENDER[3]], "0.jsonl:2: a value that is not of this operation"),
