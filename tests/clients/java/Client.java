@@ -61,7 +61,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 /**
  * The Java client.
  *
- * <pre>java -cp ... Client BOOTSTRAP SCENARIO RUN [ARGUMENT...]</pre>
+ * <pre>java -cp ... Client BOOTSTRAP SCENARIO RUN [ARGUMENT...]
+ * java -cp ... Client --OPTION VALUE...                       what {@link History} does</pre>
  *
  * The last line printed is the result: {"result": "pass" | "fail" | "skip", "reason": ..., "data": ...}.
  */
@@ -123,6 +124,10 @@ public final class Client {
     }
 
     public static void main(String[] words) throws Exception {
+        if (words[0].startsWith("--")) {
+            History.record(words);
+            return;
+        }
         bootstrap = words[0];
         topic = words[2] + "-java-" + words[1];
         arguments = List.of(words).subList(3, words.length);

@@ -1,7 +1,7 @@
 """Records a history: many clients do random things while the server is killed, stopped, and left without disk space.
 
     python histories.py --bootstrap 127.0.0.1:9092 --folder history [--disk FOLDER]
-        [--seconds 75] [--seed 1] [--java 'java -cp ... History'] [--log server.log] -- SERVER COMMAND...
+        [--seconds 75] [--seed 1] [--java 'java -cp ... Client'] [--log server.log] -- SERVER COMMAND...
 
 Every client is a process (`history_worker.py`; those in Java share one), so that it can be killed and stopped as well.
 What each did is in `FOLDER/*.jsonl`, and so are the faults; nothing is judged here but that clients do not fail and that
@@ -94,7 +94,7 @@ class Client:
             self.process.kill()
             check(False, f"HANGS: client {self.name} does not end: {self.tail()}")
         # One that has just been started may not know yet what the signal asks for.
-        check(code in (0, -signal.SIGTERM), f"client {self.name} failed ({code}): {self.tail()}")
+        check(code in (0, -signal.SIGTERM, 128 + signal.SIGTERM), f"client {self.name} failed ({code}): {self.tail()}")
 
 
 class Faults:
@@ -286,7 +286,7 @@ def run(options, server):
             client.wait(3 * SECONDS)
         # Every id that a client had, also of those that were killed.
         ids = [client.name for client in clients if client.role == "transact"]
-        ids += [f"java-id-{number}" for number in range(2)] if options.java else []
+        ids += [f"{client.name}-id-{at}" for client in clients if client.role == "java" for at in range(2)]
         drain(options, server, ids)
     finally:
         for client in clients:

@@ -190,7 +190,9 @@ impl Runtime {
         match self {
             Self::Python => &["python/requirements.txt", "python/tables.py"],
             Self::Node => &["javascript/package.json", "javascript/package-lock.json"],
-            Self::Java => &["java/pom.xml", "java/Client.java", "java/Transactions.java"],
+            Self::Java => {
+                &["java/pom.xml", "java/Client.java", "java/History.java", "java/Transactions.java"]
+            }
             Self::JavaTools => {
                 &["java-tools/pom.xml", "java-tools/Tools.java", "java-tools/Programs.java"]
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use super::clients::Places;
+use super::clients::{CLIENTS, Places, Runtime};
 use super::full::Mounted;
 use super::matrix::{Outcome, Verdict};
 use super::options::Options;
@@ -38,7 +38,14 @@ pub(crate) fn run(options: &Options, places: &Places, seconds: u64) -> Vec<Outco
     let seed = options.seed.unwrap_or(seconds);
     let lengths = lengths(total);
     println!("{NAME}: {total} s in {} histories, from seed {seed}", lengths.len());
-    if let Err(error) = build(places) {
+    let java = match Runtime::Java.missing() {
+        Some(program) => {
+            println!("  without the Java clients: `{program}` is not on this machine");
+            Ok(())
+        }
+        None => Runtime::Java.set_up(places),
+    };
+    if let Err(error) = build(places).and(java) {
         return vec![Outcome::of(NAME, "build", Err(error))];
     }
     let one = |(at, length): (u64, &u64)| {
@@ -97,6 +104,9 @@ fn attempt(
     driver.arg(places.sources.join("kill/histories.py"));
     driver.args(["--bootstrap", &format!("127.0.0.1:{port}")]).arg("--folder").arg(&recorded);
     driver.args(["--seconds", &length.to_string(), "--seed", &seed.to_string()]);
+    if let Some(java) = java(places) {
+        driver.arg("--java").arg(java);
+    }
     if let Ok(disk) = &disk {
         driver.arg("--disk").arg(&disk.folder);
     }
@@ -115,6 +125,15 @@ fn attempt(
         fs::remove_dir_all(&folder).context("deleting what the clients have left")?;
     }
     Ok(outcome)
+}
+
+/// The command of the Java clients, where they could be set up.
+fn java(places: &Places) -> Option<String> {
+    let client = CLIENTS.iter().find(|client| client.runtime == Runtime::Java)?;
+    let command = client.command(places);
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+    Some(words.join(" ")).filter(|_| client.runtime.missing().is_none())
 }
 
 /// Counts of operations, when there is no violation.
