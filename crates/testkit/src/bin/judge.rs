@@ -4,14 +4,15 @@
 // The ban on files is for the product; this is a chore.
 #![expect(clippy::disallowed_methods, reason = "a chore, not the product")]
 
+use std::mem::discriminant;
 use std::path::Path;
 use std::process::ExitCode;
 
 use millstream_testkit::history::recorded::{self, Recorded};
 use millstream_testkit::history::{Expected, Outcome, Violation, check};
 
-/// As many violations are told.
-const VIOLATIONS_MAX: usize = 20;
+/// As many violations of each rule are told.
+const VIOLATIONS_MAX: usize = 5;
 
 fn main() -> ExitCode {
     let Some(folder) = std::env::args().nth(1) else {
@@ -60,14 +61,11 @@ fn judge(folder: &Path) -> Result<bool, Box<dyn std::error::Error>> {
 }
 
 fn tell(recorded: &Recorded, what: &str, violations: &[Violation]) {
-    if violations.is_empty() {
-        return;
-    }
-    println!("{}, {what}:", violations.len());
-    for violation in violations.iter().take(VIOLATIONS_MAX) {
-        println!("{}", recorded.explain(violation));
-    }
-    if violations.len() > VIOLATIONS_MAX {
-        println!("({} more)", violations.len() - VIOLATIONS_MAX);
+    // Sorted, so that those of one rule are beside each other.
+    for rule in violations.chunk_by(|one, other| discriminant(one) == discriminant(other)) {
+        println!("{} of one rule, {what}:", rule.len());
+        for violation in rule.iter().take(VIOLATIONS_MAX) {
+            println!("{}", recorded.explain(violation));
+        }
     }
 }

@@ -18,7 +18,8 @@ struct Subjects {
     clients: Vec<Client>,
     /// Offsets of a group, and what it was told.
     offsets: Option<(Group, Partition)>,
-    held: Option<(Group, Partition, Epoch)>,
+    /// In an epoch, or in any.
+    held: Option<(Group, Partition, Option<Epoch>)>,
 }
 
 fn subjects(violation: &Violation) -> Subjects {
@@ -54,8 +55,13 @@ fn subjects(violation: &Violation) -> Subjects {
             Subjects { offsets: Some((*group, at.partition)), ..none() }
         }
         Violation::HeldTwice(group, partition, epoch, one, other) => {
-            let held = Some((*group, *partition, *epoch));
+            let held = Some((*group, *partition, Some(*epoch)));
             Subjects { held, clients: vec![*one, *other], ..none() }
+        }
+        Violation::CommittedByFormer(group, partition, former, client) => {
+            let (offsets, held) = ((*group, *partition), (*group, *partition, None));
+            let clients = vec![*former, *client];
+            Subjects { offsets: Some(offsets), held: Some(held), clients, ..none() }
         }
         Violation::EpochWentBack(_, client, _, _) => Subjects { clients: vec![*client], ..none() },
     }
@@ -177,7 +183,10 @@ impl Recorded {
             }
             Step::Assign => None,
             Step::Hold { group, epoch, partition } => {
-                let is_its = subjects.held == Some((*group, *partition, *epoch))
+                let of = |held: (Group, Partition, Option<Epoch>)| {
+                    (held.0, held.1) == (*group, *partition) && held.2.is_none_or(|it| it == *epoch)
+                };
+                let is_its = subjects.held.is_some_and(of)
                     || subjects.values.is_empty()
                         && subjects.places.is_empty()
                         && subjects.held.is_none()

@@ -202,6 +202,8 @@ pub enum Violation {
     NeverCommitted(Group, Place),
     /// Two members of a group had the same partition in the same epoch.
     HeldTwice(Group, Partition, Epoch, Client, Client),
+    /// The first client committed for a partition that it had lost to the second.
+    CommittedByFormer(Group, Partition, Client, Client),
     /// A member's epoch went back: from the first to the second.
     EpochWentBack(Group, Client, Epoch, Epoch),
 }
@@ -303,6 +305,14 @@ impl fmt::Display for Violation {
                     f,
                     "in epoch {epoch} of group {group}, clients {} and {} both had partition {partition}",
                     one.0, other.0
+                )
+            }
+            Self::CommittedByFormer(group, partition, former, client) => {
+                let (group, partition, former) = (group.0, partition.0, former.0);
+                write!(
+                    f,
+                    "client {former} committed partition {partition} for group {group} when client {} had it",
+                    client.0
                 )
             }
             Self::EpochWentBack(group, client, from, to) => {

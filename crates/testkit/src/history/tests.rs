@@ -103,6 +103,26 @@ fn violates(history: &[&str], expected: Expected, violations: &[&str]) {
 }
 
 #[test]
+fn who_has_lost_a_partition_does_not_commit_for_it() {
+    let held = ["1 1-2 plain ok: hold 7 3 0", "2 3-4 plain ok: hold 7 4 0"];
+    let after = |line| [held[0], held[1], line];
+    violates(
+        &after("1 5-6 plain ok: commit 7 0:5"),
+        PLAIN,
+        &["client 1 committed partition 0 for group 7 when client 2 had it"],
+    );
+    for line in [
+        "1 5-6 plain unknown: commit 7 0:5",
+        "2 5-6 plain ok: commit 7 0:5",
+        "1 5-6 plain ok: commit 7 1:5",
+        "1 5-6 plain ok: assign; commit 7 0:5",
+        "1 5-6 plain ok: hold 7 5 0; commit 7 0:5",
+    ] {
+        violates(&after(line), PLAIN, &[]);
+    }
+}
+
+#[test]
 fn members_of_a_group() {
     violates(
         &["1 1-2 plain ok: hold 7 3 0", "2 3-4 plain ok: hold 7 3 0"],
