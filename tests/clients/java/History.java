@@ -378,7 +378,7 @@ final class History {
         }
 
         @Override
-        void session() {
+        void session() throws Exception {
             try (var poller = new Poller(this, group, protocol, true)) {
                 poller.consumer.subscribe(TOPICS, poller);
                 for (int i = dice.nextInt(10, 200); i > 0 && !stopping; i--) {
@@ -386,6 +386,10 @@ final class History {
                     poller.poll(operation, 200);
                     operation.end("ok", null);
                     poller.hold();
+                    if (dice.nextInt(10) == 0) {
+                        // Work that takes its time: the group waits for partitions to be given up.
+                        Thread.sleep(dice.nextInt(3_000));
+                    }
                     if (!poller.next.isEmpty() && dice.nextBoolean()) {
                         commit(poller);
                     }

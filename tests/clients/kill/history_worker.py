@@ -320,6 +320,9 @@ class Member(Worker):
                 poller.poll(operation, dice.randrange(1, 200), 0.2)
                 operation.end("ok")
                 poller.hold()
+                if dice.random() < 0.1:
+                    # Work that takes its time: the group waits for partitions to be given up.
+                    time.sleep(dice.uniform(0, 3))
                 if poller.next and dice.random() < 0.5:
                     self.commit(poller)
         finally:

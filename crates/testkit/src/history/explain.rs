@@ -91,7 +91,7 @@ impl Recorded {
         text
     }
 
-    /// Which operations to tell of. Where many commit and ask, those before the answer that is wrong.
+    /// Which operations to tell of. Where many commit and ask, the last, up to the answer that is wrong.
     fn last_to_tell(
         &self,
         about: &[(usize, Vec<String>)],
@@ -115,11 +115,9 @@ impl Recorded {
             })
         };
         let end = about.iter().rposition(is_wrong).map_or(about.len(), |at| at + 1);
-        if wrong.is_some() {
-            end.saturating_sub(OPERATIONS_MAX)..end
-        } else {
-            0..end.min(OPERATIONS_MAX)
-        }
+        let are_last = wrong.is_some() || matches!(violation, Violation::CommittedByFormer(..));
+        let start = if are_last { end.saturating_sub(OPERATIONS_MAX) } else { 0 };
+        start..end.min(start + OPERATIONS_MAX)
     }
 
     /// Client, kind, outcome, where it was written down, when, and what was broken meanwhile.
