@@ -60,10 +60,15 @@ class Client:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     def look(self):
+        """Whether it runs. One that its own library has ended (an assertion of librdkafka) is one that was killed."""
         code = self.process.poll()
+        if code == -signal.SIGABRT and "Assertion" in self.tail():
+            self.kill()
+            return False
         check(code is None, f"client {self.name} ended by itself ({code}): {self.tail()}")
         if self.resume_at is not None and time.monotonic() >= self.resume_at:
             self.resume()
+        return True
 
     def tail(self):
         return "\n".join(self.said.read_text(errors="replace").splitlines()[-10:])
@@ -117,7 +122,9 @@ class Faults:
         while (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))
             for client in self.clients:
-                client.look()
+                if not client.look():
+                    self.note(f"client {client.name} has ended itself: {client.tail()}")
+                    self.count("clients that ended themselves")
             check(self.server.process.poll() is None, f"the server ended by itself: {self.server.process.returncode}")
 
     def run(self):
