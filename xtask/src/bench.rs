@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 
 /// Builds, gathers and runs. `words` go to the suite: `--quick`, `--repetitions N`,
-/// `--without-kafka`.
+/// `--only transactions,compaction`, `--without-kafka`.
 ///
 /// # Errors
 ///
@@ -30,9 +30,12 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
     }
     let kafka = root.join("tests/clients/peer/apache-kafka.sh");
     let jars = if words.contains(&"--without-kafka") { PathBuf::new() } else { jars(root)? };
-    // A short run says something about a change, not about the product.
-    let quick = words.contains(&"--quick");
-    let report = if quick { scratch.join("quick.md") } else { root.join("docs/benchmarks.md") };
+    // A short run, or some of the rows, say something about a change, not about the product.
+    let is_part = |word: &&str| ["--quick", "--only", "--rows"].iter().any(|o| word.starts_with(o));
+    let report = match words.iter().any(is_part) {
+        true => scratch.join("part.md"),
+        false => root.join("docs/benchmarks.md"),
+    };
     let mut suite = Command::new(target.join("release/millstream-bench"));
     suite.arg("suite").args(words);
     suite.arg("--server").arg(target.join("release/millstream"));

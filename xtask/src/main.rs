@@ -11,9 +11,9 @@ mod tidy;
 const USAGE: &str = "usage: cargo xtask <command>
 
   test [OPTION]...    run all tests, real Kafka clients and kill rounds among them (test --help)
-  bench [--quick] [--repetitions N] [--without-kafka]
-                      measure Millstream beside Apache Kafka; writes docs/benchmarks.md
-                      (--quick: target/bench/quick.md)
+  bench [--quick] [--only ROW,ROW...] [--repetitions N] [--without-kafka]
+                      measure Millstream beside Apache Kafka; writes docs/benchmarks.md (with
+                      --quick, or only rows such as transactions,compaction: target/bench/part.md)
   bench --hostile [--rounds N] [--seconds N] [--idle N] [--kinds flood,deaf,garbage,idle]
                       measure a well-behaved client beside hostile ones
   bench --scale       measure what 10,000 partitions cost; writes docs/scale.md

@@ -43,10 +43,10 @@ pub(crate) struct Plan {
     /// Millstream and the null broker alone.
     #[arg(long)]
     pub(crate) without_kafka: bool,
-    /// Only rows whose names hold this, such as `read` or `tailing`, and what they need. For a look at a
+    /// Only rows whose names hold one of these, such as `read,tailing`, and what they need. For a look at a
     /// change: tables of other rows stay empty.
-    #[arg(long)]
-    pub(crate) rows: Option<String>,
+    #[arg(long, visible_alias = "only", value_delimiter = ',')]
+    pub(crate) rows: Vec<String>,
     /// The size of Millstream's journal (`millstream.journal.bytes`), in MiB. Each run writes four times
     /// as much and more, so that a smaller one makes a shorter benchmark, not an easier one.
     #[arg(long, default_value_t = 256)]

@@ -7,18 +7,27 @@ use bytes::Bytes;
 use millstream_wire::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use millstream_wire::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use millstream_wire::delete_topics_request::DeleteTopicState;
+use millstream_wire::describe_log_dirs_request::DescribableLogDirTopic;
+use millstream_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use millstream_wire::metadata_request::MetadataRequestTopic;
 use millstream_wire::{
-    AlterClientQuotasRequest, CreateTopicsRequest, DeleteTopicsRequest, ErrorCode, Message as _,
-    MetadataRequest, Reader, Request, ResponseHeader, StrBytes, encode_request,
+    AlterClientQuotasRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeLogDirsRequest,
+    ErrorCode, IncrementalAlterConfigsRequest, Message as _, MetadataRequest, Reader, Request,
+    ResponseHeader, StrBytes, encode_request,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const ALTER_CLIENT_QUOTAS_VERSION: i16 = 1;
+const ALTER_CONFIGS_VERSION: i16 = 1;
 const CREATE_TOPICS_VERSION: i16 = 7;
 const DELETE_TOPICS_VERSION: i16 = 6;
+const DESCRIBE_LOG_DIRS_VERSION: i16 = 4;
 const METADATA_VERSION: i16 = 12;
+
+/// A topic, among the resources that have configurations, and what is done to one of its entries.
+const RESOURCE_TOPIC: i8 = 2;
+const OPERATION_SET: i8 = 0;
 
 /// What creating a topic waits for, at most.
 const CREATE_TIMEOUT_MS: i32 = 30_000;
@@ -133,6 +142,71 @@ impl Peer {
         let error = ErrorCode::or_unknown(topic.error_code);
         ensure!(error == ErrorCode::None, "deleting {name}: {}", error.name());
         Ok(())
+    }
+
+    /// Sets an entry of a topic's configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the broker refuses.
+    pub(crate) async fn set_config(
+        &mut self,
+        topic: &str,
+        name: &'static str,
+        value: &'static str,
+    ) -> anyhow::Result<()> {
+        let config = AlterableConfig {
+            name: StrBytes::from(name),
+            config_operation: OPERATION_SET,
+            value: Some(StrBytes::from(value)),
+        };
+        let resource = AlterConfigsResource {
+            resource_type: RESOURCE_TOPIC,
+            resource_name: StrBytes::from(topic.to_owned()),
+            configs: vec![config],
+        };
+        let request =
+            IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        let response = self.call(&request, ALTER_CONFIGS_VERSION).await?;
+        let answer = response.responses.first().context("an answer without the topic")?;
+        let error = ErrorCode::or_unknown(answer.error_code);
+        ensure!(error == ErrorCode::None, "setting {name} of {topic}: {}", error.name());
+        Ok(())
+    }
+
+    /// How many bytes the broker says that a topic takes.
+    ///
+    /// # Errors
+    ///
+    /// When the broker refuses.
+    pub(crate) async fn topic_bytes(&mut self, name: &str, partitions: i32) -> anyhow::Result<u64> {
+        let topic = DescribableLogDirTopic {
+            topic: StrBytes::from(name.to_owned()),
+            partitions: (0..partitions).collect(),
+        };
+        let request = DescribeLogDirsRequest { topics: Some(vec![topic]) };
+        let response = self.call(&request, DESCRIBE_LOG_DIRS_VERSION).await?;
+        let topics = response.results.iter().flat_map(|folder| &folder.topics);
+        let sizes = topics.flat_map(|topic| &topic.partitions).map(|each| each.partition_size);
+        Ok(u64::try_from(sizes.sum::<i64>())?)
+    }
+
+    /// Sends a request that is encoded already; its answer is taken with [`Peer::receive`].
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends.
+    pub(crate) async fn send(&mut self, frame: &[u8]) -> anyhow::Result<()> {
+        Ok(self.stream.write_all(frame).await?)
+    }
+
+    /// The next answer.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends.
+    pub(crate) async fn receive(&mut self) -> anyhow::Result<Bytes> {
+        read_frame(&mut self.stream).await
     }
 
     async fn wait_for_leaders(&mut self, name: &str, partitions: i32) -> anyhow::Result<()> {

@@ -9,7 +9,10 @@ use anyhow::Context as _;
 use crate::chart::{Chart, Group};
 use crate::samples::{Measure, Samples, Spread};
 use crate::server::System;
-use crate::suite::{COLD, IN_FLIGHT, JAVA, KCAT, PACES, RATE, READ, READERS, START, TAIL, WARM};
+use crate::suite::{
+    COLD, COMPACTION_CONSUME, COMPACTION_PRODUCE, IN_FLIGHT, JAVA, KCAT, PACES, PRODUCERS, RATE,
+    READ, READERS, START, TAIL, WARM, transactions_row,
+};
 use crate::watch::Disk;
 
 /// What the figures depend on.
@@ -39,6 +42,7 @@ enum Rows {
     Produce,
     /// Those with batches of 1 MB.
     Large,
+    Transactions,
 }
 
 /// A goal: a ratio to another, or a figure of our own.
@@ -65,6 +69,9 @@ const GOALS: &[Goal] = &[
     goal(Rows::Latency, Measure::P99Us, Some(System::Kafka), 0.5),
     goal(Rows::One(PACES[0].label), Measure::P99Us, None, 1_000.0),
     goal(Rows::One(PACES[1].label), Measure::P99Us, None, 2_000.0),
+    goal(Rows::Transactions, Measure::KeptPercent, None, 80.0),
+    goal(Rows::One(COMPACTION_PRODUCE), Measure::KeptPercent, None, 90.0),
+    goal(Rows::One(COMPACTION_CONSUME), Measure::KeptPercent, None, 90.0),
 ];
 
 /// The whole report.
@@ -79,6 +86,8 @@ pub(crate) fn write(samples: &Samples, facts: &Facts, repetitions: usize) -> Str
     throughput(&mut text, samples);
     latency(&mut text, samples);
     reading(&mut text, samples);
+    transactions(&mut text, samples);
+    compaction(&mut text, samples);
     tools(&mut text, samples);
     goals(&mut text, samples);
     losses(&mut text, samples);
@@ -212,6 +221,58 @@ fn reading(text: &mut String, samples: &Samples) {
         default sizes of clients: right after, and again at the end with an empty page cache. Warm, \
         Apache Kafka reads its page cache; Millstream keeps the end of the log in memory (64 MiB) and \
         reads what is older from the disk either way.",
+            READ.label()
+        ),
+    );
+}
+
+fn transactions(text: &mut String, samples: &Samples) {
+    let measures = [
+        Measure::MegabytesPerSecond,
+        Measure::RecordsPerSecond,
+        Measure::CpuSecondsPerGibibyte,
+        Measure::KeptPercent,
+    ];
+    if samples
+        .spread(&transactions_row(1, true), Measure::KeptPercent, System::Millstream)
+        .is_none()
+    {
+        return;
+    }
+    text.push_str("\n## Transactions\n\n");
+    table_head(text, "load");
+    for producers in PRODUCERS {
+        for is_transactional in [false, true] {
+            let row = transactions_row(producers, is_transactional);
+            for measure in measures {
+                if measure != Measure::KeptPercent || is_transactional {
+                    let what = row.trim_start_matches("transactions: ");
+                    line(text, samples, &format!("{what}: {}", measure.title()), &row, measure);
+                }
+            }
+        }
+    }
+    note(
+        text,
+        "1 KiB records, 16 KiB batches, 10 partitions; each producer has a transactional id of its own, \
+        writes to all partitions, and commits every 100 ms by the second protocol (KIP-890): it waits for \
+        all answers, and for that to the commit. Kept is its throughput in percent of that of idempotent \
+        producers, half of it measured before and half after.",
+    );
+}
+
+fn compaction(text: &mut String, samples: &Samples) {
+    let measures = [Measure::MegabytesPerSecond, Measure::KeptPercent, Measure::CompactionSeconds];
+    section(text, samples, "Compaction beside producers", COMPACTION_PRODUCE, &measures);
+    section(text, samples, "Compaction beside consumers", COMPACTION_CONSUME, &measures[..2]);
+    note(
+        text,
+        &format!(
+            "Another topic of 384 MiB (records of 100 B, 24 values of each of 600,000 keys) is compacted \
+            meanwhile. The load is that of \"{}\", then {READERS} connections that read it back from the \
+            start. Kept is its throughput in percent of the same load's without compaction, right before or \
+            after. Millstream takes 32 MiB/s for compaction at most; Apache Kafka, as it ships, as much as \
+            it gets: where it is done early, the rest of the load had nothing beside it.",
             READ.label()
         ),
     );
@@ -376,6 +437,7 @@ fn goals(text: &mut String, samples: &Samples) {
                 let rows = produce_rows(samples).into_iter();
                 rows.filter(|row| row.contains("MB batches")).collect()
             }
+            Rows::Transactions => PRODUCERS.map(|count| transactions_row(count, true)).to_vec(),
         };
         for row in rows {
             let measured = match goal.against {

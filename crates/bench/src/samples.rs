@@ -39,6 +39,10 @@ pub(crate) enum Measure {
     P999Us,
     /// Answers per second at a fixed rate: what was asked for, or what the server could do.
     AnswersPerSecond,
+    /// The throughput in percent of what it is without what the row is about.
+    KeptPercent,
+    /// Until compaction had come to its end.
+    CompactionSeconds,
 }
 
 /// One number.
@@ -78,7 +82,10 @@ impl Measure {
     /// Whether more is better.
     pub(crate) const fn more_is_better(self) -> bool {
         match self {
-            Self::MegabytesPerSecond | Self::RecordsPerSecond | Self::AnswersPerSecond => true,
+            Self::MegabytesPerSecond
+            | Self::RecordsPerSecond
+            | Self::AnswersPerSecond
+            | Self::KeptPercent => true,
             Self::ReadyMs
             | Self::IdleMebibytes
             | Self::LoadedMebibytes
@@ -89,7 +96,8 @@ impl Measure {
             | Self::RefusedPercent
             | Self::P50Us
             | Self::P99Us
-            | Self::P999Us => false,
+            | Self::P999Us
+            | Self::CompactionSeconds => false,
         }
     }
 
@@ -110,6 +118,8 @@ impl Measure {
             Self::P99Us => "p99, µs",
             Self::P999Us => "p99.9, µs",
             Self::AnswersPerSecond => "records/s answered",
+            Self::KeptPercent => "throughput kept, %",
+            Self::CompactionSeconds => "compacted after, s",
         }
     }
 }

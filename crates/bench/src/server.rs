@@ -22,6 +22,9 @@ const POLL: Duration = Duration::from_millis(1);
 /// How long a server may take to start, or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long compaction rests: what is to be compacted is begun with soon.
+const CLEANER_BACKOFF: &str = "log.cleaner.backoff.ms=200";
+
 /// Metadata, for the node and its topics: a broker that answers it serves clients.
 const METADATA_VERSION: i16 = 12;
 
@@ -116,6 +119,7 @@ impl Program {
                 command.arg("--data-dir").arg(data);
                 let journal = plan.journal_mebibytes * 1024 * 1024;
                 command.args(["--set", &format!("millstream.journal.bytes={journal}")]);
+                command.args(["--set", CLEANER_BACKOFF]);
                 command
             }
             Self::Null => {
@@ -125,7 +129,7 @@ impl Program {
             }
             Self::Kafka => {
                 let mut command = Command::new("bash");
-                command.arg(&plan.kafka).arg(port.to_string()).arg(data);
+                command.arg(&plan.kafka).arg(port.to_string()).arg(data).arg(CLEANER_BACKOFF);
                 command.env("KAFKA_LIB", &plan.jars);
                 command
             }

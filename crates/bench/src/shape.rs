@@ -1,9 +1,12 @@
 //! What a load sends, encoded before the clock starts.
 
+use std::ops::Range;
+
 use anyhow::Context as _;
 use bytes::Bytes;
-use millstream_record::BatchBuilder;
-use millstream_types::Timestamp;
+use millstream_record::batch::HEADER_SIZE;
+use millstream_record::{BatchBuilder, BatchHeader, Crc};
+use millstream_types::{ProducerEpoch, ProducerId, Timestamp};
 use millstream_wire::produce_request::{PartitionProduceData, TopicProduceData};
 use millstream_wire::{ProduceRequest, Records, StrBytes, encode_request};
 use serde::{Deserialize, Serialize};
@@ -22,6 +25,9 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 
 /// Room that a record takes beside its value: lengths, deltas, an empty key and no headers.
 const RECORD_OVERHEAD_MAX: usize = 24;
+
+/// Where a batch's checksum ends, and what it is of begins.
+const CRC_END: usize = 21;
 
 /// No batch of a paced load has more records.
 pub(crate) const RECORDS_MAX: usize = 64;
@@ -77,27 +83,150 @@ impl Shape {
     ///
     /// When a batch or a request can't be encoded.
     pub(crate) fn encode(&self, topic: &str, now: Timestamp) -> anyhow::Result<Encoded> {
-        let mut builder = BatchBuilder::new();
-        let mut number = 0_u64;
-        loop {
-            let value = value(self.record_bytes, number);
-            let size = builder.append(now, None, Some(&value), &[]);
-            number += 1;
-            if size + self.record_bytes + RECORD_OVERHEAD_MAX > self.batch_bytes {
-                break;
-            }
-        }
-        let batch = builder.build().context("building a batch")?;
+        let (batch, records) = self.batch(BatchBuilder::new(), now, None)?;
         let together = (REQUEST_BYTES_MAX / batch.len()).max(1);
         let partitions: Vec<i32> = (0..self.partitions).collect();
         let frames = partitions
             .chunks(together)
             .map(|chunk| {
                 let batches = chunk.iter().map(|partition| (*partition, batch.clone()));
-                produce_frame(topic, batches)
+                produce_frame(topic, None, batches)
             })
             .collect::<anyhow::Result<_>>()?;
-        Ok(Encoded { frames, batch_bytes: batch.len() as u64, records: number })
+        Ok(Encoded { frames, batch_bytes: batch.len() as u64, records })
+    }
+
+    /// The same with a key to each record, and so many different batches to each partition: sent again
+    /// and again, the keys stay the same.
+    ///
+    /// # Errors
+    ///
+    /// When a batch or a request can't be encoded.
+    pub(crate) fn encode_keyed(
+        &self,
+        topic: &str,
+        now: Timestamp,
+        batches: u64,
+    ) -> anyhow::Result<Encoded> {
+        let mut encoded = Encoded { frames: Vec::new(), batch_bytes: 0, records: 0 };
+        for number in 0..batches {
+            let (batch, records) = self.batch(BatchBuilder::new(), now, Some(number))?;
+            (encoded.batch_bytes, encoded.records) = (batch.len() as u64, records);
+            let batches = (0..self.partitions).map(|partition| (partition, batch.clone()));
+            encoded.frames.push(produce_frame(topic, None, batches)?);
+        }
+        Ok(encoded)
+    }
+
+    /// The same for a producer with an id, of a transaction where it has a transactional id.
+    ///
+    /// # Errors
+    ///
+    /// When a batch or a request can't be encoded.
+    pub(crate) fn encode_numbered(
+        &self,
+        topic: &str,
+        now: Timestamp,
+        transactional_id: Option<&str>,
+    ) -> anyhow::Result<Numbered> {
+        let mut builder = BatchBuilder::new().producer(ProducerId(0), ProducerEpoch(0), 0);
+        if transactional_id.is_some() {
+            builder = builder.transactional();
+        }
+        let (batch, records) = self.batch(builder, now, None)?;
+        let together = (REQUEST_BYTES_MAX / batch.len()).max(1);
+        let partitions: Vec<i32> = (0..self.partitions).collect();
+        let requests = partitions.chunks(together).map(|chunk| {
+            let batches = chunk.iter().map(|partition| (*partition, batch.clone()));
+            let frame = produce_frame(topic, transactional_id, batches)?.to_vec();
+            let head = batch.get(..HEADER_SIZE).context("a batch")?;
+            let mut places = Vec::new();
+            let mut from = 0;
+            for partition in chunk {
+                let rest = frame.get(from..).unwrap_or_default();
+                let at = rest.windows(HEADER_SIZE).position(|bytes| bytes == head);
+                let at = from + at.context("a batch in its request")?;
+                places.push((*partition, at..at + batch.len()));
+                from = at + batch.len();
+            }
+            Ok(NumberedRequest { frame, places })
+        });
+        let requests = requests.collect::<anyhow::Result<_>>()?;
+        Ok(Numbered { requests, batch_bytes: batch.len() as u64, records })
+    }
+
+    /// One batch and how many records it has; with keys that no batch of another number has.
+    fn batch(
+        &self,
+        mut builder: BatchBuilder,
+        now: Timestamp,
+        keys_of: Option<u64>,
+    ) -> anyhow::Result<(Bytes, u64)> {
+        let mut number = 0_u64;
+        loop {
+            let value = value(self.record_bytes, number);
+            let key = keys_of.map(|batch| (batch << 32 | number).to_be_bytes());
+            let size =
+                builder.append(now, key.as_ref().map(<[u8; 8]>::as_slice), Some(&value), &[]);
+            number += 1;
+            if size + self.record_bytes + RECORD_OVERHEAD_MAX > self.batch_bytes {
+                break;
+            }
+        }
+        Ok((builder.build().context("building a batch")?, number))
+    }
+}
+
+/// Requests of one producer, which have its id and the sequence numbers put in before they are sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Numbered {
+    /// Together they have each partition once.
+    pub(crate) requests: Vec<NumberedRequest>,
+    /// Bytes of each batch.
+    pub(crate) batch_bytes: u64,
+    /// Records in each batch.
+    pub(crate) records: u64,
+}
+
+/// One of [`Numbered`].
+#[derive(Clone, Debug)]
+pub(crate) struct NumberedRequest {
+    frame: Vec<u8>,
+    /// Where the batch of each partition is.
+    places: Vec<(i32, Range<usize>)>,
+}
+
+impl NumberedRequest {
+    /// The partitions that it writes to.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = i32> {
+        self.places.iter().map(|(partition, _)| *partition)
+    }
+
+    /// The request of this producer, with the first sequence number of each partition's batch.
+    ///
+    /// # Errors
+    ///
+    /// When it holds no batches after all.
+    pub(crate) fn fill(
+        &mut self,
+        (id, epoch): (i64, i16),
+        sequence: impl Fn(i32) -> i32,
+    ) -> anyhow::Result<&[u8]> {
+        for (partition, place) in &self.places {
+            let batch = self.frame.get_mut(place.clone()).context("a batch in its request")?;
+            let header = BatchHeader {
+                producer_id: ProducerId(id),
+                producer_epoch: ProducerEpoch(epoch),
+                base_sequence: sequence(*partition),
+                ..BatchHeader::decode(batch)?
+            };
+            let (head, records) = batch.split_at_mut(HEADER_SIZE);
+            head.copy_from_slice(&header.encode());
+            // Of all that comes after it.
+            let crc = Crc::new().and(head.get(CRC_END..).unwrap_or_default()).and(records);
+            head.copy_from_slice(&BatchHeader { crc: crc.value(), ..header }.encode());
+        }
+        Ok(&self.frame)
     }
 }
 
@@ -128,7 +257,7 @@ impl Batches {
             Ok((*partition, batch.context("a batch of so many records")?.clone()))
         });
         let batches: Vec<_> = batches.collect::<anyhow::Result<_>>()?;
-        produce_frame(&self.topic, batches.into_iter())
+        produce_frame(&self.topic, None, batches.into_iter())
     }
 }
 
@@ -163,6 +292,7 @@ fn value(len: usize, seed: u64) -> Vec<u8> {
 /// The client id is the topic's name, so that quotas can tell producers apart.
 fn produce_frame(
     topic: &str,
+    transactional_id: Option<&str>,
     batches: impl Iterator<Item = (i32, Bytes)>,
 ) -> anyhow::Result<Bytes> {
     let partition_data = batches
@@ -173,6 +303,7 @@ fn produce_frame(
         ..TopicProduceData::default()
     };
     let request = ProduceRequest {
+        transactional_id: transactional_id.map(|id| StrBytes::from(id.to_owned())),
         acks: ACKS_ALL,
         timeout_ms: TIMEOUT_MS,
         topic_data: vec![topic_data],
@@ -241,6 +372,40 @@ mod tests {
         check(shape(16 * 1024, 100, 1), 148, &[1]);
         check(shape(16 * 1024, 100, 100), 148, &[64, 36]);
         check(shape(1_000_000, 1024, 2), 967, &[1, 1]);
+    }
+
+    #[test]
+    fn a_keyed_load_has_a_key_for_each_record_and_others_in_each_batch() {
+        let shape = Shape { batch_bytes: 4096, record_bytes: 100, partitions: 2, producers: 1 };
+        let encoded = shape.encode_keyed("t", Timestamp(1_000), 3).unwrap();
+        assert_eq!(encoded.frames.len(), 3);
+        let records = usize::try_from(encoded.records).unwrap();
+        for frame in &encoded.frames {
+            assert_eq!(read(frame, 4096), [(0, records), (1, records)]);
+        }
+        assert_ne!(encoded.frames[0], encoded.frames[1]);
+    }
+
+    #[test]
+    fn a_numbered_request_is_its_producers() {
+        let shape = Shape { batch_bytes: 4096, record_bytes: 100, partitions: 3, producers: 1 };
+        let mut numbered = shape.encode_numbered("t", Timestamp(1_000), Some("id")).unwrap();
+        assert_eq!(numbered.requests.len(), 1);
+        let request = &mut numbered.requests[0];
+        for (id, epoch, base) in [(5, 2, 0), (1 << 40, 7, 900)] {
+            let filled = request.fill((id, epoch), |partition| base + partition).unwrap();
+            let frame = Bytes::copy_from_slice(filled);
+            let records = usize::try_from(numbered.records).unwrap();
+            // The checksums are right.
+            assert_eq!(read(&frame, 4096), [(0, records), (1, records), (2, records)]);
+            for (partition, place) in &request.places {
+                let header = BatchHeader::decode(&frame[place.clone()]).unwrap();
+                assert_eq!((header.producer_id.0, header.producer_epoch.0), (id, epoch));
+                assert_eq!(header.base_sequence, base + partition);
+                assert!(header.attributes.is_transactional());
+            }
+        }
+        assert_eq!(request.partitions().collect::<Vec<_>>(), [0, 1, 2]);
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! other: on a machine with other work, that is what makes a ratio worth something. Only one is
 //! under load at a time, and what one has left to the disk is flushed before the next begins.
 
+mod compaction;
+mod transactions;
+
 use std::fs;
 use std::process::Command;
 use std::thread;
@@ -30,6 +33,8 @@ pub(crate) const COLD: &str = "read with empty caches";
 pub(crate) const TAIL: &str = "tailing consumer";
 pub(crate) const JAVA: &str = "kafka-producer-perf-test";
 pub(crate) const KCAT: &str = "kcat";
+pub(crate) use compaction::{CONSUME as COMPACTION_CONSUME, PRODUCE as COMPACTION_PRODUCE};
+pub(crate) use transactions::{PRODUCERS, row as transactions_row};
 
 /// What a client has in flight by default.
 pub(crate) const IN_FLIGHT: u32 = 5;
@@ -242,6 +247,10 @@ impl Repetition<'_> {
                 self.each_system(turn, |this, system| this.consume(WARM, system))?;
             }
         }
+        self.transactions()?;
+        if self.wants(compaction::PRODUCE) || self.wants(compaction::CONSUME) {
+            self.each_system(1, Self::compaction)?;
+        }
         if self.wants(COLD) && watch::drop_caches() {
             self.each_system(0, |this, system| this.consume(COLD, system))?;
         }
@@ -263,7 +272,8 @@ impl Repetition<'_> {
 
     /// Whether a row is asked for.
     fn wants(&self, row: &str) -> bool {
-        self.plan.rows.as_ref().is_none_or(|part| row.contains(part.as_str()))
+        let rows = &self.plan.rows;
+        rows.is_empty() || rows.iter().any(|part| row.contains(part.as_str()))
     }
 
     /// Programs in the order of this repetition: every other one begins with the other.
@@ -525,12 +535,24 @@ impl Repetition<'_> {
 
     /// Makes the topic of a row.
     fn topic(&self, system: System, row: &str, partitions: i32) -> anyhow::Result<String> {
+        self.topic_with(system, row, partitions, &[])
+    }
+
+    /// The same with settings of its own.
+    fn topic_with(
+        &self,
+        system: System,
+        row: &str,
+        partitions: i32,
+        configs: &[(&'static str, &'static str)],
+    ) -> anyhow::Result<String> {
+        let configs = [system.topic_configs(), configs].concat();
         let name = topic_name(system, row);
         let address = self.server(system)?.address;
         eprintln!("  {name}");
         self.runtime.block_on(async {
             let mut peer = Peer::connect(address).await?;
-            peer.create_topic(&name, partitions, system.topic_configs()).await
+            peer.create_topic(&name, partitions, &configs).await
         })?;
         Ok(name)
     }

@@ -2,6 +2,7 @@
 //! server is read from outside.
 
 mod consume;
+mod numbered;
 mod paced;
 mod produce;
 mod tail;
@@ -9,6 +10,7 @@ mod tail;
 use std::time::Duration;
 
 pub(crate) use consume::consume;
+pub(crate) use numbered::numbered;
 pub(crate) use paced::{Due, Paced, Waits, paced};
 pub(crate) use produce::{Flood, flood};
 pub(crate) use tail::Tailing;
