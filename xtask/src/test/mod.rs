@@ -10,7 +10,8 @@
 //! 7. `stacks.rs`: other people's stacks, some of them with `--long` only.
 //! 8. `full.rs`, with `--long`: has it fill up a disk.
 //! 9. `librdkafka.rs`: librdkafka's own tests, with `--long` all of them.
-//! 10. `docs.rs`: writes `docs/clients.md`.
+//! 10. `compaction.rs`, with `--long`: a long history, compacted while clients write and read it.
+//! 11. `docs.rs`: writes `docs/clients.md`.
 
 // The ban on clocks, sleeping and files is for the product; chores do these things.
 #![expect(clippy::disallowed_methods, reason = "a chore, not the product")]
@@ -25,6 +26,7 @@ use server::Server;
 use suite::Suite;
 
 mod clients;
+mod compaction;
 mod docs;
 mod full;
 mod fuzz;
@@ -57,7 +59,8 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     if options.list {
         let steps = ["workspace", "kill", histories::NAME, librdkafka::NAME].join("\n");
         println!("{steps}\n{}", suite::names(&scenarios).join("\n"));
-        let long = [full::NAME.to_owned()].into_iter().chain(fuzz::names());
+        let long = [full::NAME, compaction::NAME].map(str::to_owned).into_iter();
+        let long = long.chain(fuzz::names());
         let stacks = stacks::names().collect::<Vec<_>>();
         stacks.iter().filter(|(_, quick)| *quick).for_each(|(name, _)| println!("{name}"));
         let long = long.chain(stacks.into_iter().filter(|(_, quick)| !quick).map(|(name, _)| name));
@@ -91,6 +94,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     }
     if let Some(all) = options.runs_librdkafka() {
         outcomes.push(librdkafka::run(&options, &places, all));
+    }
+    if options.compacts() {
+        outcomes.push(compaction::run(&options, &places));
     }
     if options.long && options.own_server && options.against.is_none() {
         outcomes.append(&mut fuzz::run(&options, &places));
@@ -163,8 +169,11 @@ fn set_up(
     };
     let clients: Vec<Client> = CLIENTS.iter().filter(wanted).copied().collect();
     let kills = options.wants("kill") && options.against.is_none();
-    let needs_python =
-        kills || options.records_histories() || options.fills() || stacks::any(options);
+    let needs_python = kills
+        || options.records_histories()
+        || options.fills()
+        || options.compacts()
+        || stacks::any(options);
     let mut runtimes: Vec<Runtime> = clients.iter().map(|client| client.runtime).collect();
     if needs_python || !runtimes.is_empty() {
         runtimes.push(Runtime::Python);

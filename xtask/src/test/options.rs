@@ -14,11 +14,12 @@ cargo xtask test [OPTION]...
 
   --long              200 kill rounds instead of 20, 10,000 seeds of power cuts and other faults, a
                       disk that is filled up, an hour of histories, all of librdkafka's
-                      own tests, all stacks, and fuzzing
+                      own tests, all stacks, a billion records of a million keys compacted, and
+                      fuzzing
   --history-minutes N how long histories are recorded in all (default 1; with --long 60)
   --fuzz-minutes N    for how long each fuzz target runs (default 10)
   --only PATTERN      only the steps whose name contains PATTERN: `workspace`, `kill`, `histories`,
-                      `full-disk`, `librdkafka`, `stacks`, `kafka-streams`, `kafkajs`, `group`,
+                      `full-disk`, `librdkafka`, `compaction`, `stacks`, `kafka-streams`, `kafkajs`, `group`,
                       `confluent-kafka/produce-gzip`, ... (may be repeated)
   --against HOST:PORT run the clients against a server that is already there
   --server COMMAND    run everything against this server command, with {port}, {http} and
@@ -121,6 +122,13 @@ impl Options {
         self.against.is_none() && self.wants(super::histories::NAME)
     }
 
+    /// Whether a long history is to be compacted: in a long run, or when somebody asks for just that.
+    pub(crate) fn compacts(&self) -> bool {
+        let is_asked = self.only.iter().any(|pattern| pattern == super::compaction::NAME);
+        let own = self.own_server && self.against.is_none();
+        own && (self.long && self.only.is_empty() || is_asked)
+    }
+
     /// Whether librdkafka's own tests are to be run: all of them in a long run or when somebody asks for just
     /// them (`Some(true)`), otherwise those that say most in a few minutes.
     pub(crate) fn runs_librdkafka(&self) -> Option<bool> {
@@ -188,6 +196,19 @@ mod tests {
             ("--only full-disk --server cat", false),
         ] {
             assert_eq!(parse(line).expect("valid").fills(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_long_history_is_compacted_when_somebody_asks_for_it() {
+        for (line, expected) in [
+            ("--long", true),
+            ("--only compaction", true),
+            ("--long --only kill", false),
+            ("", false),
+            ("--only compaction --server cat", false),
+        ] {
+            assert_eq!(parse(line).expect("valid").compacts(), expected, "{line}");
         }
     }
 
