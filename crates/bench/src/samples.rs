@@ -43,6 +43,8 @@ pub(crate) enum Measure {
     KeptPercent,
     /// Until compaction had come to its end.
     CompactionSeconds,
+    /// Cores that the server kept busy while it had nothing to do but compaction.
+    CompactionCores,
 }
 
 /// One number.
@@ -97,7 +99,8 @@ impl Measure {
             | Self::P50Us
             | Self::P99Us
             | Self::P999Us
-            | Self::CompactionSeconds => false,
+            | Self::CompactionSeconds
+            | Self::CompactionCores => false,
         }
     }
 
@@ -120,6 +123,7 @@ impl Measure {
             Self::AnswersPerSecond => "records/s answered",
             Self::KeptPercent => "throughput kept, %",
             Self::CompactionSeconds => "compacted after, s",
+            Self::CompactionCores => "the rest of it alone, cores",
         }
     }
 }

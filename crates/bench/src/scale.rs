@@ -3,6 +3,7 @@
 //!
 //! To add a figure: a step of [`Run`] that calls [`Run::row`].
 
+mod compacted;
 mod node;
 mod send;
 
@@ -100,6 +101,7 @@ pub(crate) fn run(plan: &ScalePlan) -> anyhow::Result<()> {
     run.amplification("large batches", 2.2, &large)?;
     run.full_journal("tiny batches", &tiny)?;
     run.full_journal("large batches", &large)?;
+    run.compacted()?;
     fs::remove_dir_all(&run.folder)?;
     let text = format!("{}{}", head(plan)?, run.rows);
     fs::write(&plan.report, &text).with_context(|| plan.report.display().to_string())?;
@@ -139,15 +141,20 @@ impl Run<'_> {
         Node::start(&self.plan.server, &self.folder, self.runtime)
     }
 
+    /// The same on an empty directory.
+    fn start_anew(&self) -> anyhow::Result<Node> {
+        if self.folder.exists() {
+            fs::remove_dir_all(&self.folder)?;
+        }
+        fs::create_dir_all(&self.folder)?;
+        self.start()
+    }
+
     /// A new directory, several times; the last one stays.
     fn empty(&mut self) -> anyhow::Result<()> {
         let mut times = Vec::new();
         for _ in 0..EMPTY_STARTS {
-            if self.folder.exists() {
-                fs::remove_dir_all(&self.folder)?;
-            }
-            fs::create_dir_all(&self.folder)?;
-            let node = self.start()?;
+            let node = self.start_anew()?;
             times.push(node.ready_after);
             if times.len() == EMPTY_STARTS {
                 thread::sleep(Duration::from_secs(2));
@@ -170,31 +177,35 @@ impl Run<'_> {
         let names: Vec<_> = (0..self.plan.topics).map(|number| format!("tiny-{number}")).collect();
         let begun = Instant::now();
         for name in &names {
-            self.topic(node.kafka, name, self.plan.partitions)?;
+            self.topic(node.kafka, name, self.plan.partitions, &[])?;
         }
         let count = self.plan.topics * self.plan.partitions;
         self.row(&format!("making {count} partitions"), &millis(begun.elapsed()), "");
         let made = node.resident()?;
         self.row("memory for them, empty", &format!("{:.1} MiB", made - before), "");
-        let load = self.tiny(&names)?;
+        let load = self.tiny(&names, Batches::new)?;
         self.load(node.kafka, &load, 4 * load.bytes * load.frames.len() as u64)?;
         rest(&node)?;
         let filled = node.resident()? - before;
         let tail = value(&node.metrics()?.0, "millstream_tail_bytes")? / MIB;
         let text = format!("{filled:.1} MiB, of which {tail:.1} MiB are recent batches");
         self.row("memory for them, four batches of 1 KiB in each", &text, "under 100 MiB");
-        self.idle(&node)?;
+        self.idle(&node, "at rest with them")?;
         let took = node.stop()?;
         self.row("a clean stop", &millis(took), "");
         Ok(load)
     }
 
     /// Small batches for all partitions of these topics; neighbours are strangers.
-    fn tiny(&self, names: &[String]) -> anyhow::Result<Load> {
+    fn tiny(
+        &self,
+        names: &[String],
+        make: impl Fn(&str, usize, Timestamp) -> anyhow::Result<Batches>,
+    ) -> anyhow::Result<Load> {
         let partitions: Vec<_> =
             (0..self.plan.partitions).map(|partition| (partition, TINY_RECORDS)).collect();
         let mut frames = Vec::new();
-        let batches = names.iter().map(|name| Batches::new(name, TINY_RECORD_BYTES, now()));
+        let batches = names.iter().map(|name| make(name, TINY_RECORD_BYTES, now()));
         let batches = batches.collect::<anyhow::Result<Vec<_>>>()?;
         for some in partitions.chunks(TINY_TOGETHER) {
             for of_topic in &batches {
@@ -208,19 +219,19 @@ impl Run<'_> {
     /// Large batches for a topic of their own, which is made.
     fn large(&self) -> anyhow::Result<Load> {
         let node = self.start()?;
-        self.topic(node.kafka, "large", LARGE.partitions)?;
+        self.topic(node.kafka, "large", LARGE.partitions, &[])?;
         node.stop()?;
         let encoded = LARGE.encode("large", now())?;
         Ok(Load { frames: encoded.frames, bytes: encoded.batch_bytes })
     }
 
     /// A server that has nothing to do.
-    fn idle(&mut self, node: &Node) -> anyhow::Result<()> {
+    fn idle(&mut self, node: &Node, what: &str) -> anyhow::Result<()> {
         let before = node.used()?;
         thread::sleep(IDLE);
         let (cpu, wakes) = node.used()?.per_second(&before);
         let text = format!("{cpu:.2} ms of CPU and {wakes:.1} wake-ups per second");
-        self.row("at rest with them", &text, "");
+        self.row(what, &text, "");
         let (_, took) = node.metrics()?;
         self.row("a look at /metrics", &millis(took), "");
         Ok(())
@@ -309,9 +320,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn topic(&self, at: SocketAddr, name: &str, partitions: i32) -> anyhow::Result<()> {
-        self.runtime
-            .block_on(async { Peer::connect(at).await?.create_topic(name, partitions, &[]).await })
+    fn topic(
+        &self,
+        at: SocketAddr,
+        name: &str,
+        partitions: i32,
+        configs: &[(&'static str, &'static str)],
+    ) -> anyhow::Result<()> {
+        self.runtime.block_on(async {
+            Peer::connect(at).await?.create_topic(name, partitions, configs).await
+        })
     }
 
     /// Sends about so many bytes, spread over all partitions of the load.

@@ -235,10 +235,30 @@ impl Batches {
     ///
     /// When a batch can't be encoded.
     pub(crate) fn new(topic: &str, record_bytes: usize, now: Timestamp) -> anyhow::Result<Self> {
+        Self::made(topic, record_bytes, now, false)
+    }
+
+    /// The same with keys, of which each batch has the same.
+    ///
+    /// # Errors
+    ///
+    /// When a batch can't be encoded.
+    pub(crate) fn keyed(topic: &str, record_bytes: usize, now: Timestamp) -> anyhow::Result<Self> {
+        Self::made(topic, record_bytes, now, true)
+    }
+
+    fn made(
+        topic: &str,
+        record_bytes: usize,
+        now: Timestamp,
+        is_keyed: bool,
+    ) -> anyhow::Result<Self> {
         let batch = |records: u64| -> anyhow::Result<Bytes> {
             let mut builder = BatchBuilder::new();
             for number in 0..records {
-                builder.append(now, None, Some(&value(record_bytes, number)), &[]);
+                let key = number.to_be_bytes();
+                let key = is_keyed.then_some(key.as_slice());
+                builder.append(now, key, Some(&value(record_bytes, number)), &[]);
             }
             builder.build().context("building a batch")
         };

@@ -109,6 +109,15 @@ impl Node {
         watch::resident_mebibytes(self.process())
     }
 
+    /// The most that was.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub(super) fn resident_peak(&self) -> anyhow::Result<f64> {
+        watch::peak_mebibytes(self.process())
+    }
+
     /// Bytes that it has sent to the disk since it was started, as the kernel counts them.
     ///
     /// # Errors
@@ -166,6 +175,11 @@ impl Node {
 }
 
 impl Use {
+    /// Seconds of CPU since `before`.
+    pub(super) fn seconds_since(&self, before: &Self) -> f64 {
+        self.per_second(before).0 / 1e3 * self.at.duration_since(before.at).as_secs_f64()
+    }
+
     /// Milliseconds of CPU and wake-ups, each per second, since `before`.
     pub(super) fn per_second(&self, before: &Self) -> (f64, f64) {
         let seconds = self.at.duration_since(before.at).as_secs_f64();

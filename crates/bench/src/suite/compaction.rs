@@ -14,7 +14,7 @@ use crate::peer::Peer;
 use crate::samples::Measure;
 use crate::server::System;
 use crate::shape::Shape;
-use crate::watch;
+use crate::watch::{self, Cpu};
 
 pub(crate) const PRODUCE: &str = "compaction: producers beside it";
 pub(crate) const CONSUME: &str = "compaction: consumers beside it";
@@ -51,32 +51,33 @@ impl Repetition<'_> {
         self.runtime.block_on(load::flood(address, &encoded, how))?;
         watch::rest(process, REST_MAX)?;
         let before = self.dirty_bytes(system, &dirty)?;
-        // One before the other, in an order that changes from repetition to repetition.
-        let without_first = self.number.is_multiple_of(2);
-        let mut without = Rates::default();
-        if without_first {
-            without = self.loads(system)?;
-        }
+        // Before and after, since a machine with other work is not the same all the time.
+        let first = self.loads(system)?;
         let begun = Instant::now();
         self.runtime.block_on(async {
             let mut peer = Peer::connect(address).await?;
             peer.set_config(&dirty, "min.cleanable.dirty.ratio", "0").await
         })?;
         let beside = self.loads(system)?;
+        let (used, since) = (Cpu::now(process)?, Instant::now());
         let took = self.until_compacted(system, &dirty, begun, before)?;
-        if !without_first {
-            without = self.loads(system)?;
-        }
+        let used = used.since(process)?.server;
+        // The part of it that the loads have left.
+        let alone = (begun + took).saturating_duration_since(since);
+        let last = self.loads(system)?;
         self.delete(system, &dirty)?;
+        let without = [f64::midpoint(first[0], last[0]), f64::midpoint(first[1], last[1])];
         for ((row, beside), without) in [PRODUCE, CONSUME].into_iter().zip(beside).zip(without) {
             self.samples
                 .cell(row, system, self.number)
                 .put(Measure::MegabytesPerSecond, beside)
                 .put(Measure::KeptPercent, beside / without * 100.0);
         }
-        self.samples
-            .cell(PRODUCE, system, self.number)
-            .put(Measure::CompactionSeconds, took.as_secs_f64());
+        let mut cell = self.samples.cell(PRODUCE, system, self.number);
+        cell.put(Measure::CompactionSeconds, took.as_secs_f64());
+        if alone > Duration::from_secs(1) {
+            cell.put(Measure::CompactionCores, used / alone.as_secs_f64());
+        }
         Ok(())
     }
 
