@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use millstream_types::limits::BATCH_BYTES_CEILING;
 
-use super::group::consumer_settings;
+use super::group::{consumer_settings, streams_settings};
 use super::layers::{BrokerOverrides, Values};
 use super::topic::{TopicDefaults, millis, size};
 use super::value::address_limits;
-use crate::group::ConsumerSettings;
+use crate::group::{ConsumerSettings, StreamsSettings};
 use crate::txn::TxnSettings;
 
 /// A broker's configs, read once. Those that can change at run time do so by a new value of this
@@ -78,6 +78,8 @@ pub struct BrokerConfig {
     pub group_session_timeout_max_ms: i32,
     /// What holds for consumer groups (`group.consumer.`).
     pub consumer_groups: ConsumerSettings,
+    /// What holds for streams groups (`group.streams.`).
+    pub streams_groups: StreamsSettings,
     /// The most members of a group (`group.max.size`).
     pub group_members_max: usize,
     /// What the members of a group may take in memory, in bytes (`millstream.group.bytes`).
@@ -188,6 +190,7 @@ impl BrokerConfig {
             group_session_timeout_min_ms: int("group.min.session.timeout.ms"),
             group_session_timeout_max_ms: int("group.max.session.timeout.ms"),
             consumer_groups: consumer_settings(&values),
+            streams_groups: streams_settings(&values),
             group_members_max: size(number("group.max.size")),
             group_bytes_max: size(number("millstream.group.bytes")),
             groups_max: size(number("millstream.groups.max")),

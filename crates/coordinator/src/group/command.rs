@@ -1,12 +1,13 @@
 //! What a coordinator of groups is asked: the protocol's words, without its versions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId, Uuid};
 
 use super::consumer::Partitions;
+use super::streams::{Assignment, Endpoint, Topology};
 
 /// Names one request that waits for its reply. The host draws tickets and never uses one twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +26,8 @@ pub enum Command {
     Leave(Leave),
     /// Join, stay in or leave a consumer group (KIP-848).
     ConsumerHeartbeat(ConsumerHeartbeat),
+    /// Join, stay in or leave a streams group (KIP-1071).
+    StreamsHeartbeat(StreamsHeartbeat),
     /// Store offsets.
     Commit(Commit),
     /// Store offsets when this producer's transaction commits, and not before.
@@ -161,6 +164,41 @@ pub struct ConsumerHeartbeat {
     pub client_host: Arc<str>,
     /// Randomness for the id of a member that has none.
     pub fresh: Uuid,
+}
+
+/// Join, stay in or leave a streams group. What is `None` is as the member said before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamsHeartbeat {
+    /// The group.
+    pub group: Arc<str>,
+    /// The member's id.
+    pub member: Arc<str>,
+    /// 0 to join, -1 to leave, -2 to leave for a while; else the epoch that the member was told.
+    pub epoch: i32,
+    /// The epoch of what the member was told last of where tasks are; -1 for nothing.
+    pub endpoints_epoch: i32,
+    /// The static member's own name.
+    pub instance: Option<Arc<str>>,
+    /// Where the member is.
+    pub rack: Option<Arc<str>>,
+    /// How long the member may take to give up tasks, in milliseconds; -1 as before.
+    pub rebalance_timeout_ms: i32,
+    /// From who joins: what the application consists of.
+    pub topology: Option<Topology>,
+    /// The tasks that it has.
+    pub owned: Option<Assignment>,
+    /// The process that it is part of.
+    pub process: Option<Arc<str>>,
+    /// Where it answers queries.
+    pub endpoint: Option<Endpoint>,
+    /// What it says of where it is.
+    pub tags: Option<BTreeMap<Arc<str>, Arc<str>>>,
+    /// Whether all members are to shut down.
+    pub shutdown: bool,
+    /// The client's name for itself.
+    pub client_id: Arc<str>,
+    /// Where the client connects from, for people to read.
+    pub client_host: Arc<str>,
 }
 
 /// Store offsets.

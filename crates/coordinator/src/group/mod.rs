@@ -1,4 +1,4 @@
-//! Groups of the classic and of the consumer protocol, and committed offsets.
+//! Groups of the classic, the consumer and the streams protocol, and committed offsets.
 //!
 //! One [`Groups`] keeps all groups of one partition of `__consumer_offsets`. Its host
 //!
@@ -35,6 +35,7 @@ mod reply;
 mod serve;
 mod settings;
 mod shard;
+mod streams;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -42,20 +43,27 @@ mod tests;
 pub use crate::host::{HostFailure, ReplayError, StoredRecord, partition_of};
 pub use command::{
     Command, Commit, CommitPartition, CommitTopic, ConsumerHeartbeat, DeleteGroups, DeleteOffsets,
-    FetchTopic, Heartbeat, Join, Leave, Leaver, ListFilter, Protocol, Reader, Speaker, Sync,
-    Ticket,
+    FetchTopic, Heartbeat, Join, Leave, Leaver, ListFilter, Protocol, Reader, Speaker,
+    StreamsHeartbeat, Sync, Ticket,
 };
-pub use consumer::{Assignor, GroupOverrides, NoWorld, Partitions, Pattern, World};
+pub use consumer::{
+    Assignor, GroupOverrides, NoWorld, Partitions, Pattern, StreamsOverrides, World,
+};
 pub use reply::{
     CommitError, CommitPartitionError, Committed, CommittedTopic, ConsumerBeat,
     ConsumerDescription, ConsumerHeartbeatError, DeleteGroupError, DeleteOffsetsError,
     DeletePartitionError, DeletedTopic, DescribedConsumer, DescribedMember, Description,
-    FetchError, FetchRefused, Fetched, GroupState, GroupType, HeartbeatError, JoinError,
-    JoinRefused, Joined, JoinedMember, LeaveError, LeaveMemberError, Listed, NamedPartitions,
-    Reply, SyncError, Synced,
+    EndpointPartitions, FetchError, FetchRefused, Fetched, GroupState, GroupType, HeartbeatError,
+    JoinError, JoinRefused, Joined, JoinedMember, LeaveError, LeaveMemberError, Listed,
+    NamedPartitions, Reply, StreamsBeat, StreamsHeartbeatError, SyncError, Synced,
 };
-pub use settings::{Bounded, ConsumerSettings, GroupSettings, Migration};
+pub use settings::{Bounded, ConsumerSettings, GroupSettings, Migration, StreamsSettings};
 pub use shard::{Groups, Loading};
+pub use streams::{
+    Assignment as TaskAssignment, Copartition, DescribedStreamsMember, Endpoint, InternalTopic,
+    Status as StreamsStatus, StatusCode as StreamsStatusCode, StreamsDescription, Subtopology,
+    Tasks, Topology,
+};
 
 use millstream_types::{Monotonic, ProducerEpoch, ProducerId};
 

@@ -16,6 +16,7 @@ use super::reply::{
     CommitPartitionError, Committed, CommittedTopic, DeletePartitionError, DeletedTopic,
     FetchError, Fetched,
 };
+use super::streams::state::{StreamsFact, StreamsGroup};
 
 /// Hard state of one group. Changed by [`Hard::apply`] alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(super) struct Hard {
     pub(super) stored: Option<StoredGroup>,
     /// A consumer group.
     pub(super) consumer: Option<Box<ConsumerGroup>>,
+    /// A streams group.
+    pub(super) streams: Option<Box<StreamsGroup>>,
     offsets: BTreeMap<Arc<str>, BTreeMap<i32, StoredOffset>>,
     staged: Staged,
 }
@@ -32,9 +35,14 @@ impl Hard {
     /// Whether there is nothing to remember.
     pub(super) fn is_void(&self) -> bool {
         self.stored.is_none()
-            && self.consumer.is_none()
+            && self.is_classic()
             && self.offsets.is_empty()
             && self.staged.is_empty()
+    }
+
+    /// Whether it is no group of another protocol.
+    pub(super) fn is_classic(&self) -> bool {
+        self.consumer.is_none() && self.streams.is_none()
     }
 
     /// Takes in what a transaction says of the offset of one partition: nothing until it commits.
@@ -72,6 +80,16 @@ impl Hard {
         }
     }
 
+    /// The same of a streams group.
+    pub(super) fn apply_streams(&mut self, fact: StreamsFact) {
+        match (&mut self.streams, fact) {
+            (streams, StreamsFact::Group(None)) => *streams = None,
+            (Some(streams), fact) => streams.apply(fact),
+            (None, fact) if fact.is_end() => {}
+            (streams @ None, fact) => streams.insert(Box::default()).apply(fact),
+        }
+    }
+
     /// Takes in what a record says of the offset of one partition.
     pub(super) fn apply_offset(
         &mut self,
@@ -91,14 +109,16 @@ impl Hard {
         }
     }
 
-    /// Whether a member of a consumer group reads the topic.
+    /// Whether a member of a consumer or streams group reads the topic.
     fn reads(&self, topic: &str) -> bool {
         self.consumer.as_ref().is_some_and(|consumer| consumer.reads(topic))
+            || self.streams.as_ref().is_some_and(|streams| streams.reads(topic))
     }
 
     /// Whether it is a group in which there is nobody.
     pub(super) fn has_nobody(&self) -> bool {
         self.consumer.as_ref().is_none_or(|consumer| consumer.members().is_empty())
+            && self.streams.as_ref().is_none_or(|streams| streams.members().is_empty())
     }
 
     fn get(&self, topic: &str, partition: i32) -> Option<&StoredOffset> {
@@ -119,7 +139,9 @@ impl Hard {
         });
         let consumer = self.consumer.iter().flat_map(|consumer| consumer.facts());
         let consumer = consumer.map(|fact| Fact::Consumer { group: Arc::clone(group), fact });
-        stored.into_iter().chain(consumer).chain(offsets)
+        let streams = self.streams.iter().flat_map(|streams| streams.facts());
+        let streams = streams.map(|fact| Fact::Streams { group: Arc::clone(group), fact });
+        stored.into_iter().chain(consumer).chain(streams).chain(offsets)
     }
 
     fn iter(&self) -> impl Iterator<Item = (&Arc<str>, i32, &StoredOffset)> {
@@ -145,6 +167,9 @@ impl Hard {
         }
         for fact in self.consumer.iter().flat_map(|consumer| consumer.farewell()) {
             Fact::Consumer { group: Arc::clone(group), fact }.put(records);
+        }
+        for fact in self.streams.iter().flat_map(|streams| streams.farewell()) {
+            Fact::Streams { group: Arc::clone(group), fact }.put(records);
         }
     }
 

@@ -5,6 +5,7 @@
 //! | offset: group, topic, partition | [`StoredOffset`] | until deleted or expired |
 //! | group: group | [`StoredGroup`] | until the group is empty and has no offsets left |
 //! | six of a consumer group | [`ConsumerFact`] | the same, or until the member leaves |
+//! | six of a streams group | [`StreamsFact`] | the same |
 //!
 //! A value of `None` forgets the key. Key and value each start with their version (`i16`); for the
 //! key that number says what the record is.
@@ -17,9 +18,11 @@ use millstream_types::{LeaderEpoch, Offset, Timestamp, TopicId};
 use crate::host::{ReplayError, StoredRecord};
 
 use super::consumer::state::ConsumerFact;
+use super::streams::state::StreamsFact;
 
 mod codec;
 mod consumer;
+mod streams;
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub(super) enum Fact {
     Group { group: Arc<str>, value: Option<StoredGroup> },
     /// A part of a consumer group.
     Consumer { group: Arc<str>, fact: ConsumerFact },
+    /// A part of a streams group.
+    Streams { group: Arc<str>, fact: StreamsFact },
 }
 
 /// A committed offset.

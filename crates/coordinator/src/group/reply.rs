@@ -1,6 +1,8 @@
 //! What a coordinator of groups answers: one error enum per operation, so that the edge gives
 //! each its number in one exhaustive match.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,6 +10,7 @@ use bytes::Bytes;
 use millstream_types::{LeaderEpoch, Offset, TopicId};
 
 use super::consumer::{Assignor, Partitions};
+use super::streams::{Assignment, Endpoint, InternalTopic, Status};
 use crate::host::HostFailure;
 
 /// The answer to a [`super::Command`].
@@ -21,6 +24,8 @@ pub enum Reply {
     Heartbeat(Result<(), HeartbeatError>),
     /// To a heartbeat of a consumer group.
     ConsumerHeartbeat(Result<ConsumerBeat, ConsumerHeartbeatError>),
+    /// To a heartbeat of a streams group.
+    StreamsHeartbeat(Result<StreamsBeat, StreamsHeartbeatError>),
     /// To a leave: one result per leaver, in the order asked.
     Leave(Result<Vec<Result<(), LeaveMemberError>>, LeaveError>),
     /// To a commit: per topic, in the order asked, and per partition, in the order asked.
@@ -226,6 +231,98 @@ impl fmt::Display for ConsumerHeartbeatError {
     }
 }
 
+/// What a member of a streams group is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamsBeat {
+    /// The member's id.
+    pub member: Arc<str>,
+    /// The member's epoch from now on.
+    pub epoch: i32,
+    /// When it is to send the next heartbeat, in milliseconds.
+    pub heartbeat_interval_ms: i32,
+    /// The tasks that it may have, all of them; `None` when that is what it was told last.
+    pub assignment: Option<Assignment>,
+    /// What is to be said of the group.
+    pub statuses: Vec<Status>,
+    /// The epoch of what is said of where tasks are.
+    pub endpoints_epoch: i32,
+    /// Where tasks are; `None` when that is what the member was told last.
+    pub endpoints: Option<Vec<EndpointPartitions>>,
+    /// Topics that the host is to make, with the number of their partitions.
+    pub missing: Vec<InternalTopic>,
+}
+
+/// The partitions whose tasks are where queries are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointPartitions {
+    /// Where that is.
+    pub endpoint: Endpoint,
+    /// The partitions of active tasks, by topic.
+    pub active: BTreeMap<Arc<str>, Vec<i32>>,
+    /// The partitions of standby tasks, by topic.
+    pub standby: BTreeMap<Arc<str>, Vec<i32>>,
+}
+
+/// Why a heartbeat of a streams group failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamsHeartbeatError {
+    /// Streams groups are not served (`group.coordinator.rebalance.protocols`).
+    NotServed,
+    /// The request contradicts itself, or the group.
+    Invalid(Cow<'static, str>),
+    /// The topology can't be.
+    InvalidTopology(String),
+    /// The topology's number is none.
+    InvalidTopologyEpoch(i32),
+    /// No such group, or one of another type.
+    GroupNotFound,
+    /// No such member: join again.
+    UnknownMember,
+    /// The member's epoch is not what it was told: it has no tasks any more and must join again.
+    FencedEpoch {
+        /// The member's epoch.
+        known: i32,
+        /// The epoch that it says.
+        said: i32,
+    },
+    /// Another member bears this name and has not left.
+    UnreleasedInstance,
+    /// Another client has taken over this static member's name: stop.
+    FencedInstance,
+    /// The group has as many members, or they say as much, as is allowed.
+    GroupFull,
+    /// The coordinator's host failed.
+    Host(HostFailure),
+}
+
+impl fmt::Display for StreamsHeartbeatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotServed => f.write_str(
+                "The streams protocol is switched off: see group.coordinator.rebalance.protocols.",
+            ),
+            Self::Invalid(why) => f.write_str(why),
+            Self::InvalidTopology(why) => f.write_str(why),
+            Self::InvalidTopologyEpoch(epoch) => {
+                write!(f, "The topology's epoch is {epoch}, but must not be negative.")
+            }
+            Self::GroupNotFound => f.write_str("There is no such streams group."),
+            Self::UnknownMember => f.write_str("The group has no such member: join again."),
+            Self::FencedEpoch { known, said } => write!(
+                f,
+                "The member is in epoch {known} and not in {said}: it must give up its tasks and \
+                 join again."
+            ),
+            Self::UnreleasedInstance => {
+                f.write_str("Another member of the group has this instance id and has not left.")
+            }
+            Self::FencedInstance => f.write_str("Another member has taken over this instance id."),
+            Self::GroupFull => f.write_str("The group takes no more members."),
+            Self::Host(_) => f.write_str("The group cannot be written now."),
+        }
+    }
+}
+
 /// Why nobody could leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaveError {
@@ -355,6 +452,8 @@ pub enum GroupState {
     Assigning,
     /// A consumer group of which a member is on the way to its target.
     Reconciling,
+    /// A streams group whose topics are not as its topology needs them.
+    NotReady,
 }
 
 impl GroupState {
@@ -368,6 +467,7 @@ impl GroupState {
             Self::Stable => "Stable",
             Self::Assigning => "Assigning",
             Self::Reconciling => "Reconciling",
+            Self::NotReady => "NotReady",
         }
     }
 }
@@ -379,6 +479,8 @@ pub enum GroupType {
     Classic,
     /// The coordinator decides (KIP-848).
     Consumer,
+    /// The instances of a Kafka Streams application (KIP-1071).
+    Streams,
 }
 
 impl GroupType {
@@ -388,6 +490,7 @@ impl GroupType {
         match self {
             Self::Classic => "classic",
             Self::Consumer => "consumer",
+            Self::Streams => "streams",
         }
     }
 }
@@ -504,6 +607,9 @@ impl Reply {
             Self::Sync(Ok(_)) => Self::Sync(Err(SyncError::Host(why))),
             Self::ConsumerHeartbeat(Ok(_)) => {
                 Self::ConsumerHeartbeat(Err(ConsumerHeartbeatError::Host(why)))
+            }
+            Self::StreamsHeartbeat(Ok(_)) => {
+                Self::StreamsHeartbeat(Err(StreamsHeartbeatError::Host(why)))
             }
             Self::Leave(Ok(_)) => Self::Leave(Err(LeaveError::Host(why))),
             Self::Commit(Ok(_)) => Self::Commit(Err(CommitError::Host(why))),

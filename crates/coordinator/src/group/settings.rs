@@ -36,6 +36,8 @@ pub struct GroupSettings {
     pub expiry_interval: Duration,
     /// What holds for consumer groups.
     pub consumer: ConsumerSettings,
+    /// What holds for streams groups.
+    pub streams: StreamsSettings,
 }
 
 impl Default for GroupSettings {
@@ -52,6 +54,7 @@ impl Default for GroupSettings {
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             expiry_interval: Duration::from_secs(600),
             consumer: ConsumerSettings::default(),
+            streams: StreamsSettings::default(),
         }
     }
 }
@@ -79,7 +82,7 @@ pub struct ConsumerSettings {
     pub migration: Migration,
 }
 
-/// A number of milliseconds that groups may set within bounds.
+/// A number that groups may set within bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounded {
     /// Where the group sets none.
@@ -88,6 +91,43 @@ pub struct Bounded {
     pub min: i32,
     /// The most that counts.
     pub max: i32,
+}
+
+/// The settings of streams groups; the defaults are Kafka's. What a group sets for itself counts within
+/// the bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamsSettings {
+    /// Whether they are served (`group.coordinator.rebalance.protocols`).
+    pub served: bool,
+    /// How long a member may be silent, in milliseconds (`group.streams.session.timeout.ms`).
+    pub session_timeout: Bounded,
+    /// How often members send a heartbeat, in milliseconds
+    /// (`group.streams.heartbeat.interval.ms`).
+    pub heartbeat_interval: Bounded,
+    /// How much time passes at least between two assignments, in milliseconds
+    /// (`group.streams.assignment.interval.ms`).
+    pub assignment_interval: Bounded,
+    /// How long the first assignment of an empty group waits for more members, in milliseconds
+    /// (`group.streams.initial.rebalance.delay.ms`).
+    pub initial_rebalance_delay_ms: i32,
+    /// How many standbys each task with state has (`group.streams.num.standby.replicas`).
+    pub standby_replicas: Bounded,
+    /// The most members of a group (`group.streams.max.size`).
+    pub members_max: usize,
+}
+
+impl Default for StreamsSettings {
+    fn default() -> Self {
+        Self {
+            served: true,
+            session_timeout: Bounded { default: 45_000, min: 45_000, max: 60_000 },
+            heartbeat_interval: Bounded { default: 5_000, min: 5_000, max: 15_000 },
+            assignment_interval: Bounded { default: 1_000, min: 0, max: 15_000 },
+            initial_rebalance_delay_ms: 3_000,
+            standby_replicas: Bounded { default: 0, min: 0, max: 2 },
+            members_max: i32::MAX as usize,
+        }
+    }
 }
 
 /// Which way a group may change while it has members.
@@ -102,7 +142,7 @@ pub struct Migration {
 impl Bounded {
     /// What counts for a group that sets `own`. Where the bounds contradict each other the lower
     /// one counts; the broker's own setting is not subject to them, as in Kafka.
-    fn resolve(self, own: Option<i32>) -> i32 {
+    pub(super) fn resolve(self, own: Option<i32>) -> i32 {
         own.map_or(self.default, |own| own.min(self.max).max(self.min))
     }
 }

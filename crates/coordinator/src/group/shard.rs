@@ -25,7 +25,12 @@ use super::reply::{
     HeartbeatError, JoinError, JoinRefused, LeaveError, LeaveMemberError, Listed, Reply, SyncError,
 };
 use super::settings::GroupSettings;
+use super::streams::beat as streams_beat;
+use super::streams::soft::Soft;
 use super::subscription;
+
+/// What streams groups say that their protocol is for.
+const STREAMS_PROTOCOL_TYPE: &str = "streams";
 
 /// How many offsets one tick looks at for expiry, so that a tick stays short.
 const EXPIRY_LOOKS_MAX: usize = 10_000;
@@ -60,7 +65,9 @@ pub(super) struct Group {
     pub(super) scheduled: Option<Monotonic>,
     /// Until when members of a consumer group must be heard of.
     pub(super) times: Times,
-    /// Whether records that begin a consumer group are on their way to the log: until they are
+    /// What is known of a streams group only in memory.
+    pub(super) soft: Soft,
+    /// Whether records that begin a consumer or streams group are on their way to the log: until they are
     /// replayed, or have failed, the group is not forgotten.
     pub(super) begins: bool,
 }
@@ -103,6 +110,11 @@ impl Loading {
             Some(Fact::Consumer { group, fact }) => {
                 let hard = self.groups.entry(Arc::clone(&group)).or_default();
                 hard.apply_consumer(fact);
+                (group, hard.is_void())
+            }
+            Some(Fact::Streams { group, fact }) => {
+                let hard = self.groups.entry(Arc::clone(&group)).or_default();
+                hard.apply_streams(fact);
                 (group, hard.is_void())
             }
         };
@@ -171,9 +183,15 @@ impl Loading {
             if let Some(group) = consumer {
                 beat::restore(&id, group, &mut times, around);
             }
+            let mut soft = Soft::default();
+            if let Some(group) = hard.streams.as_deref() {
+                soft = Soft::restored(wall);
+                let around = streams_beat::Around { world: &*world, at };
+                streams_beat::restore(&id, group, &mut soft, around);
+            }
             loaded.groups.insert(
                 Arc::clone(&id),
-                Group { hard, live, scheduled: None, times, begins: false },
+                Group { hard, live, scheduled: None, times, soft, begins: false },
             );
             loaded.settle(&id);
         }
@@ -228,6 +246,10 @@ impl Groups {
                 let result = self.consumer_heartbeat(&heartbeat, at, &mut out);
                 out.reply(ticket, Reply::ConsumerHeartbeat(result));
             }
+            Command::StreamsHeartbeat(heartbeat) => {
+                let result = self.streams_heartbeat(&heartbeat, at, &mut out);
+                out.reply(ticket, Reply::StreamsHeartbeat(result));
+            }
             Command::Leave(leave) => {
                 let result = self.leave(&leave, at, &mut out);
                 out.reply(ticket, Reply::Leave(result));
@@ -264,6 +286,7 @@ impl Groups {
                 group.scheduled = None;
                 group.live.on_time(at, &mut out);
                 self.on_consumer_time(&id, at, &mut out);
+                self.on_streams_time(&id, at, &mut out);
                 self.settle(&id);
             }
         }
@@ -301,6 +324,15 @@ impl Groups {
                 known.hard.apply_consumer(fact);
                 if known.hard.consumer.is_none() && !known.begins {
                     known.times = Times::default();
+                }
+                group
+            }
+            Some(Fact::Streams { group, fact }) => {
+                let known = self.entry(&group);
+                known.begins &= fact.is_end();
+                known.hard.apply_streams(fact);
+                if known.hard.streams.is_none() && !known.begins {
+                    known.soft = Soft::default();
                 }
                 group
             }
@@ -362,6 +394,7 @@ impl Groups {
                 Ok(Some(Fact::Consumer { group: id, .. })) => {
                     self.consumer_failed(&id, at, &mut out);
                 }
+                Ok(Some(Fact::Streams { group: id, .. })) => self.streams_failed(&id, at),
                 _ => {}
             }
         }
@@ -408,7 +441,7 @@ impl Groups {
     /// another type.
     #[must_use]
     pub fn describe(&self, group: &str) -> Option<Description> {
-        let group = self.groups.get(group).filter(|group| group.hard.consumer.is_none())?;
+        let group = self.groups.get(group).filter(|group| group.hard.is_classic())?;
         Some(group.live.describe())
     }
 
@@ -460,6 +493,13 @@ impl Groups {
         if group.hard.consumer.is_some() {
             if !group.hard.has_nobody() {
                 return self.join_consumers(join, ticket, at, out);
+            }
+            group.hard.forget_group(&id, &mut out.records);
+        } else if group.hard.streams.is_some() {
+            if !group.hard.has_nobody() {
+                let error = JoinError::InconsistentProtocol;
+                let refused = JoinRefused { member: join.member, error };
+                return out.reply(ticket, Reply::Join(Err(refused)));
             }
             group.hard.forget_group(&id, &mut out.records);
         }
@@ -534,6 +574,11 @@ impl Groups {
             Some(Group { hard: Hard { consumer: Some(consumer), .. }, .. }) => {
                 if !(within && commit.speaker.is_nobody()) {
                     consumer.check_commit(commit, &*self.world)?;
+                }
+            }
+            Some(Group { hard: Hard { streams: Some(streams), .. }, .. }) => {
+                if !(within && commit.speaker.is_nobody()) {
+                    streams.check_commit(commit, within)?;
                 }
             }
             Some(group) => {
@@ -627,6 +672,7 @@ impl Groups {
             live: Live::new(Arc::clone(id)),
             scheduled: None,
             times: Times::default(),
+            soft: Soft::default(),
             begins: false,
         })
     }
@@ -642,9 +688,8 @@ impl Groups {
             self.groups.remove(id);
             return;
         }
-        let Some(wake) = group.live.wake.into_iter().chain(group.times.wake()).min() else {
-            return;
-        };
+        let wakes = [group.live.wake, group.times.wake(), group.soft.wake()];
+        let Some(wake) = wakes.into_iter().flatten().min() else { return };
         if group.scheduled.is_none_or(|at| wake < at) {
             if let Some(at) = group.scheduled.replace(wake) {
                 self.timers.remove(&(at, Arc::clone(id)));
@@ -661,6 +706,11 @@ impl Group {
             let protocol_type = Arc::from(subscription::PROTOCOL_TYPE);
             let group_type = GroupType::Consumer;
             return Listed { group, protocol_type, state: consumer.state(), group_type };
+        }
+        if let Some(streams) = &self.hard.streams {
+            let protocol_type = Arc::from(STREAMS_PROTOCOL_TYPE);
+            let group_type = GroupType::Streams;
+            return Listed { group, protocol_type, state: streams.state(), group_type };
         }
         Listed {
             group,

@@ -90,17 +90,14 @@ static STREAMS: &[Entry] = &[
     int("streams.session.timeout.ms", "45000")
         .allow(AtLeast(1))
         .from(&[same("group.streams.session.timeout.ms")])
-        .effect(Later)
         .doc("How long a member may be silent before it is removed, in milliseconds."),
     int("streams.heartbeat.interval.ms", "5000")
         .allow(AtLeast(1))
         .from(&[same("group.streams.heartbeat.interval.ms")])
-        .effect(Later)
         .doc("How often members are told to send a heartbeat, in milliseconds."),
     int("streams.assignment.interval.ms", "1000")
         .allow(AtLeast(0))
         .from(&[same("group.streams.assignment.interval.ms")])
-        .effect(Later)
         .doc("How much time passes at least between two assignments, in milliseconds."),
     boolean("streams.assignor.offload.enable", "true").hidden().effect(AcceptedOnly).doc(
         "Whether assignments are worked out on a thread of their own. Without effect: they \
@@ -108,12 +105,12 @@ static STREAMS: &[Entry] = &[
     ),
     string("streams.assignor.name", "")
         .unset()
-        .effect(Later)
-        .doc("The assignor; if it is not set, the first of `group.streams.assignors`."),
+        .allow(OneOf(&["sticky"]))
+        .effect(AcceptedOnly)
+        .doc("The assignor. Without effect: there is only `sticky`."),
     int("streams.initial.rebalance.delay.ms", "3000")
         .allow(AtLeast(0))
         .from(&[same("group.streams.initial.rebalance.delay.ms")])
-        .effect(Later)
         .doc(
             "How long the first assignment of an empty group waits for more members, in \
              milliseconds.",
@@ -121,7 +118,6 @@ static STREAMS: &[Entry] = &[
     int("streams.num.standby.replicas", "0")
         .allow(AtLeast(0))
         .from(&[same("group.streams.num.standby.replicas")])
-        .effect(Later)
         .doc("How many standby copies each task's state has."),
     int("streams.num.warmup.replicas", "2")
         .allow(AtLeast(0))

@@ -83,8 +83,8 @@ pub(super) static CLASSIC: &[Entry] = &[
         .read_only()
         .effect(Partly)
         .doc(
-            "Which kinds of group are served. `classic` always is, `consumer` if it is named; \
-             `share` and `streams` are not yet.",
+            "Which kinds of group are served. `classic` always is, `consumer` and `streams` if they \
+             are named; `share` is not yet.",
         ),
     int("group.coordinator.threads", "4").allow(AtLeast(1)).read_only().effect(AcceptedOnly).doc(
         "How many threads coordinate groups. Without effect: there is one worker for each \
@@ -267,64 +267,49 @@ pub(super) static STREAMS: &[Entry] = &[
     int("group.streams.session.timeout.ms", "45000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("How long a member may be silent before it is removed, in milliseconds."),
     int("group.streams.min.session.timeout.ms", "45000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("The least that a group may set for `streams.session.timeout.ms`."),
     int("group.streams.max.session.timeout.ms", "60000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("The most that a group may set for `streams.session.timeout.ms`."),
     int("group.streams.heartbeat.interval.ms", "5000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("How often members are told to send a heartbeat, in milliseconds."),
     int("group.streams.min.heartbeat.interval.ms", "5000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("The least that a group may set for `streams.heartbeat.interval.ms`."),
     int("group.streams.max.heartbeat.interval.ms", "15000")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("The most that a group may set for `streams.heartbeat.interval.ms`."),
     int("group.streams.assignment.interval.ms", "1000")
         .allow(AtLeast(0))
-        .effect(Later)
         .doc("How much time passes at least between two assignments, in milliseconds."),
     int("group.streams.min.assignment.interval.ms", "0")
         .allow(AtLeast(0))
         .read_only()
-        .effect(Later)
         .doc("The least that a group may set for `streams.assignment.interval.ms`."),
     int("group.streams.max.assignment.interval.ms", "15000")
         .allow(AtLeast(0))
         .read_only()
-        .effect(Later)
         .doc("The most that a group may set for `streams.assignment.interval.ms`."),
-    int("group.streams.initial.rebalance.delay.ms", "3000")
-        .allow(AtLeast(0))
-        .read_only()
-        .effect(Later)
-        .doc(
-            "How long the first assignment of an empty group waits for more members, in \
+    int("group.streams.initial.rebalance.delay.ms", "3000").allow(AtLeast(0)).read_only().doc(
+        "How long the first assignment of an empty group waits for more members, in \
              milliseconds.",
-        ),
+    ),
     int("group.streams.num.standby.replicas", "0")
         .allow(AtLeast(0))
         .read_only()
-        .effect(Later)
         .doc("How many standby copies each task's state has."),
     int("group.streams.max.standby.replicas", "2")
         .allow(AtLeast(0))
         .read_only()
-        .effect(Later)
         .doc("The most that a group may set for `streams.num.standby.replicas`."),
     int("group.streams.num.warmup.replicas", "2")
         .allow(AtLeast(0))
@@ -347,12 +332,10 @@ pub(super) static STREAMS: &[Entry] = &[
     int("group.streams.max.size", INT_MAX)
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
         .doc("The most members of a streams group."),
     list("group.streams.assignors", "sticky")
-        .allow(Distinct)
+        .allow(ListOf(&["sticky"]))
         .read_only()
-        .effect(Later)
         .doc("The server-side assignors, the default first."),
     list("group.streams.rack.aware.assignment.tags", "")
         .allow(Distinct)

@@ -1,6 +1,6 @@
 //! The typed configurations.
 
-use crate::group::ConsumerSettings;
+use crate::group::{ConsumerSettings, StreamsSettings};
 use crate::txn::TxnSettings;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,6 +66,7 @@ fn the_defaults_of_a_broker() {
         group_session_timeout_min_ms: 6_000,
         group_session_timeout_max_ms: 1_800_000,
         consumer_groups: ConsumerSettings::default(),
+        streams_groups: StreamsSettings::default(),
         group_members_max: 2_147_483_647,
         group_bytes_max: 64 << 20,
         groups_max: 100_000,

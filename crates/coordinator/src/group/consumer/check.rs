@@ -12,7 +12,7 @@ use crate::host::TEXT_LEN_MAX;
 
 /// What the epoch of a heartbeat asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(in crate::group) enum Wish {
     /// To become a member, or to start anew.
     Join,
     /// To stay one.
@@ -23,6 +23,19 @@ pub(super) enum Wish {
     Pause,
 }
 
+impl Wish {
+    /// What an epoch asks for; `None` for one that means nothing.
+    pub(in crate::group) const fn of(epoch: i32) -> Option<Self> {
+        match epoch {
+            0 => Some(Self::Join),
+            1.. => Some(Self::Stay),
+            -1 => Some(Self::Leave),
+            -2 => Some(Self::Pause),
+            _ => None,
+        }
+    }
+}
+
 pub(super) fn check(
     beat: &ConsumerHeartbeat,
     settings: &ConsumerSettings,
@@ -30,20 +43,15 @@ pub(super) fn check(
     if !settings.served {
         return Err(Refused::NotServed);
     }
-    not_empty(Some(&beat.group), "GroupId can't be empty.")?;
-    not_empty(beat.instance.as_ref(), "InstanceId can't be empty.")?;
-    not_empty(beat.rack.as_ref(), "RackId can't be empty.")?;
-    let wish = match beat.epoch {
-        0 => Wish::Join,
-        1.. => Wish::Stay,
-        -1 => Wish::Leave,
-        -2 => Wish::Pause,
-        _ => return Err(Refused::Invalid("MemberEpoch is invalid.")),
-    };
+    let filled = |text, why| not_empty(text, why).map_err(Refused::Invalid);
+    filled(Some(&beat.group), "GroupId can't be empty.")?;
+    filled(beat.instance.as_ref(), "InstanceId can't be empty.")?;
+    filled(beat.rack.as_ref(), "RackId can't be empty.")?;
+    let wish = Wish::of(beat.epoch).ok_or(Refused::Invalid("MemberEpoch is invalid."))?;
     if wish == Wish::Join {
         check_join(beat)?;
     } else {
-        not_empty(Some(&beat.member), "MemberId can't be empty.")?;
+        filled(Some(&beat.member), "MemberId can't be empty.")?;
     }
     if wish == Wish::Pause && beat.instance.is_none() {
         return Err(Refused::Invalid("InstanceId can't be null."));
@@ -96,6 +104,10 @@ fn check_texts(beat: &ConsumerHeartbeat) -> Result<(), Refused> {
     }
 }
 
-fn not_empty(text: Option<&Arc<str>>, why: &'static str) -> Result<(), Refused> {
-    if text.is_some_and(|text| text.is_empty()) { Err(Refused::Invalid(why)) } else { Ok(()) }
+/// What is said is not empty.
+pub(in crate::group) fn not_empty(
+    text: Option<&Arc<str>>,
+    why: &'static str,
+) -> Result<(), &'static str> {
+    if text.is_some_and(|text| text.is_empty()) { Err(why) } else { Ok(()) }
 }

@@ -80,7 +80,7 @@ impl Draft {
 
     /// The same without looking for what expressions match.
     pub(in crate::group) fn look(&mut self, world: &dyn World, changed: bool) {
-        let topics_hash = hash(&self.subscribed(), world);
+        let topics_hash = hash(self.subscribed().iter(), world);
         if topics_hash != self.group.group.topics_hash || changed {
             let epoch = self.group.group.epoch.saturating_add(1);
             self.put(ConsumerFact::Epoch(Some(GroupEpoch { epoch, topics_hash })));
@@ -252,8 +252,12 @@ fn topics_of(
     topics
 }
 
-/// A number that changes when a topic comes, goes, grows or is made anew (FNV-1a, 64 bits).
-fn hash(names: &BTreeSet<Arc<str>>, world: &dyn World) -> i64 {
+/// A number that changes when a topic comes, goes, grows or is made anew (FNV-1a, 64 bits). The names
+/// come in their order.
+pub(in crate::group) fn hash<'a>(
+    names: impl Iterator<Item = &'a Arc<str>>,
+    world: &dyn World,
+) -> i64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut add = |bytes: &[u8]| {
         for byte in bytes {

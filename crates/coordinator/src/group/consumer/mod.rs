@@ -17,7 +17,7 @@
 
 pub(super) mod assign;
 pub(super) mod beat;
-mod check;
+pub(super) mod check;
 mod classic;
 mod describe;
 pub(super) mod draft;
@@ -35,4 +35,4 @@ mod world;
 pub use assign::Assignor;
 pub use member::Partitions;
 pub use pattern::Pattern;
-pub use world::{GroupOverrides, NoWorld, World};
+pub use world::{GroupOverrides, NoWorld, StreamsOverrides, World};

@@ -53,6 +53,9 @@ impl Groups {
         if let Some(consumer) = &group.hard.consumer {
             return Ok(Draft::of(id, (**consumer).clone()));
         }
+        if group.hard.streams.is_some() {
+            return Err(Refused::GroupNotFound);
+        }
         let settings = &at.settings.consumer;
         if group.live.is_empty() && may_begin {
             let mut draft = Draft::of(id, ConsumerGroup::default());
@@ -271,11 +274,13 @@ impl Groups {
     ///
     /// # Errors
     ///
-    /// When the group is a consumer group and the reader is not in the epoch that it says.
+    /// When the group is a consumer or streams group and the reader is not in the epoch that it says.
     pub fn check_fetch(&self, group: &str, reader: &Reader) -> Result<(), FetchRefused> {
-        match self.groups.get(group).and_then(|group| group.hard.consumer.as_ref()) {
-            Some(consumer) => consumer.check_fetch(reader),
-            None => Ok(()),
+        let Some(group) = self.groups.get(group) else { return Ok(()) };
+        match (&group.hard.consumer, &group.hard.streams) {
+            (Some(consumer), _) => consumer.check_fetch(reader),
+            (None, Some(streams)) => streams.check_fetch(reader),
+            (None, None) => Ok(()),
         }
     }
 }

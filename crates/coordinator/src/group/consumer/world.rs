@@ -34,6 +34,23 @@ pub struct GroupOverrides {
     pub heartbeat_interval_ms: Option<i32>,
     /// `consumer.assignment.interval.ms`.
     pub assignment_interval_ms: Option<i32>,
+    /// What counts where it is a streams group.
+    pub streams: StreamsOverrides,
+}
+
+/// What is configured for one streams group; `None` where the broker's settings hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamsOverrides {
+    /// `streams.session.timeout.ms`.
+    pub session_timeout_ms: Option<i32>,
+    /// `streams.heartbeat.interval.ms`.
+    pub heartbeat_interval_ms: Option<i32>,
+    /// `streams.assignment.interval.ms`.
+    pub assignment_interval_ms: Option<i32>,
+    /// `streams.initial.rebalance.delay.ms`.
+    pub initial_rebalance_delay_ms: Option<i32>,
+    /// `streams.num.standby.replicas`.
+    pub standby_replicas: Option<i32>,
 }
 
 /// A world without topics.

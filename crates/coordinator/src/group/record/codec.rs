@@ -14,6 +14,7 @@ use millstream_wire::{
 };
 
 use super::consumer;
+use super::streams;
 use super::{Fact, StoredGroup, StoredMember, StoredOffset, StoredRecord};
 
 /// The version that has an expiry of its own, and no leader epoch.
@@ -39,6 +40,7 @@ pub(super) fn encode(fact: &Fact) -> Result<StoredRecord, EncodeError> {
             Ok(StoredRecord { key: encode_key(&key)?, value })
         }
         Fact::Consumer { group, fact } => consumer::encode(group, fact),
+        Fact::Streams { group, fact } => streams::encode(group, fact),
     }
 }
 
@@ -97,7 +99,10 @@ pub(super) fn decode(record: &StoredRecord) -> Result<Option<Fact>, DecodeError>
             let value = value::<GroupMetadataValue>(record)?.map(stored_group);
             Ok(Some(Fact::Group { group: kept(&key.group), value }))
         }
-        kind => consumer::decode(kind, record),
+        kind => match consumer::decode(kind, record)? {
+            Some(fact) => Ok(Some(fact)),
+            None => streams::decode(kind, record),
+        },
     }
 }
 

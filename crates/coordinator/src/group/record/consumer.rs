@@ -96,7 +96,7 @@ pub(super) fn encode(group: &Arc<str>, fact: &ConsumerFact) -> Result<StoredReco
     }
 }
 
-fn record<K: StoredKey, V: Message>(
+pub(super) fn record<K: StoredKey, V: Message>(
     key: &K,
     value: Option<V>,
 ) -> Result<StoredRecord, EncodeError> {

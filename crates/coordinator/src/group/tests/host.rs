@@ -192,8 +192,9 @@ impl Host {
         let mut timers = BTreeSet::new();
         for (id, group) in &self.groups.groups {
             let live = &group.live;
-            if let Some(consumer) = &group.hard.consumer {
-                let now = (consumer.group.epoch, consumer.target.epoch);
+            let consumer = group.hard.consumer.iter().map(|it| (it.group.epoch, it.target.epoch));
+            let streams = group.hard.streams.iter().map(|it| (it.group.epoch, it.target.epoch));
+            if let Some(now) = consumer.chain(streams).next() {
                 let known = self.epochs.insert(Arc::clone(id), now);
                 assert!(
                     known.is_none_or(|known| known.0 <= now.0 && known.1 <= now.1),
@@ -213,6 +214,7 @@ impl Host {
                 "a group of which nothing is left is forgotten: {id}"
             );
             self.check_consumers(id, group);
+            check_streams(id, group);
             let deadline = live.earliest_deadline();
             assert!(
                 deadline.is_none_or(|due| group.scheduled.is_some_and(|at| at <= due)),
@@ -226,7 +228,7 @@ impl Host {
             {
                 assert_eq!(*stored, live.to_stored(), "a settled group is what its record says");
             }
-            if group.hard.consumer.is_some() {
+            if !group.hard.is_classic() {
                 self.generations.remove(id);
                 continue;
             }
@@ -251,6 +253,18 @@ impl Host {
         let wake = group.times.wake();
         assert!(wake.is_none_or(|wake| group.scheduled.is_some_and(|at| at <= wake)));
     }
+}
+
+fn check_streams(id: &Arc<str>, group: &shard::Group) {
+    let Some(streams) = &group.hard.streams else { return };
+    streams.check();
+    let alone = group.live.members.is_empty() && group.hard.consumer.is_none();
+    assert!(alone, "a group is of one type");
+    for member in streams.members().keys() {
+        assert!(group.soft.times.has_session(member), "{member} of {id} is waited for");
+    }
+    let wake = group.soft.wake();
+    assert!(wake.is_none_or(|wake| group.scheduled.is_some_and(|at| at <= wake)));
 }
 
 fn check_leader(live: &live::Live) {

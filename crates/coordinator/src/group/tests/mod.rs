@@ -8,3 +8,4 @@ mod laws;
 mod limits;
 mod scenarios;
 mod script;
+mod streams;

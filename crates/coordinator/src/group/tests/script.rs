@@ -402,6 +402,7 @@ fn describe(reply: &Reply) -> String {
         Reply::Heartbeat(Ok(())) => "beat".to_owned(),
         Reply::Heartbeat(Err(error)) => format!("beat refused {error:?}"),
         Reply::ConsumerHeartbeat(result) => format!("{result:?}"),
+        Reply::StreamsHeartbeat(result) => format!("{result:?}"),
         Reply::Leave(Ok(results)) => results.iter().fold("left".to_owned(), |text, result| {
             text + &result.map_or_else(|error| format!(" {error:?}"), |()| " ok".to_owned())
         }),
