@@ -144,13 +144,14 @@ impl Broker {
         change: impl FnOnce(Overrides) -> Result<Overrides, ConfigError> + Send + 'static,
     ) -> Result<(), ConfigsError> {
         let target = target.clone();
-        let bounds = self.config().consumer_groups;
+        let config = self.config();
         let command = move |state: &ClusterState| -> Result<_, ConfigsError> {
             let current = overrides_in(state, &target)?;
             let refused = |error| ConfigsError::Config { kind, error };
             let overrides = change(current).map_err(refused)?;
             if kind == Kind::Group {
-                check_group(&overrides, &bounds).map_err(refused)?;
+                check_group(&overrides, &config.consumer_groups, &config.streams_groups)
+                    .map_err(refused)?;
             }
             Ok((vec![entry(state, &target, overrides)?], ()))
         };

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use millstream_coordinator::group::{
     Command, ConsumerDescription, Description, Effects, FetchRefused, FetchTopic, Fetched,
     GroupSettings, Groups, ListFilter, Listed, Loading, Reader, ReplayError, Reply, StoredRecord,
-    Ticket, World, partition_of,
+    StreamsDescription, Ticket, World, partition_of,
 };
 use millstream_env::Env;
 use millstream_log::{AppendError, Log, Partition, SessionOver};
@@ -161,6 +161,14 @@ impl GroupHost {
         group: &str,
     ) -> Result<Option<ConsumerDescription>, GroupsError> {
         self.look(group, |groups| groups.describe_consumer(group)).await
+    }
+
+    /// A streams group's state, topology and members.
+    pub(crate) async fn describe_streams(
+        &self,
+        group: &str,
+    ) -> Result<Option<StreamsDescription>, GroupsError> {
+        self.look(group, |groups| groups.describe_streams(group)).await
     }
 
     /// A group's state and members.

@@ -14,7 +14,7 @@ use millstream_coordinator::cluster::{ClusterState, Overrides};
 use millstream_coordinator::config::BrokerConfig;
 use millstream_coordinator::group::{
     Command, ConsumerDescription, Description, FetchRefused, FetchTopic, Fetched as FetchedOffset,
-    GroupSettings, ListFilter, Listed, Reader, Reply,
+    GroupSettings, ListFilter, Listed, Reader, Reply, StreamsDescription,
 };
 use millstream_env::{
     BlobError, BlobName, BlobStore, Env, JournalError, JournalStore, MetaError, MetaLog, Reserve,
@@ -412,6 +412,18 @@ impl Broker {
         self.0.life().groups.describe_consumer(group).await
     }
 
+    /// The same of a streams group.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::group`].
+    pub async fn describe_streams_group(
+        &self,
+        group: &str,
+    ) -> Result<Option<StreamsDescription>, GroupsError> {
+        self.0.life().groups.describe_streams(group).await
+    }
+
     /// All groups that `filter` lets through.
     ///
     /// # Errors
@@ -605,6 +617,7 @@ fn group_settings(config: &BrokerConfig) -> GroupSettings {
         expiry_interval: config.offsets_expiry_interval,
         newcomer_timeout: NEWCOMER_TIMEOUT,
         consumer: config.consumer_groups,
+        streams: config.streams_groups,
     }
 }
 

@@ -108,6 +108,8 @@ served! {
     ConsumerGroupDescribe 0..=1 => api::group::consumer_describe::handle;
     ListConfigResources 0..=1 => api::admin::list_config_resources::handle;
     DescribeTopicPartitions 0..=0 => api::admin::describe_topic_partitions::handle;
+    StreamsGroupHeartbeat 0..=1 => api::group::streams_heartbeat::handle;
+    StreamsGroupDescribe 0..=1 => api::group::streams_describe::handle;
 }
 
 /// Who asks, and in which version: what a handler knows besides the request.

@@ -7,7 +7,8 @@ use millstream_broker::config::{ConfigError, Kind};
 use millstream_broker::groups::{
     CommitError, CommitPartitionError, ConsumerHeartbeatError, DeleteGroupError,
     DeleteOffsetsError, DeletePartitionError, FetchError as GroupFetchError, FetchRefused,
-    HeartbeatError, HostFailure, JoinError, LeaveError, LeaveMemberError, SyncError,
+    HeartbeatError, HostFailure, JoinError, LeaveError, LeaveMemberError, StreamsHeartbeatError,
+    SyncError,
 };
 use millstream_broker::log::{AppendError, DeleteError as LogDeleteError, ReadError};
 use millstream_broker::quota::QuotaError;
@@ -382,6 +383,24 @@ impl Code for ConsumerHeartbeatError {
             Self::GroupFull => ErrorCode::GroupMaxSizeReached,
             Self::UnsupportedAssignor { .. } => ErrorCode::UnsupportedAssignor,
             Self::InvalidRegex(_) => ErrorCode::InvalidRegularExpression,
+            Self::Host(failure) => failure.code(),
+        }
+    }
+}
+
+impl Code for StreamsHeartbeatError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotServed => ErrorCode::UnsupportedVersion,
+            Self::Invalid(_) => ErrorCode::InvalidRequest,
+            Self::InvalidTopology(_) => ErrorCode::StreamsInvalidTopology,
+            Self::InvalidTopologyEpoch(_) => ErrorCode::StreamsInvalidTopologyEpoch,
+            Self::GroupNotFound => ErrorCode::GroupIdNotFound,
+            Self::UnknownMember => ErrorCode::UnknownMemberId,
+            Self::FencedEpoch { .. } => ErrorCode::FencedMemberEpoch,
+            Self::UnreleasedInstance => ErrorCode::UnreleasedInstanceId,
+            Self::FencedInstance => ErrorCode::FencedInstanceId,
+            Self::GroupFull => ErrorCode::GroupMaxSizeReached,
             Self::Host(failure) => failure.code(),
         }
     }

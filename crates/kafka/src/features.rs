@@ -16,13 +16,20 @@ pub(crate) struct Feature {
 }
 
 /// All features.
-pub(crate) fn all(config: &BrokerConfig) -> [Feature; 2] {
+pub(crate) fn all(config: &BrokerConfig) -> [Feature; 3] {
     [
         Feature {
             // Level 1 is the consumer protocol (KIP-848).
             name: "group.version",
             max: 1,
             level: i16::from(config.consumer_groups.served),
+            why: "because of the setting group.coordinator.rebalance.protocols at the start",
+        },
+        Feature {
+            // Level 1 is the streams protocol (KIP-1071).
+            name: "streams.version",
+            max: 1,
+            level: i16::from(config.streams_groups.served),
             why: "because of the setting group.coordinator.rebalance.protocols at the start",
         },
         Feature {

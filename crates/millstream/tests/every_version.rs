@@ -40,6 +40,7 @@ async fn every_api_answers_in_every_version() {
     records(&mut client, topic_id).await;
     groups(&mut client, topic_id).await;
     consumer_groups(&mut client).await;
+    streams_groups(&mut client).await;
     transactions(&mut client).await;
     configs(&mut client).await;
     placement(&mut client).await;
@@ -229,6 +230,33 @@ async fn records(client: &mut Client, topic_id: Uuid) {
             ..Default::default()
         });
     }
+}
+
+async fn streams_groups(client: &mut Client) {
+    use streams_group_heartbeat_request::{Subtopology, Topology};
+    each!(client, StreamsGroupHeartbeat, |version| {
+        let subtopology = Subtopology {
+            subtopology_id: "0".into(),
+            source_topics: vec![TOPIC.into()],
+            ..Default::default()
+        };
+        StreamsGroupHeartbeatRequest {
+            group_id: "streams".into(),
+            member_id: StrBytes::from(format!("member-{version}")),
+            rebalance_timeout_ms: 1_000,
+            topology: Some(Topology { epoch: 0, subtopologies: vec![subtopology] }),
+            process_id: Some("process".into()),
+            active_tasks: Some(Vec::new()),
+            standby_tasks: Some(Vec::new()),
+            warmup_tasks: Some(Vec::new()),
+            ..Default::default()
+        }
+    });
+    each!(client, StreamsGroupDescribe, |version| StreamsGroupDescribeRequest {
+        group_ids: vec!["streams".into(), GROUP.into()],
+        include_authorized_operations: true,
+        include_topology_description: version >= 1,
+    });
 }
 
 async fn consumer_groups(client: &mut Client) {

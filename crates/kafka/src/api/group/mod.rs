@@ -1,4 +1,4 @@
-//! Groups of the classic and of the consumer protocol, and committed offsets.
+//! Groups of the classic, the consumer and the streams protocol, and committed offsets.
 
 pub(crate) mod consumer_describe;
 pub(crate) mod consumer_heartbeat;
@@ -12,6 +12,8 @@ pub(crate) mod list;
 pub(crate) mod offset_commit;
 pub(crate) mod offset_delete;
 pub(crate) mod offset_fetch;
+pub(crate) mod streams_describe;
+pub(crate) mod streams_heartbeat;
 pub(crate) mod sync;
 
 use std::sync::Arc;
