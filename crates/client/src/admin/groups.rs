@@ -44,7 +44,7 @@ pub struct GroupListing {
 pub struct GroupDescription {
     /// Its id.
     pub id: String,
-    /// `classic` or `consumer`.
+    /// `classic`, `consumer` or `streams`.
     pub kind: &'static str,
     /// Its state, such as `Stable`.
     pub state: String,
@@ -127,13 +127,12 @@ impl Admin {
     ///
     /// [`Error::Refused`] with `GROUP_ID_NOT_FOUND` when there is no such group.
     pub async fn describe_group(&self, id: &str) -> Result<GroupDescription, Error> {
-        // Brokers that know the newer protocol don't describe its groups by the older request.
-        match self.describe_consumer_group(id).await {
-            Ok(group) => return Ok(group),
-            Err(Error::Unsupported { .. }) => {}
-            Err(error) if error.code() == Some(ErrorCode::GroupIdNotFound) => {}
-            Err(error) if error.code() == Some(ErrorCode::UnsupportedVersion) => {}
-            Err(error) => return Err(error),
+        // Brokers that know the newer protocols don't describe their groups by the older request.
+        if let Some(group) = if_of_type(self.describe_consumer_group(id).await)? {
+            return Ok(group);
+        }
+        if let Some(group) = if_of_type(self.describe_streams_group(id).await)? {
+            return Ok(group);
         }
         self.describe_classic_group(id).await
     }
@@ -177,7 +176,7 @@ impl Admin {
         Ok(group)
     }
 
-    async fn coordinator_of(&self, id: &str) -> Result<i32, Error> {
+    pub(super) async fn coordinator_of(&self, id: &str) -> Result<i32, Error> {
         self.cluster.coordinator(&Coordinated::Group(id.to_owned())).await
     }
 
@@ -270,11 +269,25 @@ impl Admin {
     }
 }
 
-fn group_target(id: &str) -> Target {
+/// `None` where the group is of another type, or the broker does not know the type that was asked for.
+fn if_of_type(
+    described: Result<GroupDescription, Error>,
+) -> Result<Option<GroupDescription>, Error> {
+    match described {
+        Ok(group) => Ok(Some(group)),
+        Err(Error::Unsupported { .. }) => Ok(None),
+        Err(error) => match error.code() {
+            Some(ErrorCode::GroupIdNotFound | ErrorCode::UnsupportedVersion) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+pub(super) fn group_target(id: &str) -> Target {
     Target::Coordinator(Coordinated::Group(id.to_owned()))
 }
 
-fn group_name(id: &str) -> String {
+pub(super) fn group_name(id: &str) -> String {
     format!("group {id}")
 }
 

@@ -7,6 +7,7 @@ mod configs;
 mod groups;
 mod offsets;
 mod records;
+mod streams;
 mod topics;
 
 use std::collections::BTreeMap;
