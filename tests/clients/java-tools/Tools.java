@@ -76,6 +76,7 @@ public final class Tools {
         SCENARIOS.put("groups", Tools::groups);
         SCENARIOS.put("delete-group", Tools::deleteGroup);
         SCENARIOS.put("groups-tool-consumer", Tools::consumerGroups);
+        SCENARIOS.put("streams-groups-tool", Streams::tool);
         SCENARIOS.put("list-offsets", Tools::listOffsets);
         SCENARIOS.put("delete-records", Tools::deleteRecords);
         SCENARIOS.put("topic-pages", Tools::topicPages);
@@ -239,7 +240,7 @@ public final class Tools {
     }
 
     /** Runs a tool of several commands: for those the server comes first. */
-    private static Ran command(Main tool, String... words) throws Exception {
+    static Ran command(Main tool, String... words) throws Exception {
         return run(tool, "", with(new String[] {"--bootstrap-server", bootstrap}, words));
     }
 
@@ -252,7 +253,7 @@ public final class Tools {
     static final Main TOPICS = org.apache.kafka.tools.TopicCommand::main;
     static final Main CONFIGS = kafka.admin.ConfigCommand::main;
     static final Main GROUPS = org.apache.kafka.tools.consumer.group.ConsumerGroupCommand::main;
-    private static final Main ALL_GROUPS = org.apache.kafka.tools.GroupsCommand::main;
+    static final Main ALL_GROUPS = org.apache.kafka.tools.GroupsCommand::main;
     static final Main OFFSETS = org.apache.kafka.tools.GetOffsetShell::main;
     private static final Main DELETE_RECORDS = org.apache.kafka.tools.DeleteRecordsCommand::main;
     private static final Main PRODUCER = org.apache.kafka.tools.ConsoleProducer::main;

@@ -81,10 +81,12 @@ pub(crate) const CLIENTS: &[Client] = &[
         runtime: Runtime::JavaTools,
         program: "Tools",
         cannot: &["timestamps", "binary", "binary-header", "empty-key"],
-        notes: &["kafka-topics, -configs, -consumer-groups, -get-offsets, -delete-records, \
+        notes: &[
+            "kafka-topics, -configs, -consumer-groups, -streams-groups, -get-offsets, -delete-records, \
              -log-dirs, -transactions, -client-metrics, -leader-election, -reassign-partitions, \
              -metadata-quorum, -features, -console-producer, -console-consumer, \
-             -producer-perf-test and -dump-log"],
+             -producer-perf-test and -dump-log",
+        ],
     },
 ];
 
@@ -194,7 +196,13 @@ impl Runtime {
                 &["java/pom.xml", "java/Client.java", "java/History.java", "java/Transactions.java"]
             }
             Self::JavaTools => {
-                &["java-tools/pom.xml", "java-tools/Tools.java", "java-tools/Programs.java"]
+                const FILES: &[&str] = &[
+                    "java-tools/pom.xml",
+                    "java-tools/Tools.java",
+                    "java-tools/Programs.java",
+                    "java-tools/Streams.java",
+                ];
+                FILES
             }
             Self::Go => {
                 &["go/go.mod", "go/go.sum", "go/main.go", "go/client.go", "go/transactions.go"]
