@@ -327,7 +327,6 @@ fn produce_frame(
         acks: ACKS_ALL,
         timeout_ms: TIMEOUT_MS,
         topic_data: vec![topic_data],
-        ..ProduceRequest::default()
     };
     let client_id = Some(StrBytes::from(topic.to_owned()));
     let segments = encode_request(&request, PRODUCE_VERSION, 1, client_id)?;
