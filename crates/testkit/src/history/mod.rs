@@ -249,6 +249,48 @@ impl fmt::Display for Place {
     }
 }
 
+impl Violation {
+    /// Writes what concerns the offsets and members of a group.
+    fn fmt_of_group(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OffsetWentBack(group, partition, offset) => {
+                let (group, partition) = (group.0, partition.0);
+                write!(
+                    f,
+                    "group {group} was told {offset:?} for partition {partition}, and there was a newer commit"
+                )
+            }
+            Self::AbortedOffset(group, at) => {
+                write!(f, "group {} was told {at}, which was not committed", group.0)
+            }
+            Self::NeverCommitted(group, at) => {
+                write!(f, "group {} was told {at}, which nobody had asked to commit", group.0)
+            }
+            Self::HeldTwice(group, partition, epoch, one, other) => {
+                let (group, partition, epoch) = (group.0, partition.0, epoch.0);
+                write!(
+                    f,
+                    "in epoch {epoch} of group {group}, clients {} and {} both had partition {partition}",
+                    one.0, other.0
+                )
+            }
+            Self::CommittedByFormer(group, partition, former, client) => {
+                let (group, partition, former) = (group.0, partition.0, former.0);
+                write!(
+                    f,
+                    "client {former} committed partition {partition} for group {group} when client {} had it",
+                    client.0
+                )
+            }
+            Self::EpochWentBack(group, client, from, to) => {
+                let (client, from, to) = (client.0, from.0, to.0);
+                write!(f, "client {client} was in epoch {to} of group {} after {from}", group.0)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -286,39 +328,7 @@ impl fmt::Display for Violation {
             Self::CircularFlow(values) => {
                 write!(f, "transactions have read from each other: {values:?}")
             }
-            Self::OffsetWentBack(group, partition, offset) => {
-                let (group, partition) = (group.0, partition.0);
-                write!(
-                    f,
-                    "group {group} was told {offset:?} for partition {partition}, and there was a newer commit"
-                )
-            }
-            Self::AbortedOffset(group, at) => {
-                write!(f, "group {} was told {at}, which was not committed", group.0)
-            }
-            Self::NeverCommitted(group, at) => {
-                write!(f, "group {} was told {at}, which nobody had asked to commit", group.0)
-            }
-            Self::HeldTwice(group, partition, epoch, one, other) => {
-                let (group, partition, epoch) = (group.0, partition.0, epoch.0);
-                write!(
-                    f,
-                    "in epoch {epoch} of group {group}, clients {} and {} both had partition {partition}",
-                    one.0, other.0
-                )
-            }
-            Self::CommittedByFormer(group, partition, former, client) => {
-                let (group, partition, former) = (group.0, partition.0, former.0);
-                write!(
-                    f,
-                    "client {former} committed partition {partition} for group {group} when client {} had it",
-                    client.0
-                )
-            }
-            Self::EpochWentBack(group, client, from, to) => {
-                let (client, from, to) = (client.0, from.0, to.0);
-                write!(f, "client {client} was in epoch {to} of group {} after {from}", group.0)
-            }
+            of_a_group => of_a_group.fmt_of_group(f),
         }
     }
 }
