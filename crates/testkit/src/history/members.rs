@@ -9,6 +9,7 @@ use super::{Client, Epoch, Group, Moment, Operation, Outcome, Partition, Step, V
 #[derive(Clone, Copy, Debug)]
 struct Held {
     by: Client,
+    epoch: Epoch,
     begun: Moment,
     ended: Moment,
 }
@@ -20,7 +21,7 @@ struct Members {
     /// By whom, in the order of the beginnings.
     held: BTreeMap<(Group, Partition), Vec<Held>>,
     /// When a client was last seen to have it, since its partitions were changed.
-    last: BTreeMap<Client, BTreeMap<(Group, Partition), Moment>>,
+    last: BTreeMap<Client, BTreeMap<(Group, Partition), Held>>,
 }
 
 pub(super) fn check(operations: &[Operation]) -> Vec<Violation> {
@@ -64,17 +65,18 @@ impl Members {
         if let Some(before) = before.filter(|before| epoch < *before) {
             found.push(Violation::EpochWentBack(group, client, before, epoch));
         }
-        let held = Held { by: client, begun, ended };
+        let held = Held { by: client, epoch, begun, ended };
         self.held.entry((group, partition)).or_default().push(held);
-        self.last.entry(client).or_default().insert((group, partition), ended);
+        self.last.entry(client).or_default().insert((group, partition), held);
     }
 
     /// A member that has lost a partition without knowing it is refused when it commits: it is of an
     /// epoch that has passed, or no member any more.
     fn commit(&self, operation: &Operation, at: (Group, Partition)) -> Option<Violation> {
         let last = *self.last.get(&operation.client)?.get(&at)?;
-        let held = self.held.get(&at)?.iter().rev().take_while(|held| held.begun > last);
-        let mut others = held.filter(|it| it.by != operation.client && it.ended < operation.begun);
+        let held = self.held.get(&at)?.iter().rev().take_while(|it| it.begun > last.ended);
+        // One of an earlier epoch is itself somebody who does not know yet that he has lost it.
+        let mut others = held.filter(|it| it.epoch > last.epoch && it.ended < operation.begun);
         let (group, partition) = at;
         let other = others.next()?.by;
         Some(Violation::CommittedByFormer(group, partition, operation.client, other))

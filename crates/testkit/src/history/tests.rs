@@ -120,6 +120,9 @@ fn who_has_lost_a_partition_does_not_commit_for_it() {
     ] {
         violates(&after(line), PLAIN, &[]);
     }
+    // The other does not know yet that it has lost it.
+    let history = [held[1], "1 5-6 plain ok: hold 7 3 0", "2 7-8 plain ok: commit 7 0:5"];
+    violates(&history, PLAIN, &[]);
 }
 
 #[test]
