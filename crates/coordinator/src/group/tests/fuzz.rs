@@ -1,4 +1,5 @@
-//! Fuzz target: the group coordinator by commands, with time, crashes and failures among them.
+//! Fuzz target: the group coordinator by commands, with time, crashes and failures among them. An input
+//! is about a classic group, or about a consumer group and heartbeats of any kind (`consumers/hostile.rs`).
 //!
 //! `cargo test` runs it briefly; `cargo xtask test --long` for minutes (CONTRIBUTING.md).
 
@@ -6,10 +7,8 @@ use std::time::Duration;
 
 use bolero::check;
 
+use super::consumers::hostile::{Word, hostile};
 use super::laws::{Event, Run, check_restart};
-
-/// One event: what, who, and two numbers.
-type Word = (u8, u8, u8, u16);
 
 fn event((kind, who, what, number): Word) -> Event {
     let group = usize::from(what % 2);
@@ -46,15 +45,21 @@ fn event((kind, who, what, number): Word) -> Event {
 
 #[test]
 fn groups() {
-    check!().with_type::<Vec<Word>>().with_iterations(200).for_each(|words| {
-        let mut run = Run::new();
-        for word in words {
-            run.happen(event(*word));
-        }
-        check_restart(&run.host);
-        run.host.fails = None;
-        run.host.advance(Duration::from_secs(10_000));
-        assert!(run.host.open.is_empty(), "everybody is answered");
-        assert!(run.host.groups.groups.is_empty(), "nobody stays for ever");
-    });
+    check!()
+        .with_type::<(bool, Vec<Word>)>()
+        .with_iterations(200)
+        .for_each(|(classic, words)| if *classic { members(words) } else { hostile(words) });
+}
+
+/// Members of classic groups.
+fn members(words: &[Word]) {
+    let mut run = Run::new();
+    for word in words {
+        run.happen(event(*word));
+    }
+    check_restart(&run.host);
+    run.host.fails = None;
+    run.host.advance(Duration::from_secs(10_000));
+    assert!(run.host.open.is_empty(), "everybody is answered");
+    assert!(run.host.groups.groups.is_empty(), "nobody stays for ever");
 }

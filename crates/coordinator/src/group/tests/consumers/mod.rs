@@ -2,6 +2,7 @@
 
 mod assignors;
 mod exhaustive;
+pub(super) mod hostile;
 mod laws;
 mod migration;
 mod records;
