@@ -9,7 +9,7 @@
 //! 6. `histories.rs`: records what many clients do while it is killed and stopped, and has that judged.
 //! 7. `stacks.rs`: other people's stacks, some of them with `--long` only.
 //! 8. `full.rs`, with `--long`: has it fill up a disk.
-//! 9. `librdkafka.rs`: librdkafka's own tests, with `--long` all of them.
+//! 9. `librdkafka.rs`: librdkafka's own tests, with `--long` all of them; then `sim.rs`, the simulator.
 //! 10. `compaction.rs`, with `--long`: a long history, compacted while clients write and read it.
 //! 11. `docs.rs`: writes `docs/clients.md`.
 
@@ -38,6 +38,7 @@ mod options;
 mod process;
 mod records;
 mod server;
+mod sim;
 mod stacks;
 mod suite;
 
@@ -59,7 +60,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     if options.list {
         let steps = ["workspace", "kill", histories::NAME, librdkafka::NAME].join("\n");
         println!("{steps}\n{}", suite::names(&scenarios).join("\n"));
-        let long = [full::NAME, compaction::NAME].map(str::to_owned).into_iter();
+        let long = [full::NAME, compaction::NAME, sim::NAME].map(str::to_owned).into_iter();
         let long = long.chain(fuzz::names());
         let stacks = stacks::names().collect::<Vec<_>>();
         stacks.iter().filter(|(_, quick)| *quick).for_each(|(name, _)| println!("{name}"));
@@ -97,6 +98,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     }
     if options.compacts() {
         outcomes.push(compaction::run(&options, &places));
+    }
+    if options.simulates() {
+        outcomes.push(sim::run(&places));
     }
     if options.long && options.own_server && options.against.is_none() {
         outcomes.append(&mut fuzz::run(&options, &places));

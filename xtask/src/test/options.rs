@@ -14,12 +14,12 @@ cargo xtask test [OPTION]...
 
   --long              200 kill rounds instead of 20, 10,000 seeds of power cuts and other faults, a
                       disk that is filled up, an hour of histories, all of librdkafka's
-                      own tests, all stacks, a billion records of a million keys compacted, and
-                      fuzzing
+                      own tests, all stacks, a billion records of a million keys compacted,
+                      100,000 simulated seeds, and fuzzing
   --history-minutes N how long histories are recorded in all (default 1; with --long 60)
   --fuzz-minutes N    for how long each fuzz target runs (default 10)
   --only PATTERN      only the steps whose name contains PATTERN: `workspace`, `kill`, `histories`,
-                      `full-disk`, `librdkafka`, `compaction`, `stacks`, `kafka-streams`, `kafkajs`, `group`,
+                      `full-disk`, `librdkafka`, `compaction`, `sim`, `stacks`, `kafka-streams`, `kafkajs`, `group`,
                       `confluent-kafka/produce-gzip`, ... (may be repeated)
   --against HOST:PORT run the clients against a server that is already there
   --server COMMAND    run everything against this server command, with {port}, {http} and
@@ -101,7 +101,8 @@ impl Options {
 
     /// Whether nothing is asked for that needs the program.
     pub(crate) fn only_fuzzes(&self) -> bool {
-        !self.only.is_empty() && self.only.iter().all(|pattern| pattern.starts_with("fuzz"))
+        !self.only.is_empty()
+            && self.only.iter().all(|it| it.starts_with("fuzz") || it == super::sim::NAME)
     }
 
     /// Whether a disk is to be filled up: in a long run, or when somebody asks for just that.
@@ -135,6 +136,12 @@ impl Options {
         let is_asked = self.only.iter().any(|pattern| pattern == super::librdkafka::NAME);
         let runs = self.against.is_none() && (self.only.is_empty() || is_asked);
         runs.then_some(self.long || is_asked)
+    }
+
+    /// Whether the simulator is to run many seeds: in a long run, or when somebody asks for just that.
+    pub(crate) fn simulates(&self) -> bool {
+        let is_asked = self.only.iter().any(|pattern| pattern == super::sim::NAME);
+        self.against.is_none() && (self.long && self.only.is_empty() || is_asked)
     }
 
     /// Whether the step of this name is asked for.
@@ -179,6 +186,7 @@ mod tests {
             ("--long --only fuzz", true),
             ("--long --only fuzz/batches --only fuzz/groups", true),
             ("--long --only fuzz --only kill", false),
+            ("--only sim", true),
             ("--long", false),
         ] {
             assert_eq!(parse(line).expect("valid").only_fuzzes(), expected, "{line}");
@@ -240,6 +248,19 @@ mod tests {
             assert_eq!(seconds, expected, "{line}");
         }
         assert!(parse("--history-minutes 0").is_err());
+    }
+
+    #[test]
+    fn many_seeds_are_simulated_when_somebody_asks_for_it() {
+        for (line, expected) in [
+            ("--long", true),
+            ("--only sim", true),
+            ("--long --only kill", false),
+            ("", false),
+            ("--long --against 127.0.0.1:1", false),
+        ] {
+            assert_eq!(parse(line).expect("valid").simulates(), expected, "{line}");
+        }
     }
 
     #[test]
