@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use millstream_testkit::history::Group;
 use millstream_types::TopicId;
 use millstream_wire::ErrorCode;
 use millstream_wire::messages::create_topics_request::{
@@ -12,12 +13,21 @@ use millstream_wire::messages::create_topics_request::{
 };
 use millstream_wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 
-use crate::clients::{producer, reader};
+use crate::clients::{admin, classic, consumer, keyed, processor, producer, reader, transaction};
 use crate::faults;
 use crate::plan::TopicPlan;
 use crate::rpc::{Link, Lost};
 use crate::trace::note;
 use crate::world::World;
+
+/// The topics of the plan.
+const PLAIN: usize = 0;
+const WRITTEN: usize = 1;
+const COPIES: usize = 2;
+const KEYS: usize = 3;
+
+/// A transaction is aborted after this time at most.
+const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// A topic, as clients know it.
 #[derive(Clone, Debug)]
@@ -43,22 +53,62 @@ pub(crate) async fn drive(world: Arc<World>) {
     faults::start(&world);
     world.env.spawn("faults", faults::strike(Arc::clone(&world)));
     let crew = Arc::new(Crew::default());
-    let plain = &topics[0];
-    for _ in 0..1 + world.below(2) {
-        crew.send(&world, producer::run(Arc::clone(&world), plain.clone()));
-    }
-    for committed in [false, true] {
-        crew.send(&world, reader::run(Arc::clone(&world), vec![plain.clone()], committed));
-    }
+    hire(&world, &crew, &topics);
     world.sleep(world.plan.run_time).await;
     world.close();
     faults::mend(&world);
     crew.gone(&world).await;
     note!(world, "clients have come to their end");
-    for committed in [false, true] {
-        reader::drain(&world, topics.clone(), committed).await;
-    }
+    // Until what is open has timed out.
+    world.sleep(TRANSACTION_TIMEOUT_MAX).await;
+    let judged = [PLAIN, WRITTEN, COPIES].map(|at| topics[at].clone()).to_vec();
+    reader::drain(&world, judged.clone(), false, true).await;
+    let there = reader::drain(&world, judged.clone(), true, true).await;
+    let there = there.into_iter().filter_map(|(at, seen)| Some((at, seen.value?)));
+    world.set_drained(there.collect());
+    processor::check(&world, &topics[PLAIN]).await;
+    keyed::check(&world, &topics[KEYS]).await;
     world.finish();
+}
+
+/// Sends the clients to work.
+fn hire(world: &Arc<World>, crew: &Arc<Crew>, topics: &[Topic]) {
+    let [plain, written, copies] = [PLAIN, WRITTEN, COPIES].map(|at| topics[at].clone());
+    let judged = vec![plain.clone(), written.clone(), copies.clone()];
+    let here = || Arc::clone(world);
+    for _ in 0..1 + world.below(2) {
+        crew.send(world, producer::run(here(), plain.clone()));
+    }
+    for number in 0..world.below(4) {
+        // Some of them are the same producer, and fence each other.
+        let id = format!("writer-{}", number / 2);
+        crew.send(world, transaction::run(here(), written.clone(), id));
+    }
+    for number in 0..i32::try_from(world.below(4)).unwrap_or_default() {
+        let index = number % plain.partitions;
+        crew.send(world, processor::run(here(), plain.clone(), index, copies.clone()));
+    }
+    if world.below(2) == 0 {
+        crew.send(world, keyed::write(here(), topics[KEYS].clone()));
+        crew.send(world, keyed::read(here(), topics[KEYS].clone()));
+    }
+    if world.below(2) == 0 {
+        crew.send(world, admin::run(here()));
+    }
+    // In the last of these groups both protocols meet.
+    let groups = [("classics", Group(2)), ("consumers", Group(3)), ("migrants", Group(4))];
+    let group = groups[world.below(3) as usize];
+    for _ in 0..world.below(4) {
+        let is_classic = group.1 == Group(2) || (group.1 == Group(4) && world.below(2) == 0);
+        if is_classic {
+            crew.send(world, classic::run(here(), group, plain.clone()));
+        } else {
+            crew.send(world, consumer::run(here(), group, plain.clone()));
+        }
+    }
+    for committed in [false, true] {
+        crew.send(world, reader::run(here(), judged.clone(), committed));
+    }
 }
 
 impl Crew {
@@ -89,7 +139,8 @@ async fn set_up(world: &Arc<World>, number: usize, plan: &TopicPlan) -> Topic {
     }
 }
 
-async fn create(link: &mut Link, plan: &TopicPlan) -> Result<Option<TopicId>, Lost> {
+/// Makes a topic, or finds it made; its id, if that has gone well.
+pub(crate) async fn create(link: &mut Link, plan: &TopicPlan) -> Result<Option<TopicId>, Lost> {
     let config = |(name, value): &(&'static str, &'static str)| CreatableTopicConfig {
         name: (*name).into(),
         value: Some((*value).into()),
@@ -108,9 +159,25 @@ async fn create(link: &mut Link, plan: &TopicPlan) -> Result<Option<TopicId>, Lo
     if !matches!(error, Some(ErrorCode::None | ErrorCode::TopicAlreadyExists)) {
         return Ok(None);
     }
-    let topic = MetadataRequestTopic { name: Some(plan.name.into()), ..Default::default() };
-    let request = MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() };
+    Ok(look_up(link, plan.name).await?.flatten())
+}
+
+/// The topic of this name, if there is one; nothing when the answer says nothing.
+pub(crate) async fn look_up(
+    link: &mut Link,
+    name: &'static str,
+) -> Result<Option<Option<TopicId>>, Lost> {
+    let topic = MetadataRequestTopic { name: Some(name.into()), ..Default::default() };
+    let request = MetadataRequest {
+        topics: Some(vec![topic]),
+        allow_auto_topic_creation: false,
+        ..MetadataRequest::default()
+    };
     let response = link.call(&request, 12).await?;
-    let found = response.topics.into_iter().next().filter(|topic| topic.error_code == 0);
-    Ok(found.map(|topic| topic.topic_id))
+    let Some(found) = response.topics.first() else { return Ok(None) };
+    Ok(match ErrorCode::or_unknown(found.error_code) {
+        ErrorCode::None => Some(Some(found.topic_id)),
+        ErrorCode::UnknownTopicOrPartition => Some(None),
+        _ => None,
+    })
 }

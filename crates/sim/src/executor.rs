@@ -30,13 +30,14 @@ pub(crate) struct Executor {
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// It polled this task.
-    Ran(u64),
+    /// It polled this task, of this name.
+    Ran(u64, &'static str),
     /// Nobody is ready: time has to pass.
     Idle,
 }
 
 struct Task {
+    name: &'static str,
     process: ProcessId,
     future: BoxFuture<'static, ()>,
     waker: Waker,
@@ -48,8 +49,15 @@ struct Queue(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     ready: BTreeSet<u64>,
-    spawned: Vec<(u64, ProcessId, BoxFuture<'static, ()>)>,
+    spawned: Vec<Spawned>,
     next: u64,
+}
+
+struct Spawned {
+    id: u64,
+    name: &'static str,
+    process: ProcessId,
+    future: BoxFuture<'static, ()>,
 }
 
 /// Where the tasks of one process go.
@@ -77,12 +85,12 @@ impl Executor {
     pub(crate) fn step(&mut self) -> Step {
         let Some(id) = self.draw() else { return Step::Idle };
         // Whoever is woken after its end is gone.
-        let Some(task) = self.tasks.get_mut(&id) else { return Step::Ran(id) };
-        let waker = task.waker.clone();
+        let Some(task) = self.tasks.get_mut(&id) else { return Step::Ran(id, "gone") };
+        let (waker, name) = (task.waker.clone(), task.name);
         if let Poll::Ready(()) = task.future.as_mut().poll(&mut Context::from_waker(&waker)) {
             self.tasks.remove(&id);
         }
-        Step::Ran(id)
+        Step::Ran(id, name)
     }
 
     /// Ends all tasks of a process, wherever they are.
@@ -91,8 +99,10 @@ impl Executor {
         let dead: Vec<_> = self.tasks.extract_if(.., |_, task| task.process == process).collect();
         // Outside of all locks: what they own may wake and spawn.
         drop(dead);
-        let late =
-            lock(&self.queue.0).spawned.extract_if(.., |it| it.1 == process).collect::<Vec<_>>();
+        let late = lock(&self.queue.0)
+            .spawned
+            .extract_if(.., |it| it.process == process)
+            .collect::<Vec<_>>();
         drop(late);
     }
 
@@ -107,9 +117,9 @@ impl Executor {
 
     fn take_in(&mut self) {
         let spawned = std::mem::take(&mut lock(&self.queue.0).spawned);
-        for (id, process, future) in spawned {
+        for Spawned { id, name, process, future } in spawned {
             let waker = Waker::from(Arc::new(TaskWaker { queue: Arc::clone(&self.queue), id }));
-            self.tasks.insert(id, Task { process, future, waker });
+            self.tasks.insert(id, Task { name, process, future, waker });
         }
     }
 }
@@ -125,11 +135,11 @@ impl Wake for TaskWaker {
 }
 
 impl Spawn for Tasks {
-    fn spawn(&self, _name: &'static str, task: BoxFuture<'static, ()>) {
+    fn spawn(&self, name: &'static str, future: BoxFuture<'static, ()>) {
         let mut waiting = lock(&self.queue.0);
         let id = waiting.next;
         waiting.next += 1;
-        waiting.spawned.push((id, self.process, task));
+        waiting.spawned.push(Spawned { id, name, process: self.process, future });
         waiting.ready.insert(id);
     }
 

@@ -63,7 +63,8 @@ impl Machine {
         state.boots += 1;
         let process = ProcessId(state.boots);
         state.process = Some(process);
-        state.faulty = false;
+        // What was planned while nobody ran happens to this one.
+        state.faulty = self.disk.faults_left() > 0;
         process
     }
 

@@ -19,6 +19,8 @@ pub struct Plan {
     pub(crate) disk_pause: Option<Duration>,
     /// How much time there is between faults, at most.
     pub(crate) calm: Duration,
+    /// After how long a silent member of a group is taken for gone, in milliseconds.
+    pub(crate) session_timeout_ms: i32,
     /// How many batches each producer sends, at most.
     pub(crate) batches: u64,
 }
@@ -43,22 +45,38 @@ impl Plan {
             let at = usize::try_from(dice.below(values.len() as u64)).unwrap_or_default();
             values.get(at).map_or_else(String::new, |value| (*value).to_owned())
         };
+        let session_timeout_ms = 1_500 + i32::try_from(dice.below(3_000)).unwrap_or_default();
+        let session = session_timeout_ms.to_string();
         let settings = vec![
+            ("log.cleaner.backoff.ms", "400".to_owned()),
+            ("group.min.session.timeout.ms", "1000".to_owned()),
+            ("group.consumer.min.session.timeout.ms", "1000".to_owned()),
+            ("group.consumer.min.heartbeat.interval.ms", "100".to_owned()),
+            ("group.consumer.heartbeat.interval.ms", "400".to_owned()),
+            ("group.consumer.session.timeout.ms", session),
             ("group.initial.rebalance.delay.ms", one_of(&mut dice, &["0", "500"])),
             ("offsets.topic.num.partitions", one_of(&mut dice, &["1", "2"])),
             ("transaction.state.log.num.partitions", one_of(&mut dice, &["1", "2"])),
         ];
-        let plain = TopicPlan {
-            name: "plain",
+        let topic = |dice: &mut Dice, name| TopicPlan {
+            name,
             partitions: 1 + i32::try_from(dice.below(3)).unwrap_or_default(),
             configs: Vec::new(),
         };
+        let mut topics = ["plain", "written", "copies", "keys"].map(|name| topic(&mut dice, name));
+        topics[3].configs = vec![
+            ("cleanup.policy", "compact"),
+            ("segment.ms", "300"),
+            ("min.cleanable.dirty.ratio", "0.01"),
+            ("delete.retention.ms", "500"),
+        ];
         Self {
             settings,
-            topics: vec![plain],
+            topics: topics.into(),
             run_time,
             time_max: Duration::from_secs(3_600),
             disk_pause,
+            session_timeout_ms,
             calm: Duration::from_millis(200 + dice.below(4_000)),
             batches: 10 + dice.below(40),
         }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use futures_util::future::{self, Either};
 use millstream_env::{Dice, Env, HandClock};
-use millstream_types::Monotonic;
+use millstream_testkit::history::{Client, Group, Moment, Partition, Place, Value};
+use millstream_types::{Monotonic, Offset};
 
+use crate::clients::keyed::Keyed;
 use crate::executor::{Executor, OUTSIDE, Step};
-use crate::history::Recorder;
+use crate::history::{Recorder, partition};
 use crate::lock;
 use crate::machine::{self, Machine};
 use crate::net::Net;
@@ -18,7 +20,10 @@ use crate::plan::Plan;
 use crate::trace::{Trace, note};
 
 /// So many steps without time passing are an endless loop.
-const STEPS_MAX: u64 = 2_000_000;
+const STEPS_MAX: u64 = 200_000;
+
+/// So many steps in all are one that goes round very fast.
+const STEPS_IN_ALL_MAX: u64 = 5_000_000;
 
 /// What everybody shares.
 pub(crate) struct World {
@@ -34,6 +39,14 @@ pub(crate) struct World {
     violations: Mutex<Vec<String>>,
     /// What has been counted, by name.
     counts: Mutex<BTreeMap<&'static str, u64>>,
+    /// What was copied in transactions: copy and source.
+    copies: Mutex<BTreeMap<Value, Value>>,
+    /// What was written under keys.
+    pub(crate) keyed: Mutex<Vec<Keyed>>,
+    /// Who owns a partition in a group, and since when.
+    claims: Mutex<BTreeMap<(Group, Partition), (Client, Moment)>>,
+    /// What a reader of committed data has found at the end.
+    drained: Mutex<Vec<(Place, Value)>>,
     /// Whether faults are over and clients are to come to an end.
     closing: AtomicBool,
     done: AtomicBool,
@@ -86,11 +99,56 @@ impl World {
     }
 
     pub(crate) fn count(&self, what: &'static str) {
-        *lock(&self.counts).entry(what).or_default() += 1;
+        self.count_many(what, 1);
+    }
+
+    pub(crate) fn count_many(&self, what: &'static str, many: u64) {
+        *lock(&self.counts).entry(what).or_default() += many;
     }
 
     pub(crate) fn order(&self, order: Order) {
         lock(&self.orders).push(order);
+    }
+
+    /// Notes what a value is a copy of.
+    pub(crate) fn copies(&self, copy: Value, source: Value) {
+        lock(&self.copies).insert(copy, source);
+    }
+
+    /// A member of a group has been told that a partition is its own.
+    pub(crate) fn claim(&self, what: (Group, Partition), client: Client) {
+        lock(&self.claims).insert(what, (client, self.history.moment()));
+    }
+
+    /// Who else was told before `begun` that a partition is its own, if anybody was.
+    pub(crate) fn claimed_since(
+        &self,
+        what: (Group, Partition),
+        client: Client,
+        begun: Moment,
+    ) -> Option<Client> {
+        let claims = lock(&self.claims);
+        let claim = claims.get(&what).filter(|(other, at)| *other != client && *at < begun);
+        claim.map(|(other, _)| *other)
+    }
+
+    /// Notes what is there at the end.
+    pub(crate) fn set_drained(&self, all: Vec<(Place, Value)>) {
+        *lock(&self.drained) = all;
+    }
+
+    /// What is there of a partition at the end.
+    pub(crate) fn drained(&self, topic: usize, index: i32) -> Vec<(Offset, Value)> {
+        let partition = partition(topic, index);
+        let drained = lock(&self.drained);
+        let there = drained.iter().filter(|(at, _)| at.partition == partition);
+        there.map(|(at, value)| (at.offset, *value)).collect()
+    }
+
+    /// The copies that are there at the end, with their sources.
+    pub(crate) fn copied(&self) -> Vec<(Value, Value)> {
+        let (drained, copies) = (lock(&self.drained), lock(&self.copies));
+        drained.iter().filter_map(|(_, it)| copies.get(it).map(|source| (*it, *source))).collect()
     }
 
     /// Whether clients are to come to an end.
@@ -165,6 +223,10 @@ impl Sim {
             orders: Mutex::new(vec![Order::Boot]),
             violations: Mutex::default(),
             counts: Mutex::default(),
+            copies: Mutex::default(),
+            keyed: Mutex::default(),
+            claims: Mutex::default(),
+            drained: Mutex::default(),
             closing: AtomicBool::new(false),
             done: AtomicBool::new(false),
             full: AtomicBool::new(false),
@@ -174,14 +236,18 @@ impl Sim {
 
     /// Runs until somebody says that everything is done.
     pub(crate) fn run(mut self) -> Outcome {
-        let (mut steps, mut now) = (0_u64, Monotonic(0));
+        let (mut steps, mut all, mut now) = (0_u64, 0_u64, Monotonic(0));
         let deadline = Monotonic(0).plus(self.world.plan.time_max);
+        // Who has run since time passed, for who looks for an endless loop.
+        let mut running = BTreeMap::<&str, u64>::new();
         while !self.world.done.load(Ordering::Relaxed) {
             self.carry_out_orders();
             match self.executor.step() {
-                Step::Ran(task) => {
+                Step::Ran(task, name) => {
+                    *running.entry(name).or_default() += 1;
                     self.world.trace.fold(&task.to_le_bytes());
                     steps += 1;
+                    all += 1;
                 }
                 Step::Idle => {
                     if !self.clock.advance_to_next() {
@@ -194,9 +260,10 @@ impl Sim {
             if now != then {
                 self.world.trace.fold(&now.0.to_le_bytes());
                 steps = 0;
+                running.clear();
             }
-            if steps > STEPS_MAX {
-                self.world.violation("an endless loop: time does not pass".to_owned());
+            if steps > STEPS_MAX || all > STEPS_IN_ALL_MAX {
+                self.world.violation(format!("somebody goes round and round: {running:?}"));
                 break;
             }
             if now > deadline {

@@ -11,6 +11,9 @@ use millstream_types::{Offset, ProducerEpoch, ProducerId, Timestamp};
 /// What a batch may decompress to, in bytes.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
+/// What stands for a record without a value.
+pub(crate) const TOMBSTONE: Value = Value(0);
+
 /// A producer, as its batches name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Producer {
@@ -53,7 +56,8 @@ pub(crate) fn batch(
     let padding = vec![b'.'; dice.below(400) as usize];
     for (key, value) in records {
         let bytes = [&value.0.to_be_bytes(), padding.as_slice()].concat();
-        builder.append(now, *key, Some(&bytes), &[]);
+        let bytes = (*value != TOMBSTONE).then_some(bytes.as_slice());
+        builder.append(now, *key, bytes, &[]);
     }
     builder.build().map_err(|error| error.to_string())
 }

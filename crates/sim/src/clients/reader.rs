@@ -19,6 +19,9 @@ use crate::rpc::{Link, Lost, version};
 use crate::trace::note;
 use crate::world::World;
 
+/// How long it takes at most to read everything, when nobody is in the way.
+const DRAIN_MAX: Duration = Duration::from_secs(120);
+
 /// The first version in which topics are named by their ids.
 const FETCH_BY_ID: i16 = 13;
 
@@ -43,6 +46,8 @@ pub(crate) struct Fetcher {
     pub(crate) committed: bool,
     pub(crate) version: i16,
     pub(crate) positions: Vec<Position>,
+    /// Whether what it sees goes into the history.
+    pub(crate) is_judged: bool,
     /// The fetch session, if it uses one: id and next epoch.
     session: Option<(i32, i32)>,
 }
@@ -76,14 +81,39 @@ pub(crate) async fn run(world: Arc<World>, topics: Vec<Topic>, committed: bool) 
     }
 }
 
-/// Reads topics to their ends, once nothing changes any more.
-pub(crate) async fn drain(world: &Arc<World>, topics: Vec<Topic>, committed: bool) {
+/// Reads topics to their ends, once nothing changes any more: what is there, in order.
+pub(crate) async fn drain(
+    world: &Arc<World>,
+    topics: Vec<Topic>,
+    committed: bool,
+    is_judged: bool,
+) -> Vec<(Place, Seen)> {
     let mut fetcher = Fetcher::new(world, "drain", committed, all_of(&topics));
+    fetcher.is_judged = is_judged;
+    let mut all = Vec::new();
+    let deadline = world.env.clock.monotonic().plus(DRAIN_MAX);
     while !fetcher.is_at_end() {
         let mut link = Link::open_soon(world, &fetcher.name, Duration::from_secs(60)).await;
-        while !fetcher.is_at_end() && fetcher.poll(&mut link).await.is_ok() {}
+        while !fetcher.is_at_end() && world.env.clock.monotonic() <= deadline {
+            let Ok(polled) = fetcher.poll(&mut link).await else { break };
+            all.extend(polled);
+            world.sleep(Duration::from_millis(5)).await;
+        }
         fetcher.reconnected();
+        if world.env.clock.monotonic() > deadline {
+            let left =
+                fetcher.positions.iter().filter(|it| it.high.is_none_or(|high| it.next < high));
+            for it in left {
+                let (name, index, next) = (it.topic.name, it.index, it.next);
+                let (visible, high) = (it.visible, it.high);
+                world.violation(format!(
+                    "{name} {index} can't be read behind {next}: {visible} of {high:?} is visible"
+                ));
+            }
+            break;
+        }
     }
+    all
 }
 
 impl Fetcher {
@@ -99,12 +129,22 @@ impl Fetcher {
         let session = (version >= 7 && dice.chance(128)).then_some((0, 0));
         let name = format!("{role} {}", client.0);
         note!(world, "{name}: version {version}, committed {committed}, session {session:?}");
-        Self { world, dice, name, client, committed, version, positions, session }
+        Self { world, dice, name, client, committed, version, positions, is_judged: true, session }
     }
 
     /// A new connection: sessions begin anew.
     pub(crate) fn reconnected(&mut self) {
         self.session = self.session.map(|_| (0, 0));
+    }
+
+    /// Reads other partitions, or from elsewhere.
+    pub(crate) fn assign(&mut self, positions: Vec<Position>) {
+        if self.is_judged {
+            let begun = self.world.history.moment();
+            self.world.history.plain(self.client, begun, Outcome::Succeeded, Step::Assign);
+        }
+        self.positions = positions;
+        self.reconnected();
     }
 
     fn is_at_end(&self) -> bool {
@@ -138,7 +178,7 @@ impl Fetcher {
         for (at, data) in self.partitions(&response) {
             polled.extend(self.take(at, data));
         }
-        if !polled.is_empty() {
+        if !polled.is_empty() && self.is_judged {
             let records = polled.iter().filter_map(|(at, seen)| Some((*at, seen.value?))).collect();
             let step = Step::Poll { committed: self.committed, records };
             self.world.history.plain(self.client, begun, Outcome::Succeeded, step);
