@@ -73,6 +73,7 @@ fn whatever_happens_clients_see_what_they_may() {
             drop(failed);
             let outcome = outcome(seed, false);
             if !outcome.violations.is_empty() {
+                println!("seed {seed} fails");
                 failed = failures.lock().unwrap_or_else(PoisonError::into_inner);
                 failed.push(say(seed, &outcome));
             }

@@ -106,6 +106,8 @@ async fn take_part(member: &mut Member, link: &mut Link) -> Result<Whim, Lost> {
 
 /// Joins, and owns what it is told. Whether that has gone well.
 async fn join(member: &mut Member, link: &mut Link) -> Result<bool, Lost> {
+    // What it had may be another one's as soon as the group has a new generation.
+    member.lose_all();
     let version = version::<JoinGroupRequest>(&mut member.dice, 0, 9);
     let subscription = subscribed::ConsumerProtocolSubscription {
         topics: vec![member.topic.name.into()],

@@ -11,7 +11,7 @@ use millstream_wire::messages::offset_fetch_request::OffsetFetchRequest;
 
 use super::offsets::{self, Asker};
 use super::reader::{Fetcher, Position};
-use super::transaction::{Wanted, Writer};
+use super::transaction::{NextOffset, Wanted, Writer};
 use crate::drive::Topic;
 use crate::rpc::{Link, Lost, version};
 use crate::trace::note;
@@ -82,7 +82,7 @@ async fn copy(
         let many = u64::try_from(to.partitions).unwrap_or(1);
         let mut wanted = Wanted { commit: true, ..Wanted::default() };
         wanted.crash_after = writer.dice.chance(30).then(|| writer.dice.below(9));
-        wanted.offsets = Some((GROUP.0.to_owned(), GROUP.1, topic, index, next));
+        wanted.offsets = Some(NextOffset { group: GROUP, topic, index, next });
         for (_, seen) in &polled {
             let copy = world.history.value();
             world.copies(copy, seen.value.unwrap_or(Value(0)));

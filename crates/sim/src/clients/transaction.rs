@@ -55,13 +55,24 @@ pub(crate) struct Writer {
     sequences: BTreeMap<(usize, i32), i32>,
 }
 
+/// Values with their keys, if they have any.
+pub(crate) type Records = Vec<(Option<Vec<u8>>, Value)>;
+
+/// The next offset that a group is to read in a partition.
+#[derive(Clone, Debug)]
+pub(crate) struct NextOffset {
+    pub(crate) group: (&'static str, Group),
+    pub(crate) topic: Topic,
+    pub(crate) index: i32,
+    pub(crate) next: Offset,
+}
+
 /// What a transaction is to consist of.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
-    /// Batches: where to, and which values with which keys.
-    pub(crate) batches: Vec<(Topic, i32, Vec<(Option<Vec<u8>>, Value)>)>,
-    /// Offsets of a group: its name and number, the partition, and the next offset to read.
-    pub(crate) offsets: Option<(String, Group, Topic, i32, Offset)>,
+    /// Batches, and where they go.
+    pub(crate) batches: Vec<(Topic, i32, Records)>,
+    pub(crate) offsets: Option<NextOffset>,
     /// Whether it is to be committed.
     pub(crate) commit: bool,
     /// The producer is gone after so many requests, without a word.
@@ -206,10 +217,11 @@ impl Writer {
                 }
             }
         }
-        if let Some((name, group, topic, index, next)) = &wanted.offsets {
-            let place = Place { partition: partition(topic.number, *index), offset: *next };
-            steps.push(Step::Commit { group: *group, place });
-            self.commit_offsets(producer, name, topic, *index, *next, crash).await?;
+        if let Some(offsets) = &wanted.offsets {
+            let partition = partition(offsets.topic.number, offsets.index);
+            let place = Place { partition, offset: offsets.next };
+            steps.push(Step::Commit { group: offsets.group.1, place });
+            self.commit_offsets(producer, offsets, crash).await?;
         }
         Ok(())
     }
@@ -243,7 +255,7 @@ impl Writer {
         producer: Producer,
         topic: &Topic,
         index: i32,
-        records: &[(Option<Vec<u8>>, Value)],
+        records: &Records,
         crash: &mut Option<u64>,
     ) -> Result<Offset, Stopped> {
         let sequence = *self.sequences.entry((topic.number, index)).or_default();
@@ -271,23 +283,21 @@ impl Writer {
     async fn commit_offsets(
         &mut self,
         producer: Producer,
-        group: &str,
-        topic: &Topic,
-        index: i32,
-        next: Offset,
+        offsets: &NextOffset,
         crash: &mut Option<u64>,
     ) -> Result<(), Stopped> {
+        let NextOffset { group: (group, _), topic, index, next } = offsets;
         if self.first_protocol {
             let request = AddOffsetsToTxnRequest {
                 transactional_id: self.id.clone().into(),
                 producer_id: producer.id.0,
                 producer_epoch: producer.epoch.0,
-                group_id: group.to_owned().into(),
+                group_id: (*group).into(),
             };
             self.call(&request, (0, 4), crash, &mut 0, |it| it.error_code).await?;
         }
         let partition = TxnOffsetCommitRequestPartition {
-            partition_index: index,
+            partition_index: *index,
             committed_offset: next.0,
             committed_leader_epoch: -1,
             committed_metadata: Some("".into()),
@@ -299,7 +309,7 @@ impl Writer {
         };
         let request = TxnOffsetCommitRequest {
             transactional_id: self.id.clone().into(),
-            group_id: group.to_owned().into(),
+            group_id: (*group).into(),
             producer_id: producer.id.0,
             producer_epoch: producer.epoch.0,
             generation_id_or_member_epoch: -1,
