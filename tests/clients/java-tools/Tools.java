@@ -780,8 +780,8 @@ public final class Tools {
         contains(said, "producer_byte_rate=30000.0");
         contains(said, "request_percentage=5000.0");
         contains(tool(CONFIGS, with(address, "--describe")), "connection_creation_rate=7.0");
-        Ran nothing = attemptTool(CONFIGS, with(client, "--alter", "--add-config", "producer_byte_rate=0"));
-        check(nothing.code == 1 && nothing.text().contains("more than 0"), nothing.text());
+        Ran nothing = refused(CONFIGS, with(client, "--alter", "--add-config", "producer_byte_rate=0"));
+        check(nothing.code == 1 && complaints().contains("more than 0"), complaints());
         String printed = tool(PERFORMANCE, "--topic", topic, "--num-records", "60", "--record-size", "1000",
             "--throughput", "-1", "--print-metrics", "--command-property", "client.id=" + topic, "batch.size=4000");
         contains(printed, "60 records sent");
