@@ -143,7 +143,7 @@ class Faults:
 
     def length(self):
         """For how long something is stopped: mostly short, now and then longer than every timeout."""
-        most = min(STOP_SECONDS_MAX, self.options.seconds / 6)
+        most = min(STOP_SECONDS_MAX, self.options.seconds / 5)
         return self.dice.uniform(0.2, self.dice.choice((1, 1, most / 3, most)))
 
     def restart(self):
