@@ -240,3 +240,123 @@ fn end_of(batch: &StoredBatch) -> Result<Option<Option<EndTransaction>>, BatchEr
         Ok(ControlRecord::LeaderChange { .. } | ControlRecord::Other { .. }) | Err(_) => None,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use millstream_record::{BatchBuilder, ValidBatch};
+    use millstream_types::LeaderEpoch;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+    const PRODUCER: ProducerId = ProducerId(7);
+
+    fn rules(aborted: Vec<AbortedTxn>) -> Rules {
+        Rules {
+            now: NOW,
+            delete_retention: Duration::from_secs(10),
+            aborted: Aborted::new(aborted),
+            producers: BTreeMap::new(),
+        }
+    }
+
+    fn at(offset: i64, batch: &ValidBatch) -> StoredBatch {
+        batch.assign(Offset(offset), LeaderEpoch(0))
+    }
+
+    /// One batch with records of these keys.
+    fn data(offset: i64, keys: &[Option<&[u8]>], is_transactional: bool) -> StoredBatch {
+        let mut batch = BatchBuilder::new().producer(PRODUCER, ProducerEpoch(0), 0);
+        if is_transactional {
+            batch = batch.transactional();
+        }
+        for key in keys {
+            batch.append(Timestamp(5), *key, Some(b"v"), &[]);
+        }
+        at(offset, &batch.build_valid().unwrap())
+    }
+
+    fn end(offset: i64, outcome: Outcome) -> StoredBatch {
+        let end = EndTransaction { outcome, coordinator_epoch: 0 };
+        at(offset, &end.batch(PRODUCER, ProducerEpoch(0), Timestamp(5)).unwrap())
+    }
+
+    fn clean(rules: &Rules, batch: &StoredBatch, met: &mut Met) -> Option<StoredBatch> {
+        let header = batch.header().unwrap();
+        rules.clean(batch.clone(), &header, false, &Keys::new(1 << 10, 10, [0; 16]), met).unwrap()
+    }
+
+    fn has_horizon(batch: Option<StoredBatch>) -> bool {
+        batch.unwrap().header().unwrap().attributes.has_delete_horizon()
+    }
+
+    #[test]
+    fn a_record_without_a_key_goes_and_is_counted() {
+        let mut met = Met::default();
+        let batch = data(0, &[None, Some(b"k"), None], false);
+        let left = clean(&rules(Vec::new()), &batch, &mut met).unwrap();
+        let records = left.records(1 << 10).unwrap();
+        let keys: Vec<_> = records.iter().map(|record| record.unwrap().key.is_some()).collect();
+        assert_eq!(keys, [true]);
+        let Counts { records_read, records_kept, keyless, .. } = met.counts;
+        assert_eq!((records_read, records_kept, keyless), (3, 1, 2));
+    }
+
+    #[test]
+    fn each_end_of_a_transaction_is_about_what_came_since_the_one_before() {
+        let (rules, mut met) = (rules(Vec::new()), Met::default());
+        let first = data(0, &[Some(b"k")], true);
+        assert_eq!(clean(&rules, &first, &mut met), Some(first));
+        assert!(!has_horizon(clean(&rules, &end(1, Outcome::Commit), &mut met)));
+        // Of the second transaction nothing was left before.
+        assert!(has_horizon(clean(&rules, &end(2, Outcome::Commit), &mut met)));
+    }
+
+    #[test]
+    fn behind_damage_no_end_of_a_transaction_goes_or_is_forgotten() {
+        let aborted = AbortedTxn { producer: PRODUCER, first: Offset(0), last: Offset(1) };
+        let rules = rules(vec![aborted]);
+        for is_damaged in [false, true] {
+            let mut met = Met { is_damaged, ..Met::default() };
+            let marker = end(1, Outcome::Abort);
+            let left = clean(&rules, &marker, &mut met);
+            assert_eq!(has_horizon(left), !is_damaged);
+            assert_eq!(met.forgotten, if is_damaged { vec![] } else { vec![Offset(1)] });
+        }
+    }
+
+    /// The same under this horizon.
+    fn under(batch: &StoredBatch, horizon: i64) -> StoredBatch {
+        let horizon = Horizon::Always(Timestamp(horizon));
+        match batch.retain(1 << 10, horizon, |_, _| true) {
+            Ok(Retained::Changed(changed)) => changed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_tombstone_goes_when_its_horizon_has_come_and_nothing_in_front_is_damaged() {
+        let mut batch = BatchBuilder::new();
+        batch.append(Timestamp(5), Some(b"k"), None, &[]);
+        let batch = at(0, &batch.build_valid().unwrap());
+        for (horizon, is_damaged, goes) in
+            [(NOW.0, false, true), (NOW.0 + 1, false, false), (NOW.0, true, false)]
+        {
+            let mut met = Met { is_damaged, ..Met::default() };
+            let left = clean(&rules(Vec::new()), &under(&batch, horizon), &mut met);
+            assert_eq!(left.is_none(), goes, "{horizon} {is_damaged}");
+        }
+    }
+
+    #[test]
+    fn the_last_end_of_a_transaction_of_a_producer_stays_without_its_record() {
+        let marker = under(&end(1, Outcome::Commit), NOW.0);
+        for (epoch, stays) in [(0, true), (1, false)] {
+            let mut rules = rules(Vec::new());
+            rules.producers.insert(PRODUCER, LastOf::Marker(ProducerEpoch(epoch)));
+            let left = clean(&rules, &marker, &mut Met::default());
+            let records = left.map(|left| left.header().unwrap().records_count);
+            assert_eq!(records, stays.then_some(0), "epoch {epoch}");
+        }
+    }
+}
