@@ -98,7 +98,7 @@ fn hire(world: &Arc<World>, crew: &Arc<Crew>, topics: &[Topic]) {
     // In the last of these groups both protocols meet.
     let groups = [("classics", Group(2)), ("consumers", Group(3)), ("migrants", Group(4))];
     let group = groups[world.below(3) as usize];
-    for _ in 0..world.below(4) {
+    for _ in 0..1 + world.below(3) {
         let is_classic = group.1 == Group(2) || (group.1 == Group(4) && world.below(2) == 0);
         if is_classic {
             crew.send(world, classic::run(here(), group, plain.clone()));

@@ -9,6 +9,14 @@
 //! What clients see is judged: by the checker of histories (`testkit`), and by what clients can tell at
 //! once, such as an end of a partition that went back. The same seed gives the same [`Outcome::hash`].
 //!
+//! Not simulated: sockets and the system's files and threads (a broker on a disk in memory writes its journal in
+//! a task, not in a thread), bits that flip in silence (`broker/tests/faults` has those), static members,
+//! streams groups, quotas, backups, and more than one broker.
+//!
+//! What does not depend on the seed: the order in which hash maps are walked, which nothing that is simulated
+//! does where it shows, and in which of its eight lists tokio's `watch` lets somebody wait, which says
+//! nothing here, because who is ready is a set. A test compares the hashes of two runs.
+//!
 //! * `executor`: tasks, and who is next; `net`: connections; `machine`: disk and broker; `world`: the loop;
 //! * `plan`: what a seed is about; `drive`: its course; `faults`: what goes wrong;
 //! * `clients`: one file per kind of client.

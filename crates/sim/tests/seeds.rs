@@ -4,7 +4,7 @@
 //! `MILLSTREAM_SEED_FIRST=s` begins with another one than 0, and `MILLSTREAM_SEED=s` runs one, and prints all
 //! that happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,10 +96,11 @@ fn whatever_happens_clients_see_what_they_may() {
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    for seed in 0..20 {
+    let mut hashes = BTreeSet::new();
+    for seed in 0..10 {
         let (one, other) = (outcome(seed, false), outcome(seed, false));
         assert_eq!(one.tail, other.tail, "seed {seed}");
         assert_eq!(one.hash, other.hash, "seed {seed}");
-        assert_ne!(one.hash, outcome(seed + 1, false).hash, "seed {seed} and the next");
+        assert!(hashes.insert(one.hash), "seed {seed} is like one before it");
     }
 }

@@ -78,10 +78,10 @@ impl Member {
 
     /// Draws what it does next.
     pub(crate) fn whim(&mut self) -> Whim {
-        match self.dice.below(160) {
+        match self.dice.below(60) {
             0 => Whim::Leave,
             1 => Whim::Crash,
-            2 => Whim::Freeze(Duration::from_millis(self.dice.below(8_000))),
+            2 | 3 => Whim::Freeze(Duration::from_millis(self.dice.below(8_000))),
             _ => Whim::None,
         }
     }
