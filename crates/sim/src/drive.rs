@@ -26,6 +26,12 @@ const WRITTEN: usize = 1;
 const COPIES: usize = 2;
 const KEYS: usize = 3;
 
+/// The groups, of which each run has one.
+const CLASSICS: (&str, Group) = ("classics", Group(2));
+const CONSUMERS: (&str, Group) = ("consumers", Group(3));
+/// Where both protocols meet.
+pub(crate) const MIGRANTS: (&str, Group) = ("migrants", Group(4));
+
 /// A transaction is aborted after this time at most.
 const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
@@ -95,11 +101,10 @@ fn hire(world: &Arc<World>, crew: &Arc<Crew>, topics: &[Topic]) {
     if world.below(2) == 0 {
         crew.send(world, admin::run(here()));
     }
-    // In the last of these groups both protocols meet.
-    let groups = [("classics", Group(2)), ("consumers", Group(3)), ("migrants", Group(4))];
+    let groups = [CLASSICS, CONSUMERS, MIGRANTS];
     let group = groups[world.below(3) as usize];
     for _ in 0..1 + world.below(3) {
-        let is_classic = group.1 == Group(2) || (group.1 == Group(4) && world.below(2) == 0);
+        let is_classic = group == CLASSICS || (group == MIGRANTS && world.below(2) == 0);
         if is_classic {
             crew.send(world, classic::run(here(), group, plain.clone()));
         } else {

@@ -11,6 +11,7 @@ use millstream_testkit::history::{Client, Group, Moment, Partition, Place, Value
 use millstream_types::{Monotonic, Offset};
 
 use crate::clients::keyed::Keyed;
+use crate::drive::MIGRANTS;
 use crate::executor::{Executor, OUTSIDE, Step};
 use crate::history::{Recorder, partition};
 use crate::lock;
@@ -44,13 +45,20 @@ pub(crate) struct World {
     /// What was written under keys.
     pub(crate) keyed: Mutex<Vec<Keyed>>,
     /// Who owns a partition in a group, and since when.
-    claims: Mutex<BTreeMap<(Group, Partition), (Client, Moment)>>,
+    claims: Mutex<BTreeMap<(Group, Partition), Claim>>,
     /// What a reader of committed data has found at the end.
     drained: Mutex<Vec<(Place, Value)>>,
     /// Whether faults are over and clients are to come to an end.
     closing: AtomicBool,
     done: AtomicBool,
     full: AtomicBool,
+}
+
+/// Who owns a partition in a group.
+struct Claim {
+    client: Client,
+    epoch: i32,
+    at: Moment,
 }
 
 /// What is to be done to the machine, after the step that asks for it.
@@ -115,21 +123,29 @@ impl World {
         lock(&self.copies).insert(copy, source);
     }
 
-    /// A member of a group has been told that a partition is its own.
-    pub(crate) fn claim(&self, what: (Group, Partition), client: Client) {
-        lock(&self.claims).insert(what, (client, self.history.moment()));
+    /// A member of a group has been told that a partition is its own, in an epoch of the group. An answer
+    /// may come so late that the group has moved on: then it says nothing. Where both protocols meet, an
+    /// empty group that changes its type begins anew with the first epoch, and nobody can tell.
+    pub(crate) fn claim(&self, what: (Group, Partition), client: Client, epoch: i32) {
+        let claim = Claim { client, epoch, at: self.history.moment() };
+        let mut claims = lock(&self.claims);
+        if claims.get(&what).is_none_or(|before| before.epoch <= epoch) {
+            claims.insert(what, claim);
+        } else if what.0 == MIGRANTS.1 {
+            claims.remove(&what);
+        }
     }
 
-    /// Who else was told before `begun` that a partition is its own, if anybody was.
+    /// Who else was told before `begun` that a partition is its own, in this epoch or a later one.
     pub(crate) fn claimed_since(
         &self,
         what: (Group, Partition),
-        client: Client,
+        (client, epoch): (Client, i32),
         begun: Moment,
     ) -> Option<Client> {
         let claims = lock(&self.claims);
-        let claim = claims.get(&what).filter(|(other, at)| *other != client && *at < begun);
-        claim.map(|(other, _)| *other)
+        let is_later = |it: &&Claim| it.client != client && it.epoch >= epoch && it.at < begun;
+        claims.get(&what).filter(is_later).map(|it| it.client)
     }
 
     /// Notes what is there at the end.

@@ -99,7 +99,8 @@ impl Member {
         let new = owned.into_iter().filter(|index| !kept.iter().any(|it| it.index == *index));
         let new: Vec<_> = new.collect();
         for index in &new {
-            self.world.claim((self.group.1, partition(self.topic.number, *index)), self.client);
+            let what = (self.group.1, partition(self.topic.number, *index));
+            self.world.claim(what, self.client, self.epoch);
         }
         self.fetcher.assign(kept);
         for index in new {
@@ -223,7 +224,8 @@ impl Member {
         let (group, place) = (self.group.1, Place { partition, offset: position.next });
         if outcome == Outcome::Succeeded {
             self.world.count("commits");
-            if let Some(other) = self.world.claimed_since((group, partition), self.client, begun) {
+            let me = (self.client, self.epoch);
+            if let Some(other) = self.world.claimed_since((group, partition), me, begun) {
                 self.world.violation(format!(
                     "{} has committed {} in {partition:?}, which client {} owned before",
                     self.name, position.next, other.0
