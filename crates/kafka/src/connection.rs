@@ -227,7 +227,7 @@ where
         let waits_for_room = matches!(self.room, Room::Waits(_));
         let reads = !is_muted && self.frames.peek()?.is_none() && !waits_for_room;
         let was_empty = self.frames.is_empty();
-        let deadline = if is_muted { self.service.muted_until() } else { self.deadline() };
+        let deadline = if is_muted { self.muted_deadline() } else { self.deadline() };
         let Self { stream, frames, started, room, timer, .. } = self;
         // Each arm loses nothing when another one wins.
         tokio::select! {
@@ -239,7 +239,7 @@ where
             }
             read = read(stream, frames), if reads => self.has_read(was_empty, read?),
             () = timer.reach(deadline), if reads || is_muted => {
-                if is_muted { self.is_heard_again() } else { self.is_late() }
+                if is_muted { self.is_muted_on() } else { self.is_late() }
             }
         }
     }
@@ -250,9 +250,22 @@ where
         until != Monotonic(0) && self.timer.now() < until
     }
 
-    /// The time is over in which the client was left alone. That it has not been heard of since is not its
-    /// doing; but memory that it held all the time is missed.
-    fn is_heard_again(&mut self) -> Result<(), Close> {
+    /// When it is to be looked at the connection that is not read from: when it is again, or, while it keeps
+    /// room for a request that has come in part, whether others need that.
+    fn muted_deadline(&self) -> Monotonic {
+        let until = self.service.muted_until();
+        match self.room {
+            Room::Taken(_) => self.stretch.since.plus(SHORTAGE_PATIENCE).min(until),
+            Room::NotAsked | Room::Waits(_) => until,
+        }
+    }
+
+    /// That deadline has come. That nothing was heard of the client is not its doing; but it does not keep
+    /// what others wait for.
+    fn is_muted_on(&mut self) -> Result<(), Close> {
+        if matches!(self.room, Room::Taken(_)) && self.bounds.intake.is_short() {
+            return Err(Close::Slow);
+        }
         let now = self.timer.now();
         (self.active, self.begun) = (now, now);
         self.stretch = Stretch { since: now, came: self.frames.len() };

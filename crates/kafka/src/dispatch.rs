@@ -230,8 +230,8 @@ impl Call {
     }
 
     /// Notes that the client uses so much of what quotas may limit.
-    pub(crate) fn uses(&self, of: Use, amount: usize) {
-        self.sender.throttle.charge(self.broker(), &self.client_id, of, amount as f64);
+    pub(crate) fn uses(&self, of: Use, amount: impl FnOnce() -> usize) {
+        self.sender.throttle.charge(self.broker(), &self.client_id, of, || amount() as f64);
     }
 
     /// Notes that the client has made or deleted so many partitions.

@@ -40,17 +40,24 @@ struct Known {
 }
 
 impl Throttle {
-    /// Notes that the client has used `amount`; it is left alone for as long as that is too much.
-    pub(crate) fn charge(&self, broker: &Broker, client_id: &StrBytes, of: Use, amount: f64) {
+    /// Notes that the client has used `amount`, which is worked out only if it is limited; it is left alone
+    /// for as long as that is too much.
+    pub(crate) fn charge(
+        &self,
+        broker: &Broker,
+        client_id: &StrBytes,
+        of: Use,
+        amount: impl FnOnce() -> f64,
+    ) {
         if let Some(quota) = self.quota(broker, client_id, of) {
             let now = broker.env().clock.monotonic();
-            self.mute(now, quota.charge(now, amount));
+            self.mute(now, quota.charge(now, amount()));
         }
     }
 
     /// Notes how long the broker has worked for the client.
     pub(crate) fn charge_time(&self, broker: &Broker, client_id: &StrBytes, spent: Duration) {
-        self.charge(broker, client_id, Use::RequestPercentage, spent.as_secs_f64() * CORE);
+        self.charge(broker, client_id, Use::RequestPercentage, || spent.as_secs_f64() * CORE);
     }
 
     /// Whether the time that is spent on the client's requests matters.

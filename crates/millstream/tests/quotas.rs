@@ -6,6 +6,7 @@ use millstream_wire::alter_client_quotas_request::{EntityData, EntryData, OpData
 use millstream_wire::create_topics_request::CreatableTopic;
 use millstream_wire::describe_client_quotas_request::ComponentData;
 use millstream_wire::fetch_request::{FetchPartition, FetchTopic};
+use millstream_wire::metadata_request::MetadataRequestTopic;
 use millstream_wire::produce_request::{PartitionProduceData, TopicProduceData};
 use millstream_wire::{
     AlterClientQuotasRequest, CreateTopicsRequest, CreateTopicsResponse,
@@ -195,6 +196,28 @@ async fn who_makes_more_topics_than_his_quota_is_refused() {
     assert_eq!(made.topics[0].error_code, 0);
     assert!(made.throttle_time_ms > 0);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn topics_made_by_asking_for_them_count() {
+    let (server, mut client) = start().await;
+    let set = alter(&mut client, ALL, "controller_mutation_rate", Some(100.0)).await;
+    assert_eq!(set, ErrorCode::None);
+    create(&mut client, "many", 1_050, 7).await;
+    assert_eq!(ask_for(&mut client, "asked-for").await, ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(ask_for(&mut client, "asked-for").await, ErrorCode::None, "once it has waited");
+    server.stop().await;
+}
+
+/// What Metadata says of a topic, which it may create.
+async fn ask_for(client: &mut Client, name: &'static str) -> ErrorCode {
+    let topic = MetadataRequestTopic { name: Some(name.into()), ..MetadataRequestTopic::default() };
+    let request = MetadataRequest {
+        topics: Some(vec![topic]),
+        allow_auto_topic_creation: true,
+        ..MetadataRequest::default()
+    };
+    ErrorCode::or_unknown(client.ask(12, request).await.topics[0].error_code)
 }
 
 #[tokio::test]

@@ -14,6 +14,9 @@ const CONFIGS: [(&str, &str); 2] =
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// The server is another program: all that it tells is its metrics, which are read so often.
+const LOOK: Duration = Duration::from_millis(100);
+
 impl Run<'_> {
     /// Fills as many partitions again, with the same keys over and over, and waits until they are compacted.
     pub(super) fn compacted(&mut self) -> anyhow::Result<()> {
@@ -32,7 +35,7 @@ impl Run<'_> {
         let mut done = 0.0;
         while done < f64::from(count) {
             ensure!(written.elapsed() < PATIENCE, "{done} of {count} partitions are compacted");
-            thread::sleep(Duration::from_millis(100));
+            thread::sleep(LOOK);
             done = value(&node.metrics()?.0, "millstream_compactions_total")?;
         }
         let took = written.elapsed().as_secs_f64();

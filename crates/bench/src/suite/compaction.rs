@@ -34,6 +34,9 @@ const CONFIGS: [(&str, &str); 3] = [
 /// How long is waited for the end of it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Nobody tells when a log has shrunk: both systems are asked for its size so often.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Megabytes per second that were produced, and consumed.
 type Rates = [f64; 2];
 
@@ -122,7 +125,7 @@ impl Repetition<'_> {
                 return Ok(since - begun);
             }
             ensure!(begun.elapsed() < PATIENCE, "{topic} is not compacted: {size} of {before}");
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(LOOK);
         }
     }
 }

@@ -97,9 +97,11 @@ async fn find(
     };
     match broker.topic(TopicRef::Name(name)) {
         Some(topic) => Ok(topic),
-        None if *creations > 0 && broker.config().auto_create_topics => {
+        None if *creations > 0 && broker.config().auto_create_topics && call.may_mutate() => {
             *creations -= 1;
-            broker.auto_create(name).await.map_err(|error| error.code())
+            let made = broker.auto_create(name).await.map_err(|error| error.code())?;
+            call.mutates(made.partitions().len());
+            Ok(made)
         }
         None => match broker.check_topic_name(name) {
             Ok(()) => Err(ErrorCode::UnknownTopicOrPartition),

@@ -84,7 +84,7 @@ pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Outcome<Produ
             response.responses.push(appended);
         }
         // Before the requests behind it start.
-        call.uses(Use::ProducerByteRate, how.records_bytes);
+        call.uses(Use::ProducerByteRate, || how.records_bytes);
     }
     if acks == ACKS_NONE {
         return unanswered(&response);

@@ -362,6 +362,29 @@ async fn who_does_not_go_on_with_a_request_loses_its_room_to_those_who_wait() {
     assert!(other.is_open());
 }
 
+/// It had the first part of its request taken in, and then used too much with the one before it.
+#[tokio::test]
+async fn who_is_left_alone_keeps_no_room_that_others_wait_for() {
+    let (env, clock) = Env::seeded(1);
+    let intake = Intake::new(Some(LARGE * 2));
+    let mut muted = connect_in(&env, &clock, &intake, 100 * 1024);
+    muted.send(&["x"]).await;
+    muted.peer.write_all(&(15 * 1024_i32).to_be_bytes()).await.expect("connected");
+    muted.peer.write_all(&[b'm'; 9 * 1024]).await.expect("connected");
+    settle().await;
+    muted.mute(SHORTAGE_PATIENCE * 100);
+    muted.answer("x", text("one")).await;
+    muted.pass(SHORTAGE_PATIENCE * 2).await;
+    assert!(muted.is_open(), "nobody needs its room");
+    let mut other = connect_in(&env, &clock, &intake, 100 * 1024);
+    other.send(&[&large(b'o', 15 * 1024)]).await;
+    assert_eq!(other.started().len(), 0);
+    muted.pass(SHORTAGE_PATIENCE).await;
+    assert_eq!(muted.closed.try_recv(), Ok(Close::Slow));
+    settle().await;
+    assert_eq!(other.started().len(), 1);
+}
+
 #[tokio::test]
 async fn requests_in_flight_are_bounded_by_their_bytes() {
     let mut bench = connect(64 * 1024);

@@ -108,7 +108,7 @@ async fn read(call: &Call, plan: Plan, bounds: Bounds) -> Outcome<FetchResponse>
         answers.push((key, answer));
     }
     let response = respond(plan.session.as_ref(), answers);
-    call.uses(Use::ConsumerByteRate, records_bytes(&response));
+    call.uses(Use::ConsumerByteRate, || records_bytes(&response));
     Outcome::Holding(response, share)
 }
 

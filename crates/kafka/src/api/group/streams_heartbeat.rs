@@ -168,8 +168,10 @@ async fn make_topics(call: &Call, topics: Vec<InternalTopic>) -> Vec<String> {
             ..TopicRequest::default()
         };
         match call.broker().create_topic(request, false).await {
+            // Counted, but never held back: a member that is not heard of is thought to be gone.
+            Ok(made) => call.mutates(usize::try_from(made.partitions).unwrap_or(0)),
             // Another member's heartbeat came first.
-            Ok(_) | Err(TopicError::Create(millstream_broker::CreateError::Exists)) => {}
+            Err(TopicError::Create(millstream_broker::CreateError::Exists)) => {}
             Err(error) => failures.push(format!("{} ({error})", topic.name)),
         }
     }
