@@ -8,7 +8,9 @@
 //!   requests that are never ended; after each it connects anew;
 //! * thousands that are idle: each has asked for versions and metadata, and asks no more.
 //!
-//! All of it on the loopback interface of one machine, for some seconds each.
+//! All of it on the loopback interface of one machine, for some seconds each. Hostile clients would have a
+//! machine of their own; here they make way for the server and for the client that is measured, as far as
+//! the lowest priority does that: what counts is what they cost the server, not what their own work does.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -27,6 +29,7 @@ use millstream_wire::fetch_request::{FetchPartition, FetchTopic};
 use millstream_wire::{
     ApiKey, ApiVersionsRequest, FetchRequest, MetadataRequest, StrBytes, encode_request,
 };
+use rustix::process::setpriority_process;
 use tokio::runtime::Runtime;
 
 use crate::load::{Due, Paced, paced};
@@ -84,6 +87,9 @@ const IN_FLIGHT: usize = 5;
 const METADATA_VERSION: i16 = 12;
 const VERSIONS_VERSION: i16 = 3;
 const FETCH_VERSION: i16 = 12;
+
+/// What `nice` calls 19.
+const PRIORITY_LEAST: i32 = 19;
 
 /// How long a client that was thrown out waits before it comes back.
 const RETURN_AFTER: Duration = Duration::from_millis(5);
@@ -353,7 +359,11 @@ impl Gang {
     ) {
         let (over, counts) = (Arc::clone(&self.over), Arc::clone(&self.counts));
         if wanted {
-            self.threads.push(thread::spawn(move || client(&over, &counts)));
+            self.threads.push(thread::spawn(move || {
+                // Of this thread and those that it starts.
+                setpriority_process(None, PRIORITY_LEAST)?;
+                client(&over, &counts)
+            }));
         }
     }
 

@@ -7,7 +7,8 @@ const MILLSTREAM: &str = "target/release/millstream serve --kafka-listen 127.0.0
     --http-listen 127.0.0.1:{http} --data-dir {data} --set num.partitions=4 \
     --set auto.create.topics.enable=true --set group.initial.rebalance.delay.ms=0 \
     --set group.consumer.min.heartbeat.interval.ms=300 --set group.consumer.heartbeat.interval.ms=300 \
-    --set group.consumer.min.session.timeout.ms=6000 --set group.consumer.session.timeout.ms=10000";
+    --set group.consumer.min.session.timeout.ms=6000 --set group.consumer.session.timeout.ms=10000 \
+    --set group.streams.min.session.timeout.ms=6000 --set group.streams.session.timeout.ms=10000";
 
 pub(crate) const USAGE: &str = "\
 cargo xtask test [OPTION]...

@@ -41,6 +41,15 @@ const STACKS: &[Stack] = &[
         quick: true,
     },
     Stack {
+        name: "kafka-streams-groups",
+        project: "kafka-streams",
+        source: Some("WordCount.java"),
+        driver: "kafka_streams.py",
+        arguments: &["--protocol", "streams"],
+        peer: false,
+        quick: true,
+    },
+    Stack {
         name: "connect",
         project: "connect",
         source: None,
@@ -201,10 +210,11 @@ mod tests {
     #[test]
     fn the_long_ones_run_in_a_long_run_or_when_somebody_asks_for_them() {
         let all: Vec<&str> = STACKS.iter().map(|stack| stack.name).collect();
-        check("", &["kafka-streams", "flink"]);
+        check("", &["kafka-streams", "kafka-streams-groups", "flink"]);
         check("--long", &all);
         check("--only stacks", &all);
-        check("--only kafka-streams", &["kafka-streams"]);
+        check("--only kafka-streams", &["kafka-streams", "kafka-streams-groups"]);
+        check("--only spark", &["spark"]);
         check("--long --only kill", &[]);
         check("--against 127.0.0.1:1", &[]);
     }

@@ -1,5 +1,6 @@
 //! Fuzz target: the group coordinator by commands, with time, crashes and failures among them. An input
-//! is about a classic group, or about a consumer group and heartbeats of any kind (`consumers/hostile.rs`).
+//! is about a classic group, or about a group of one of the others and heartbeats of any kind
+//! (`consumers/hostile.rs`, `streams/hostile.rs`).
 //!
 //! `cargo test` runs it briefly; `cargo xtask test --long` for minutes (CONTRIBUTING.md).
 
@@ -7,8 +8,9 @@ use std::time::Duration;
 
 use bolero::check;
 
-use super::consumers::hostile::{Word, hostile};
+use super::consumers::hostile::{Word, hostile as consumers};
 use super::laws::{Event, Run, check_restart};
+use super::streams::hostile::hostile as streams;
 
 fn event((kind, who, what, number): Word) -> Event {
     let group = usize::from(what % 2);
@@ -45,10 +47,13 @@ fn event((kind, who, what, number): Word) -> Event {
 
 #[test]
 fn groups() {
-    check!()
-        .with_type::<(bool, Vec<Word>)>()
-        .with_iterations(200)
-        .for_each(|(classic, words)| if *classic { members(words) } else { hostile(words) });
+    check!().with_type::<(u8, Vec<Word>)>().with_iterations(300).for_each(|(protocol, words)| {
+        match protocol % 3 {
+            0 => members(words),
+            1 => consumers(words),
+            _ => streams(words),
+        }
+    });
 }
 
 /// Members of classic groups.

@@ -10,7 +10,7 @@ use super::*;
 pub(in super::super) type Word = (u8, u8, u8, u16);
 
 /// Longer than any session, and than anybody may take to give partitions up.
-const FOR_EVER: Duration = Duration::from_secs(10_000);
+pub(in super::super) const FOR_EVER: Duration = Duration::from_secs(10_000);
 
 /// Whatever is said: a restart finds what was there, and nobody who falls silent stays for ever.
 pub(in super::super) fn hostile(words: &[Word]) {

@@ -2,6 +2,7 @@
 
 mod assign;
 mod exhaustive;
+pub(super) mod hostile;
 mod laws;
 mod records;
 mod scenarios;
