@@ -4,14 +4,14 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_broker::quota::Use;
 use millstream_broker::{Broker, Share};
-use millstream_types::Monotonic;
+use millstream_types::{Monotonic, Principal};
 use millstream_wire::{
     ApiKey, ApiVersionsRequest, DecodeError, Message as _, Reader, Request, RequestHeader,
     StrBytes, decode_request_header, encode_response,
@@ -23,7 +23,7 @@ use crate::connection::{Answer, Close, Reply, Service, Started};
 use crate::frames::Frame;
 use crate::intake::{Held, Intake};
 use crate::metrics::{ApiMetrics, Metrics};
-use crate::throttle::Throttle;
+use crate::throttle::{Client, Throttle};
 use crate::volume::Volume;
 
 /// What a request may take in memory for each of its bytes, once it is decoded. Real ones take two to
@@ -147,6 +147,8 @@ pub(crate) struct Dispatch {
     pub(crate) sessions: Sessions,
     /// The room for requests.
     pub(crate) intake: Arc<Intake>,
+    /// Whom a connection speaks for that does not say so.
+    anonymous: Principal,
     metrics: Arc<Metrics>,
     /// In the order of [`SERVED`].
     by_api: Vec<ApiMetrics>,
@@ -166,6 +168,8 @@ struct Sender {
     turn: AtomicBool,
     written: Volume,
     throttle: Throttle,
+    /// Whom the connection speaks for, once it has said so. That never changes.
+    principal: OnceLock<Principal>,
 }
 
 /// While it lives, no later request of the connection starts.
@@ -183,7 +187,8 @@ impl Dispatch {
         let sessions = Sessions::new(config.fetch_session_slots, config.fetch_session_bytes);
         let intake = Intake::new(config.request_memory_bytes);
         let by_api = SERVED.iter().map(|served| metrics.api(served.api)).collect();
-        Self { broker, sessions, intake, metrics: Arc::clone(metrics), by_api }
+        let anonymous = Principal::anonymous();
+        Self { broker, sessions, intake, anonymous, metrics: Arc::clone(metrics), by_api }
     }
 
     pub(crate) fn session(self: &Arc<Self>, peer: Option<SocketAddr>) -> Session {
@@ -213,6 +218,12 @@ impl Dispatch {
     }
 }
 
+impl Sender {
+    fn principal<'a>(&'a self, dispatch: &'a Dispatch) -> &'a Principal {
+        self.principal.get().unwrap_or(&dispatch.anonymous)
+    }
+}
+
 impl Call {
     pub(crate) fn broker(&self) -> &Broker {
         &self.dispatch.broker
@@ -229,19 +240,28 @@ impl Call {
         self.sender.written.add(bytes, self.broker().env().clock.monotonic())
     }
 
+    /// Whom the connection speaks for.
+    pub(crate) fn principal(&self) -> &Principal {
+        self.sender.principal(&self.dispatch)
+    }
+
+    fn client(&self) -> Client<'_> {
+        Client { user: self.principal(), id: &self.client_id }
+    }
+
     /// Notes that the client uses so much of what quotas may limit.
     pub(crate) fn uses(&self, of: Use, amount: impl FnOnce() -> usize) {
-        self.sender.throttle.charge(self.broker(), &self.client_id, of, || amount() as f64);
+        self.sender.throttle.charge(self.broker(), self.client(), of, || amount() as f64);
     }
 
     /// Notes that the client has made or deleted so many partitions.
     pub(crate) fn mutates(&self, partitions: usize) {
-        self.sender.throttle.charge_mutation(self.broker(), &self.client_id, partitions);
+        self.sender.throttle.charge_mutation(self.broker(), self.client(), partitions);
     }
 
     /// Whether the client may make or delete partitions now.
     pub(crate) fn may_mutate(&self) -> bool {
-        self.sender.throttle.may_mutate(self.broker(), &self.client_id)
+        self.sender.throttle.may_mutate(self.broker(), self.client())
     }
 
     /// Where the client connects from, as Kafka writes it: for people.
@@ -348,9 +368,10 @@ where
         if R::KEY != ApiKey::Produce.code() {
             dispatch.broker.answer_room().await;
         }
-        let outcome = if sender.throttle.is_timed(&dispatch.broker, &client_id) {
+        let client = Client { user: sender.principal(&dispatch), id: &client_id };
+        let outcome = if sender.throttle.is_timed(&dispatch.broker, client) {
             let (outcome, spent) = timed(&dispatch.broker, handled).await;
-            sender.throttle.charge_time(&dispatch.broker, &client_id, spent);
+            sender.throttle.charge_time(&dispatch.broker, client, spent);
             outcome
         } else {
             handled.await

@@ -1,7 +1,7 @@
 //! What the client of one connection uses of the broker, and for how long it is therefore left alone.
 //!
 //! A client that has used too much is answered at once and told how long it will not be listened to
-//! (KIP-219). It is known by its client id, and by its user once there are users.
+//! (KIP-219). It is known by its user and its client id.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -10,14 +10,18 @@ use std::time::Duration;
 
 use millstream_broker::quota::Use;
 use millstream_broker::{Broker, Quota};
-use millstream_types::Monotonic;
+use millstream_types::{Monotonic, Principal};
 use millstream_wire::StrBytes;
-
-/// The user of whoever does not say who he is (`KafkaPrincipal.ANONYMOUS`).
-pub(crate) const ANONYMOUS: &str = "ANONYMOUS";
 
 /// Percent of a core that one core has.
 const CORE: f64 = 100.0;
+
+/// Whose use it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client<'a> {
+    pub(crate) user: &'a Principal,
+    pub(crate) id: &'a StrBytes,
+}
 
 /// One connection's use.
 #[derive(Debug, Default)]
@@ -33,7 +37,8 @@ pub(crate) struct Throttle {
 struct Known {
     /// [`Broker::quotas_revision`] when they were looked up.
     revision: u64,
-    client_id: StrBytes,
+    /// Whom they hold for; `None` before the first look.
+    client: Option<(Principal, StrBytes)>,
     producer: Option<Quota>,
     consumer: Option<Quota>,
     requests: Option<Quota>,
@@ -45,24 +50,24 @@ impl Throttle {
     pub(crate) fn charge(
         &self,
         broker: &Broker,
-        client_id: &StrBytes,
+        client: Client<'_>,
         of: Use,
         amount: impl FnOnce() -> f64,
     ) {
-        if let Some(quota) = self.quota(broker, client_id, of) {
+        if let Some(quota) = self.quota(broker, client, of) {
             let now = broker.env().clock.monotonic();
             self.mute(now, quota.charge(now, amount()));
         }
     }
 
     /// Notes how long the broker has worked for the client.
-    pub(crate) fn charge_time(&self, broker: &Broker, client_id: &StrBytes, spent: Duration) {
-        self.charge(broker, client_id, Use::RequestPercentage, || spent.as_secs_f64() * CORE);
+    pub(crate) fn charge_time(&self, broker: &Broker, client: Client<'_>, spent: Duration) {
+        self.charge(broker, client, Use::RequestPercentage, || spent.as_secs_f64() * CORE);
     }
 
     /// Whether the time that is spent on the client's requests matters.
-    pub(crate) fn is_timed(&self, broker: &Broker, client_id: &StrBytes) -> bool {
-        self.quota(broker, client_id, Use::RequestPercentage).is_some()
+    pub(crate) fn is_timed(&self, broker: &Broker, client: Client<'_>) -> bool {
+        self.quota(broker, client, Use::RequestPercentage).is_some()
     }
 
     /// Leaves the client alone for `wait`.
@@ -90,35 +95,35 @@ impl Throttle {
 
     /// Notes that the client has made or deleted so many partitions. The next time shows if that was too
     /// much.
-    pub(crate) fn charge_mutation(&self, broker: &Broker, client_id: &StrBytes, partitions: usize) {
-        if let Some(quota) = self.quota(broker, client_id, Use::ControllerMutationRate) {
+    pub(crate) fn charge_mutation(&self, broker: &Broker, client: Client<'_>, partitions: usize) {
+        if let Some(quota) = self.quota(broker, client, Use::ControllerMutationRate) {
             quota.charge(broker.env().clock.monotonic(), partitions as f64);
         }
     }
 
-    fn quota(&self, broker: &Broker, client_id: &StrBytes, of: Use) -> Option<Quota> {
+    fn quota(&self, broker: &Broker, client: Client<'_>, of: Use) -> Option<Quota> {
         let revision = broker.quotas_revision();
         if revision == 0 {
             return None;
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.revision != revision || known.client_id != *client_id {
-            *known = Known::look_up(broker, revision, client_id);
+        if known.revision != revision || !known.holds_for(client) {
+            *known = Known::look_up(broker, revision, client);
         }
         match of {
             Use::ProducerByteRate => known.producer.clone(),
             Use::ConsumerByteRate => known.consumer.clone(),
             Use::RequestPercentage => known.requests.clone(),
             // Seldom asked for.
-            Use::ControllerMutationRate => broker.quota(of, ANONYMOUS, client_id),
+            Use::ControllerMutationRate => broker.quota(of, client.user.name(), client.id),
             // Of addresses.
             Use::ConnectionCreationRate => None,
         }
     }
 
     /// Whether the client may make or delete partitions now; if not, it is left alone.
-    pub(crate) fn may_mutate(&self, broker: &Broker, client_id: &StrBytes) -> bool {
-        let quota = self.quota(broker, client_id, Use::ControllerMutationRate);
+    pub(crate) fn may_mutate(&self, broker: &Broker, client: Client<'_>) -> bool {
+        let quota = self.quota(broker, client, Use::ControllerMutationRate);
         let now = broker.env().clock.monotonic();
         let wait = quota.map_or(Duration::ZERO, |quota| quota.wait(now));
         self.mute(now, wait);
@@ -127,14 +132,18 @@ impl Throttle {
 }
 
 impl Known {
-    fn look_up(broker: &Broker, revision: u64, client_id: &StrBytes) -> Self {
-        let quota = |of| broker.quota(of, ANONYMOUS, client_id);
+    fn look_up(broker: &Broker, revision: u64, client: Client<'_>) -> Self {
+        let quota = |of| broker.quota(of, client.user.name(), client.id);
         Self {
             revision,
-            client_id: client_id.clone(),
+            client: Some((client.user.clone(), client.id.clone())),
             producer: quota(Use::ProducerByteRate),
             consumer: quota(Use::ConsumerByteRate),
             requests: quota(Use::RequestPercentage),
         }
+    }
+
+    fn holds_for(&self, client: Client<'_>) -> bool {
+        self.client.as_ref().is_some_and(|(user, id)| user == client.user && id == client.id)
     }
 }

@@ -9,7 +9,9 @@ pub mod varint;
 
 mod id;
 mod number;
+mod principal;
 
 pub use cursor::{Cursor, DecodeError};
 pub use id::{BrokerId, ClusterId, PartitionId, SessionId, TopicId, Uuid};
 pub use number::{LeaderEpoch, Lsn, Monotonic, Offset, ProducerEpoch, ProducerId, Timestamp};
+pub use principal::Principal;
