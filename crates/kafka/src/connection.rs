@@ -49,6 +49,9 @@ const SHORTAGE_PATIENCE: Duration = Duration::from_secs(10);
 /// See [`SHORTAGE_PATIENCE`].
 const STRETCH_BYTES: usize = 256 * 1024;
 
+/// What a connection begins with that is meant to be TLS: a handshake record, of any version.
+const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
+
 /// What becomes of a request: a reply; none (`acks=0`); or the end of the connection.
 pub(crate) type Answer = Result<Option<Reply>, Close>;
 
@@ -522,6 +525,12 @@ impl From<Vec<Bytes>> for Reply {
 
 impl From<BadLength> for Close {
     fn from(BadLength(length): BadLength) -> Self {
+        // What a client of TLS says first, before it would know that nobody understands it.
+        if length.to_be_bytes().starts_with(&TLS_HANDSHAKE) {
+            let why = "the client speaks TLS, and this listener does not: it needs \
+                       security.protocol=PLAINTEXT, or another port";
+            return Self::Refused(why.to_owned());
+        }
         Self::Refused(format!("a request of {length} bytes; is this a Kafka client?"))
     }
 }

@@ -1,7 +1,6 @@
 //! The table: one line per API. Dispatch, ApiVersions, metrics and `docs/protocol.md` follow from it.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +21,7 @@ use crate::api::fetch::session::Sessions;
 use crate::connection::{Answer, Close, Reply, Service, Started};
 use crate::frames::Frame;
 use crate::intake::{Held, Intake};
+use crate::listener::Peer;
 use crate::metrics::{ApiMetrics, Metrics};
 use crate::throttle::{Client, Throttle};
 use crate::volume::Volume;
@@ -118,7 +118,6 @@ pub(crate) struct Call {
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) version: i16,
     pub(crate) client_id: StrBytes,
-    pub(crate) peer: Option<SocketAddr>,
     /// What keeping a part of the request keeps, in bytes: see [`Frame::pinned`].
     pub(crate) pinned_bytes: usize,
     /// The memory that it takes while it is read and answered, if it is not small.
@@ -157,13 +156,13 @@ pub(crate) struct Dispatch {
 /// One connection, as the dispatcher sees it.
 pub(crate) struct Session {
     dispatch: Arc<Dispatch>,
-    peer: Option<SocketAddr>,
     sender: Arc<Sender>,
 }
 
 /// What the requests of one connection share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sender {
+    peer: Peer,
     /// Whether a request is still doing what must come before those behind it.
     turn: AtomicBool,
     written: Volume,
@@ -191,8 +190,13 @@ impl Dispatch {
         Self { broker, sessions, intake, anonymous, metrics: Arc::clone(metrics), by_api }
     }
 
-    pub(crate) fn session(self: &Arc<Self>, peer: Option<SocketAddr>) -> Session {
-        Session { dispatch: Arc::clone(self), peer, sender: Arc::default() }
+    pub(crate) fn session(self: &Arc<Self>, peer: Peer) -> Session {
+        let (turn, written, throttle) = Default::default();
+        // Where SASL is spoken, it says who somebody is, whatever certificate he has.
+        let speaks = peer.certificate.clone().filter(|_| !peer.listener.protocol().needs_sasl());
+        let principal = speaks.map_or_else(OnceLock::new, OnceLock::from);
+        let sender = Arc::new(Sender { peer, turn, written, throttle, principal });
+        Session { dispatch: Arc::clone(self), sender }
     }
 
     /// An answer that takes its memory of the budget; `share` is what it has of it already.
@@ -264,10 +268,15 @@ impl Call {
         self.sender.throttle.may_mutate(self.broker(), self.client())
     }
 
+    /// Host and port that the client is told to connect to: those of the listener by which it came.
+    pub(crate) fn advertised(&self) -> (StrBytes, i32) {
+        self.sender.peer.listener.advertised()
+    }
+
     /// Where the client connects from, as Kafka writes it: for people.
     pub(crate) fn client_host(&self) -> Arc<str> {
-        match self.peer {
-            Some(peer) => Arc::from(format!("/{}", peer.ip())),
+        match self.sender.peer.address {
+            Some(address) => Arc::from(format!("/{}", address.ip())),
             None => Arc::from("in-process"),
         }
     }
@@ -339,7 +348,6 @@ impl Session {
             dispatch: Arc::clone(&self.dispatch),
             version: header.request_api_version,
             client_id: header.client_id.unwrap_or_default(),
-            peer: self.peer,
             pinned_bytes,
             room,
             sender: Arc::clone(&self.sender),

@@ -8,15 +8,17 @@ use std::time::Duration;
 use millstream_broker::Broker;
 use millstream_env::Env;
 use millstream_env::open_files::sockets_max;
+use millstream_tls::{HandshakeError, ServerTls};
 use prometheus_client::registry::Registry;
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::connection::{self, Bounds, Close};
 use crate::dispatch::Dispatch;
+use crate::listener::{Listener, Peer};
 use crate::metrics::{IntakeCollector, Metrics};
 use crate::pace::Pace;
 use crate::places::{Place, Places};
@@ -31,6 +33,9 @@ const LIMIT_PAUSE: Duration = Duration::from_secs(1);
 /// `max.connections` as it is when nobody has set it.
 const CONNECTIONS_ANY: usize = i32::MAX as usize;
 
+/// How long the goodbye of TLS is waited for: whoever does not read any more does not hear it.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+
 /// What an in-process connection buffers in each direction, in bytes.
 const DUPLEX_BYTES: usize = 64 * 1024;
 
@@ -43,7 +48,9 @@ struct Inner {
     broker: Broker,
     dispatch: Arc<Dispatch>,
     metrics: Arc<Metrics>,
-    /// Of connections in the network.
+    /// Of clients in the process.
+    inside: Arc<Listener>,
+    /// Of connections in the network, of all listeners together.
     places: Arc<Places>,
     /// How many connections the process can have, whatever the configuration says.
     sockets_max: usize,
@@ -59,13 +66,22 @@ impl Door {
         let metrics = Arc::new(Metrics::register(registry));
         let dispatch = Arc::new(Dispatch::new(broker.clone(), &metrics));
         registry.register_collector(Box::new(IntakeCollector(Arc::clone(&dispatch.intake))));
-        let (places, stop) = (Arc::default(), watch::channel(false).0);
-        let (refusals, sockets_max) = (Quiet::default(), sockets_max().unwrap_or(usize::MAX));
-        Self(Arc::new(Inner { broker, dispatch, metrics, places, sockets_max, refusals, stop }))
+        let inside = Arc::new(Listener::in_process(broker.node()));
+        Self(Arc::new(Inner {
+            broker,
+            dispatch,
+            metrics,
+            inside,
+            places: Arc::default(),
+            sockets_max: sockets_max().unwrap_or(usize::MAX),
+            refusals: Quiet::default(),
+            stop: watch::channel(false).0,
+        }))
     }
 
-    /// Takes connections from `listener` until [`Door::close`].
-    pub async fn listen(&self, listener: TcpListener) {
+    /// Takes the connections that come in at `at`, which is what `listener` is to clients, until
+    /// [`Door::close`].
+    pub async fn listen(&self, listener: TcpListener, at: Arc<Listener>) {
         let mut stopped = self.0.stop.subscribe();
         let mut pace = Pace::new(self.env().clock.monotonic());
         let mut complained = false;
@@ -77,9 +93,9 @@ impl Door {
                 accepted = self.accept(&listener, &mut pace) => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
+                Ok((stream, address)) => {
                     complained = false;
-                    self.welcome(stream, peer);
+                    self.welcome(stream, address, &at);
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut complained, true) {
@@ -140,22 +156,27 @@ impl Door {
         }
     }
 
-    fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
-        if !self.may_connect(peer.ip()) {
-            self.refuse(peer, "its address has connected more often than its quota allows");
+    fn welcome(&self, stream: TcpStream, address: SocketAddr, at: &Arc<Listener>) {
+        if !self.may_connect(address.ip()) {
+            self.refuse(address, "its address has connected more often than its quota allows");
             return;
         }
         let config = self.0.broker.config();
-        let limit = config.connections_of_addresses.get(&peer.ip().to_canonical());
+        let limit = config.connections_of_addresses.get(&address.ip().to_canonical());
         let most = limit.copied().unwrap_or(config.connections_per_address_max);
-        let Some(place) = self.0.places.take(peer.ip(), most) else {
-            self.refuse(peer, "its address has as many connections as it may have");
+        let Some(place) = self.0.places.take(address.ip(), most) else {
+            self.refuse(address, "its address has as many connections as it may have");
             return;
         };
         if let Err(error) = prepare(&stream) {
-            debug!(%peer, %error, "a socket without its options");
+            debug!(peer = %address, %error, "a socket without its options");
         }
-        self.serve(stream, Some((peer, place)));
+        let listener = Arc::clone(at);
+        let peer = Peer { address: Some(address), listener, certificate: None };
+        match at.tls() {
+            None => self.serve(stream, peer, Some(place)),
+            Some(tls) => self.serve_tls(stream, peer, place, Arc::clone(tls)),
+        }
     }
 
     /// Whether an address may have another connection now, by its quota (KIP-612).
@@ -182,13 +203,17 @@ impl Door {
     #[must_use]
     pub fn connect(&self) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
-        self.serve(ours, None);
+        self.serve(ours, self.insider(), None);
         theirs
     }
 
     /// Serves a connection over a stream of any kind, such as a simulated network's.
     pub fn take(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        self.serve(stream, None);
+        self.serve(stream, self.insider(), None);
+    }
+
+    fn insider(&self) -> Peer {
+        Peer { address: None, listener: Arc::clone(&self.0.inside), certificate: None }
     }
 
     /// Begins to end every connection and takes no more.
@@ -210,32 +235,41 @@ impl Door {
     fn serve(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        from: Option<(SocketAddr, Place)>,
+        peer: Peer,
+        place: Option<Place>,
     ) {
         let inner = Arc::clone(&self.0);
-        let mut stopped = self.0.stop.subscribe();
+        let stopped = self.0.stop.subscribe();
         self.env().spawn("kafka connection", async move {
             inner.metrics.connections.inc();
-            let config = inner.broker.config();
-            let bounds = Bounds {
-                request_bytes_max: config.request_bytes_max,
-                in_flight_bytes_max: config.connection_request_bytes,
-                idle_max: config.connection_idle_max,
-                intake: Arc::clone(&inner.dispatch.intake),
-            };
-            let stop = async {
-                // An error means that the door is gone, which is a stop too.
-                let _ = stopped.wait_for(|stop| *stop).await;
-            };
-            let peer = from.as_ref().map(|(peer, _)| *peer);
-            let service = inner.dispatch.session(peer);
-            let env = inner.broker.env().clone();
-            let closed = connection::serve(stream, service, env, bounds, stop).await;
-            drop(from);
+            let address = peer.address;
+            let closed = inner.converse(stream, peer, stopped).await;
+            drop(place);
             inner.metrics.connections.dec();
-            inner.note(peer, &closed);
+            inner.note(address, &closed);
         });
     }
+
+    /// The same over TLS. The handshake is the connection's own affair: nobody waits for it, and it has a
+    /// place like any other connection.
+    fn serve_tls(&self, stream: TcpStream, peer: Peer, place: Place, tls: Arc<ServerTls>) {
+        let inner = Arc::clone(&self.0);
+        let stopped = self.0.stop.subscribe();
+        self.env().spawn("kafka connection", async move {
+            inner.metrics.connections.inc();
+            let address = peer.address;
+            let closed = inner.converse_over_tls(stream, peer, &tls, stopped).await;
+            drop(place);
+            inner.metrics.connections.dec();
+            inner.note(address, &closed);
+        });
+    }
+}
+
+/// Completes when the door closes.
+async fn stop(mut stopped: watch::Receiver<bool>) {
+    // An error means that the door is gone, which is a stop too.
+    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
@@ -246,6 +280,56 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 }
 
 impl Inner {
+    /// Serves a connection to its end.
+    async fn converse(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+        peer: Peer,
+        stopped: watch::Receiver<bool>,
+    ) -> Close {
+        let config = self.broker.config();
+        let bounds = Bounds {
+            request_bytes_max: config.request_bytes_max,
+            in_flight_bytes_max: config.connection_request_bytes,
+            idle_max: config.connection_idle_max,
+            intake: Arc::clone(&self.dispatch.intake),
+        };
+        let service = self.dispatch.session(peer);
+        let env = self.broker.env().clone();
+        connection::serve(stream, service, env, bounds, stop(stopped)).await
+    }
+
+    async fn converse_over_tls(
+        &self,
+        stream: TcpStream,
+        peer: Peer,
+        tls: &ServerTls,
+        stopped: watch::Receiver<bool>,
+    ) -> Close {
+        let accepted = tokio::select! {
+            biased;
+            () = stop(stopped.clone()) => return Close::Stopping,
+            accepted = tls.accept(stream) => accepted,
+        };
+        let (mut stream, certificate) = match accepted {
+            Ok(accepted) => accepted,
+            Err(HandshakeError::Gone) => return Close::Gone,
+            Err(error) => {
+                self.metrics.bad_handshakes.inc();
+                return Close::Refused(error.to_string());
+            }
+        };
+        self.metrics.handshakes.inc();
+        let closed = self.converse(&mut stream, Peer { certificate, ..peer }, stopped).await;
+        // So that the peer knows that nothing was cut off.
+        tokio::select! {
+            biased;
+            _ = stream.shutdown() => {}
+            () = self.broker.env().sleep(GOODBYE_MAX) => {}
+        }
+        closed
+    }
+
     /// Counts and tells why a connection has ended.
     fn note(&self, peer: Option<SocketAddr>, closed: &Close) {
         match closed {

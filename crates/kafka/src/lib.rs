@@ -14,6 +14,7 @@ mod errors;
 mod features;
 mod frames;
 mod intake;
+mod listener;
 mod metrics;
 mod pace;
 mod places;
@@ -24,3 +25,4 @@ mod volume;
 
 pub use dispatch::{SERVED, Served};
 pub use door::Door;
+pub use listener::Listener;

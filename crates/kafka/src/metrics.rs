@@ -38,6 +38,10 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// Connections that were ended because of what the client sent.
     pub(crate) refused: Counter,
+    /// TLS handshakes that were done.
+    pub(crate) handshakes: Counter,
+    /// TLS handshakes that came to nothing.
+    pub(crate) bad_handshakes: Counter,
     /// Connections that were left because they were slow while memory was short.
     pub(crate) slow: Counter,
     /// Answers that told the client to wait because of a quota.
@@ -59,6 +63,8 @@ impl Metrics {
             bytes_out: Counter::default(),
             connections: Gauge::default(),
             refused: Counter::default(),
+            handshakes: Counter::default(),
+            bad_handshakes: Counter::default(),
             slow: Counter::default(),
             throttled: Counter::default(),
         };
@@ -76,6 +82,16 @@ impl Metrics {
             "refused_connections",
             "Connections ended for what the client sent",
             metrics.refused.clone(),
+        );
+        door.register(
+            "tls_handshakes",
+            "TLS handshakes that were done",
+            metrics.handshakes.clone(),
+        );
+        door.register(
+            "refused_tls_handshakes",
+            "TLS handshakes that came to nothing; the log says why",
+            metrics.bad_handshakes.clone(),
         );
         door.register(
             "slow_connections",

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_broker::config::SecurityProtocol;
 use millstream_broker::{Broker, Newest, Node, Sent, Stores, TopicRef, TopicRequest};
 use millstream_env::{DataDir, Env, HandClock, JournalSettings};
-use millstream_kafka::Door;
+use millstream_kafka::{Door, Listener};
 use millstream_record::BatchBuilder;
 use millstream_types::{BrokerId, Timestamp};
 use millstream_wire::fetch_request::{FetchPartition, FetchTopic};
@@ -73,8 +74,10 @@ impl World {
     async fn listen(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let door = self.door.clone();
-        self.broker.env().spawn("listener", async move { door.listen(listener).await });
+        let (door, told) = (self.door.clone(), ("127.0.0.1".to_owned(), address.port()));
+        let at = Listener::new("PLAINTEXT", SecurityProtocol::Plaintext, told, None).unwrap();
+        let listens = async move { door.listen(listener, Arc::new(at)).await };
+        self.broker.env().spawn("listener", listens);
         address
     }
 }

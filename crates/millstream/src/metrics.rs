@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millstream_broker::{Broker, LogStats};
 use millstream_env::JournalStats;
+use millstream_tls::ServerTls;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
@@ -150,6 +151,34 @@ impl Collector for BrokerCollector {
         let lags =
             encoder.encode_descriptor("millstream_group_lag", help, None, MetricType::Gauge)?;
         lag.encode(lags)
+    }
+}
+
+/// Reads the figures of TLS when they are scraped.
+#[derive(Debug)]
+pub(crate) struct TlsCollector(pub(crate) Arc<ServerTls>);
+
+impl Collector for TlsCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let expires = u64::try_from(self.0.expires().0 / 1_000).unwrap_or_default();
+        gauge(
+            &mut encoder,
+            "millstream_tls_certificate_expiry_timestamp_seconds",
+            "When the first of the certificates expires that this broker shows, in seconds since 1970",
+            expires,
+        )?;
+        counter(
+            &mut encoder,
+            "millstream_tls_reloads",
+            "Times that new certificates were taken without a restart",
+            self.0.reloads(),
+        )?;
+        counter(
+            &mut encoder,
+            "millstream_tls_refused_reloads",
+            "Times that new certificates were no good, so that those before them stayed in use",
+            self.0.refusals(),
+        )
     }
 }
 

@@ -1,10 +1,10 @@
 //! A running broker: stores, broker, doors, wired together.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use millstream_broker::config::{
     BrokerConfig, BrokerOverrides, Durability as Wanted, validate_start,
 };
@@ -13,6 +13,7 @@ use millstream_broker::{Broker, Node, StartError, Stores};
 use millstream_console::Pages;
 use millstream_env::{DataDir, Durability, Env, JournalError, JournalSettings, JournalStats};
 use millstream_kafka::Door;
+use millstream_tls::{Reload, ServerTls, TlsError};
 use millstream_types::BrokerId;
 use millstream_types::limits::BATCH_BYTES_CEILING;
 use prometheus_client::registry::Registry;
@@ -22,7 +23,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::metrics::BrokerCollector;
+use crate::listeners::Listening;
+use crate::metrics::{BrokerCollector, TlsCollector};
 
 /// Configuration by name, as `--set` and the configuration file give it.
 pub type Settings = std::collections::BTreeMap<String, String>;
@@ -48,11 +50,12 @@ pub enum Place {
 pub struct ServerConfig {
     /// Where the data is.
     pub place: Place,
-    /// Where Kafka clients connect; `None` for in-process clients only. Port 0 takes a free one.
+    /// Where Kafka clients connect, in plain text; `None` for where the setting `listeners` says, and
+    /// without that for in-process clients only. Port 0 takes a free one.
     pub kafka_listen: Option<SocketAddr>,
     /// Where `/livez`, `/readyz` and `/metrics` are; `None` for nowhere. Port 0 takes a free one.
     pub http_listen: Option<SocketAddr>,
-    /// The host and port that clients are told to connect to; `None` for where it listens.
+    /// The host and port that clients of `kafka_listen` are told to connect to; `None` for where it listens.
     pub advertise: Option<(String, u16)>,
     /// Configuration of the broker, by Kafka's names.
     pub settings: Settings,
@@ -64,7 +67,9 @@ pub struct ServerConfig {
 pub struct Server {
     broker: Broker,
     door: Door,
-    kafka_address: Option<SocketAddr>,
+    /// Each listener's name and where it listens.
+    kafka_addresses: Vec<(String, SocketAddr)>,
+    tls: Option<Arc<ServerTls>>,
     http_address: Option<SocketAddr>,
     /// Gone when the server stops: nothing makes it ready again then.
     ready: Arc<watch::Sender<bool>>,
@@ -101,42 +106,62 @@ impl Server {
     /// Says what stands in the way, and what to do about it.
     pub async fn start(config: ServerConfig) -> anyhow::Result<Self> {
         validate_start(&config.settings)?;
-        let advertise = advertise(&config)?;
-        let kafka = listen(config.kafka_listen, "--kafka-listen").await?;
+        let env = Env::real(Handle::current());
+        let kafka = Listening::open(&config, &env).await?;
         let http = listen(config.http_listen, "--http-listen").await?;
-        let kafka_address = address(kafka.as_ref())?;
-        let http_address = address(http.as_ref())?;
+        let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
         let (ready, is_ready) = watch::channel(false);
         let (notices, notice) = watch::channel(String::new());
         let (stop, stopped) = watch::channel(false);
         let metrics = Arc::new(Mutex::new(Registry::default()));
-        let env = Env::real(Handle::current());
         if let Some(listener) = http {
             let pages = Pages { ready: is_ready, notice, metrics: Arc::clone(&metrics) };
             serve_http(&env, listener, pages, stopped);
         }
-        let (broker, journal) = start_broker(&env, &config, advertise, kafka_address)
+        let (broker, journal) = start_broker(&env, &config, &kafka)
             .await
             .map_err(|error| with_advice(error, &config.place))?;
+        let tls = kafka.tls.clone();
         let door = {
             let mut registry = metrics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             registry.register_collector(Box::new(BrokerCollector::new(broker.clone(), journal)));
+            if let Some(tls) = &tls {
+                registry.register_collector(Box::new(TlsCollector(Arc::clone(tls))));
+                env.spawn("certificates", millstream_tls::watch(Arc::downgrade(tls), env.clone()));
+            }
             Door::new(broker.clone(), &mut registry)
         };
-        if let Some(listener) = kafka {
-            let accepting = door.clone();
-            env.spawn("kafka listener", async move { accepting.listen(listener).await });
-        }
+        let kafka_addresses = accept(&env, &door, kafka)?;
         let ready = Arc::new(ready);
         env.spawn("readiness", follow_readiness(broker.ready(), Arc::downgrade(&ready)));
         env.spawn("notices", follow_space(broker.reserve().low(), notices));
-        Ok(Self { broker, door, kafka_address, http_address, ready, stop })
+        Ok(Self { broker, door, kafka_addresses, tls, http_address, ready, stop })
     }
 
-    /// Where Kafka clients connect, if in the network.
+    /// Where Kafka clients connect, if in the network: at the first listener.
     #[must_use]
     pub fn kafka_address(&self) -> Option<SocketAddr> {
-        self.kafka_address
+        self.kafka_addresses.first().map(|(_, address)| *address)
+    }
+
+    /// Every listener's name and where it listens, in the order in which they were set.
+    #[must_use]
+    pub fn kafka_addresses(&self) -> &[(String, SocketAddr)] {
+        &self.kafka_addresses
+    }
+
+    /// Looks at once whether the files of TLS have changed, and uses them if they are good; the server does
+    /// so every ten seconds. `None` where no listener speaks TLS.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with new files; those before them stay in use.
+    pub fn reload_certificates(&self) -> Option<Result<bool, TlsError>> {
+        Some(match self.tls.as_ref()?.reload() {
+            Reload::Changed => Ok(true),
+            Reload::Unchanged | Reload::StillRefused => Ok(false),
+            Reload::Refused(error) => Err(error),
+        })
     }
 
     /// Where the HTTP pages are, if anywhere.
@@ -174,8 +199,20 @@ impl Drop for Server {
     }
 }
 
+/// Lets clients in.
+fn accept(env: &Env, door: &Door, kafka: Listening) -> anyhow::Result<Vec<(String, SocketAddr)>> {
+    let mut addresses = Vec::with_capacity(kafka.sockets.len());
+    for socket in kafka.sockets {
+        addresses.push((socket.name.clone(), socket.address));
+        let (listener, at) = socket.into_parts(kafka.tls.as_ref())?;
+        let (door, at) = (door.clone(), Arc::new(at));
+        env.spawn("kafka listener", async move { door.listen(listener, at).await });
+    }
+    Ok(addresses)
+}
+
 /// What the program knows of itself and tools ask the broker for.
-fn report(settings: &mut Settings, place: &Place, bound: Option<SocketAddr>, told: (&str, u16)) {
+fn report(settings: &mut Settings, place: &Place, kafka: &Listening) {
     let directory = match place {
         // Tools that move partitions between directories want absolute paths.
         Place::Directory(path) => {
@@ -183,40 +220,16 @@ fn report(settings: &mut Settings, place: &Place, bound: Option<SocketAddr>, tol
         }
         Place::Memory => "memory".to_owned(),
     };
-    let (host, port) = told;
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let listens = bound.map_or_else(String::new, |bound| format!("PLAINTEXT://{bound}"));
-    let advertised = bound.map_or_else(String::new, |_| format!("PLAINTEXT://{host}:{port}"));
     for (name, value) in [
         ("node.id", NODE_ID.to_string()),
         ("broker.id", NODE_ID.to_string()),
         ("process.roles", "broker,controller".to_owned()),
-        ("listeners", listens),
-        ("advertised.listeners", advertised),
         ("log.dir", directory.clone()),
         ("log.dirs", directory),
     ] {
         settings.insert(name.to_owned(), value);
     }
-}
-
-/// What clients are to be told, as far as it is known before the port is.
-fn advertise(config: &ServerConfig) -> anyhow::Result<Option<(String, u16)>> {
-    match (&config.advertise, config.kafka_listen) {
-        (Some(advertised), _) => Ok(Some(advertised.clone())),
-        (None, Some(listen)) if listen.ip().is_unspecified() => bail!(
-            "clients can't connect to {}: say which address they shall use, \
-             for example --advertise {}:{}",
-            listen.ip(),
-            example_host(listen.ip()),
-            listen.port()
-        ),
-        (None, _) => Ok(None),
-    }
-}
-
-fn example_host(listen: IpAddr) -> &'static str {
-    if listen.is_ipv4() { "192.0.2.10" } else { "[2001:db8::10]" }
+    settings.extend(kafka.report());
 }
 
 async fn listen(at: Option<SocketAddr>, option: &str) -> anyhow::Result<Option<TcpListener>> {
@@ -226,10 +239,6 @@ async fn listen(at: Option<SocketAddr>, option: &str) -> anyhow::Result<Option<T
         anyhow!("can't listen at {at}: {error}; {advice}")
     })?;
     Ok(Some(listener))
-}
-
-fn address(listener: Option<&TcpListener>) -> anyhow::Result<Option<SocketAddr>> {
-    Ok(listener.map(TcpListener::local_addr).transpose()?)
 }
 
 /// Says that clients are served while the broker can write.
@@ -293,20 +302,18 @@ fn with_advice(error: anyhow::Error, place: &Place) -> anyhow::Error {
 async fn start_broker(
     env: &Env,
     config: &ServerConfig,
-    advertise: Option<(String, u16)>,
-    bound: Option<SocketAddr>,
+    kafka: &Listening,
 ) -> anyhow::Result<(Broker, Arc<JournalStats>)> {
     let data = match &config.place {
         Place::Directory(path) => DataDir::open(path, env.clone())?,
         Place::Memory => DataDir::in_memory(env.clone())?,
     };
-    let (host, port) = match (advertise, bound) {
-        (Some((host, port)), _) => (host, port),
-        (None, Some(bound)) => (bound.ip().to_string(), bound.port()),
-        (None, None) => ("in-process".to_owned(), 0),
+    let (host, port) = match kafka.first() {
+        Some(first) => (first.told.host.clone(), first.told.port),
+        None => ("in-process".to_owned(), 0),
     };
     let mut settings = config.settings.clone();
-    report(&mut settings, &config.place, bound, (&host, port));
+    report(&mut settings, &config.place, kafka);
     let start = BrokerOverrides { start: settings.clone(), ..BrokerOverrides::default() };
     let broker_config = BrokerConfig::resolve(&start);
     let cluster_id = data.cluster();

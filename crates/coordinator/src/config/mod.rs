@@ -21,10 +21,12 @@ mod entry;
 mod error;
 mod group;
 mod layers;
+mod listeners;
 mod markdown;
 mod overrides;
 mod tables;
 mod topic;
+mod transport;
 mod value;
 
 #[cfg(test)]
@@ -37,9 +39,11 @@ pub use entry::{Allowed, ConfigType, Effect, Entry, Synonym, Update};
 pub use error::ConfigError;
 pub use group::check_group;
 pub use layers::{BrokerOverrides, Source};
+pub use listeners::{Endpoint, ListenerSettings, ListenersError, SecurityProtocol, listeners};
 pub use markdown::markdown;
 pub use overrides::{Change, Op, apply, replace, validate, validate_all, validate_start};
 pub use topic::{TopicConfig, TopicDefaults};
+pub use transport::{ClientCertificates, TlsConfig, TransportConfig};
 
 /// No value is longer, in bytes: Kafka's bound, and no list that means anything comes near it.
 pub const VALUE_LEN_MAX: usize = 32_767;

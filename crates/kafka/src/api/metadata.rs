@@ -53,13 +53,9 @@ pub(crate) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
             }
         }
     }
+    let (host, port) = call.advertised();
     MetadataResponse {
-        brokers: vec![MetadataResponseBroker {
-            node_id: node.id.0,
-            host: StrBytes::from(node.host.clone()),
-            port: node.port,
-            rack: None,
-        }],
+        brokers: vec![MetadataResponseBroker { node_id: node.id.0, host, port, rack: None }],
         cluster_id: Some(StrBytes::from(node.cluster_id.to_string())),
         controller_id: node.id.0,
         topics,

@@ -1,10 +1,11 @@
 //! `millstream serve`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use millstream_broker::config::SecurityProtocol;
 use millstream_client::Address;
 use millstream_env::Env;
 use millstream_env::open_files::raise_open_files_max;
@@ -17,13 +18,17 @@ use crate::output::remark;
 use crate::output::time::display;
 use crate::{Place, Server, ServerConfig, Settings};
 
+/// Where Kafka clients connect when nobody says where.
+const KAFKA_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9092);
+
 /// What `serve` takes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   millstream serve
   millstream serve --data-dir /var/lib/millstream --set num.partitions=12
-  millstream serve --kafka-listen 0.0.0.0:9092 --advertise kafka.example.org:9092
+  millstream serve --set listeners=SSL://0.0.0.0:9093 \\
+      --set advertised.listeners=SSL://kafka.example.org:9093 --set ssl.keystore.location=server.pem
   millstream serve --in-memory --kafka-listen 127.0.0.1:0        (for tests: any free port)
 
 Settings have Kafka's names where the meaning is the same; docs/configuration.md lists them. In a
@@ -35,9 +40,10 @@ What is said with --set comes before what is in the file.
 Log lines go to standard error; MILLSTREAM_LOG=debug in the environment asks for more of them.
 It runs until Ctrl-C or SIGTERM, and then ends in order.")]
 pub struct ServeArgs {
-    /// Where Kafka clients connect
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9092", value_parser = listener)]
-    pub kafka_listen: SocketAddr,
+    /// Where Kafka clients connect, in plain text [default: 127.0.0.1:9092, unless the setting
+    /// `listeners` says where]
+    #[arg(long, value_name = "IP:PORT", value_parser = listener)]
+    pub kafka_listen: Option<SocketAddr>,
     /// Where /livez, /readyz and /metrics are
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080", value_parser = listener)]
     pub http_listen: SocketAddr,
@@ -97,8 +103,8 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    if let (Some(kafka), Some(http)) = (server.kafka_address(), server.http_address()) {
-        remark(&ready(kafka, http, format));
+    if let Some(http) = server.http_address() {
+        remark(&ready(&places(server.kafka_addresses()), http, format));
     }
     stop.next().await;
     tracing::info!("stopping");
@@ -111,8 +117,21 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     }
 }
 
+/// Where clients connect: the address where that is all there is to say, listeners by name otherwise.
+fn places(listeners: &[(String, SocketAddr)]) -> String {
+    match listeners {
+        [(name, address)] if *name == SecurityProtocol::Plaintext.to_string() => {
+            address.to_string()
+        }
+        _ => {
+            let each = listeners.iter().map(|(name, address)| format!("{name}://{address}"));
+            each.collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
 /// The one line that says that clients are served, whichever log lines are wanted.
-fn ready(kafka: SocketAddr, http: SocketAddr, format: LogFormat) -> String {
+fn ready(kafka: &str, http: SocketAddr, format: LogFormat) -> String {
     match format {
         LogFormat::Text => format!("ready: Kafka clients at {kafka}, http://{http}"),
         // As the log writes it; but the log may have been told to write less.
@@ -184,9 +203,11 @@ impl ServeArgs {
             }
         };
         settings.extend(self.set.into_iter().map(|NameValue { name, value }| (name, value)));
+        let listens = settings.get("listeners").is_some_and(|value| !value.trim().is_empty());
+        let usual = (!listens).then_some(KAFKA_LISTEN);
         Ok(ServerConfig {
             place: if self.in_memory { Place::Memory } else { Place::Directory(self.data_dir) },
-            kafka_listen: Some(self.kafka_listen),
+            kafka_listen: self.kafka_listen.or(usual),
             http_listen: Some(self.http_listen),
             advertise: self.advertise.map(|Address { host, port }| (host, port)),
             settings,

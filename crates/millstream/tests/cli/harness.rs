@@ -148,8 +148,8 @@ impl Server {
     /// Starts one with these options beside the listeners, and reads its log to the ready line.
     #[track_caller]
     pub(crate) fn start(options: &str) -> Self {
-        let listen =
-            if options.contains("--kafka-listen") { "" } else { "--kafka-listen 127.0.0.1:0" };
+        let says = options.contains("--kafka-listen") || options.contains("listeners=");
+        let listen = if says { "" } else { "--kafka-listen 127.0.0.1:0" };
         let line = format!("serve --http-listen 127.0.0.1:0 {listen} {options}");
         let mut child = program().args(words(&line)).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());

@@ -86,7 +86,10 @@ fn the_command_line_comes_before_the_file() {
 
 #[test]
 fn a_wildcard_is_taken_when_clients_are_told_an_address() {
-    let server = Server::start("--in-memory --kafka-listen 0.0.0.0:0 --advertise localhost:1");
+    let server = Server::start(
+        "--in-memory --kafka-listen 0.0.0.0:0 --advertise localhost:1 \
+         --set millstream.allow.plaintext.on.network=true",
+    );
     assert!(server.kafka.starts_with("0.0.0.0:"), "{}", server.kafka);
 }
 

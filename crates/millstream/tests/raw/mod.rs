@@ -7,17 +7,24 @@ use millstream::Server;
 use millstream_record::BatchBuilder;
 use millstream_types::Timestamp;
 use millstream_wire::*;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 
-pub(crate) struct Client {
-    stream: DuplexStream,
+pub(crate) struct Client<S = DuplexStream> {
+    stream: S,
     /// The APIs and versions that were asked.
     pub(crate) asked: Vec<(i16, i16)>,
 }
 
 impl Client {
     pub(crate) fn new(server: &Server) -> Self {
-        Self { stream: server.connect(), asked: Vec::new() }
+        Self::over(server.connect())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// A client over a connection of any kind.
+    pub(crate) const fn over(stream: S) -> Self {
+        Self { stream, asked: Vec::new() }
     }
 
     pub(crate) async fn ask<R: Request>(&mut self, version: i16, request: R) -> R::Response {
@@ -27,6 +34,7 @@ impl Client {
         for segment in segments {
             self.stream.write_all(&segment).await.expect("connected");
         }
+        self.stream.flush().await.expect("connected");
         let frame = self.frame(name, version).await;
         let mut reader = Reader::new(&frame);
         let header = ResponseHeader::decode(&mut reader, R::response_header_version(version));

@@ -9,11 +9,12 @@ use super::super::entry::Allowed::{
 use super::super::entry::Effect::{AcceptedOnly, Later, Reported};
 use super::super::entry::{Entry, boolean, int, list, long, short, string};
 use super::words::{COMPRESSIONS, INT_MAX, INT_MAX_ARRAY};
-use super::{groups, log};
+use super::{groups, log, transport};
 
 pub(crate) static SECTIONS: &[Section] = &[
     Section { title: "Topics", entries: TOPICS },
     Section { title: "Requests and connections", entries: REQUESTS },
+    Section { title: "Listeners and TLS", entries: transport::TRANSPORT },
     Section { title: "Log", entries: log::LOG },
     Section { title: "Log cleaner", entries: log::CLEANER },
     Section { title: "Producers and transactions", entries: PRODUCERS },
@@ -372,19 +373,6 @@ static IDENTITY: &[Entry] = &[
         .read_only()
         .effect(Reported("the program"))
         .doc("What this process does; always both."),
-    list("listeners", "PLAINTEXT://127.0.0.1:9092")
-        .read_only()
-        .effect(Reported("`--kafka-listen`"))
-        .doc("Where this broker listens for Kafka clients."),
-    string("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT")
-        .read_only()
-        .effect(Reported("the program"))
-        .doc("What listeners speak; always plain text."),
-    list("advertised.listeners", "")
-        .unset()
-        .read_only()
-        .effect(Reported("`--advertise`"))
-        .doc("Where clients are told to find this broker."),
     string("log.dir", "./millstream-data")
         .read_only()
         .effect(Reported("`--data-dir`"))

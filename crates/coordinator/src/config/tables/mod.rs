@@ -6,4 +6,5 @@ pub(super) mod group;
 mod groups;
 mod log;
 pub(super) mod topic;
+mod transport;
 mod words;

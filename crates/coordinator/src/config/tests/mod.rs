@@ -2,10 +2,12 @@ use super::*;
 
 mod described;
 mod groups;
+mod listeners;
 mod page;
 mod resolved;
 mod set;
 mod tables;
+mod transport;
 mod values;
 
 /// Overrides from pairs.

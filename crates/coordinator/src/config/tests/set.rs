@@ -125,8 +125,8 @@ fn changes_that_are_refused_change_nothing() {
     check(
         Kind::Broker,
         &[],
-        &[append("listeners", "PLAINTEXT://:1")],
-        "broker config `listeners` can't be set: `--kafka-listen` decides it",
+        &[append("log.dirs", "elsewhere")],
+        "broker config `log.dirs` can't be set: `--data-dir` decides it",
     );
 }
 

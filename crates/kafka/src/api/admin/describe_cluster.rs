@@ -17,6 +17,7 @@ pub(crate) async fn handle(call: Call, request: DescribeClusterRequest) -> Descr
         };
     }
     let node = call.broker().node();
+    let (host, port) = call.advertised();
     let asked = request.include_cluster_authorized_operations;
     DescribeClusterResponse {
         endpoint_type: BROKERS,
@@ -24,8 +25,8 @@ pub(crate) async fn handle(call: Call, request: DescribeClusterRequest) -> Descr
         controller_id: node.id.0,
         brokers: vec![DescribeClusterBroker {
             broker_id: node.id.0,
-            host: StrBytes::from(node.host.clone()),
-            port: node.port,
+            host,
+            port,
             ..DescribeClusterBroker::default()
         }],
         cluster_authorized_operations: if asked { CLUSTER_OPERATIONS } else { NOT_ASKED },

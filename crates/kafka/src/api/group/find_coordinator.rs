@@ -51,14 +51,14 @@ async fn set_up(call: &Call, key_type: i8) -> (ErrorCode, &'static str) {
 }
 
 fn coordinator(call: &Call, key: StrBytes, error: ErrorCode, why: &'static str) -> Coordinator {
-    let node = call.broker().node();
     let known = error == ErrorCode::None;
+    let (host, port) = if known { call.advertised() } else { (StrBytes::default(), -1) };
     Coordinator {
         key,
         error_code: error.code(),
         error_message: (!known).then(|| StrBytes::from(why)),
-        node_id: if known { node.id.0 } else { -1 },
-        host: if known { StrBytes::from(node.host.clone()) } else { StrBytes::default() },
-        port: if known { node.port } else { -1 },
+        node_id: if known { call.broker().node().id.0 } else { -1 },
+        host,
+        port,
     }
 }

@@ -1,0 +1,51 @@
+//! Configs of listeners and TLS.
+
+use super::super::entry::Allowed::{ListOf, OneOf};
+use super::super::entry::{Entry, boolean, list, string};
+use super::super::listeners::DEFAULT_MAP;
+
+pub(crate) static TRANSPORT: &[Entry] = &[
+    list("listeners", "PLAINTEXT://127.0.0.1:9092").read_only().doc(
+        "Where this broker listens for Kafka clients, as NAME://HOST:PORT; no host means all addresses of the \
+         machine, port 0 a free one. `--kafka-listen` is the short way for one listener in plain text.",
+    ),
+    list("advertised.listeners", "").unset().read_only().doc(
+        "Where clients of each listener are told to find this broker, as NAME://HOST:PORT; where a listener \
+         is not named, where it listens. `--advertise` goes with `--kafka-listen`.",
+    ),
+    string("listener.security.protocol.map", DEFAULT_MAP).read_only().doc(
+        "What each listener speaks, as NAME:PROTOCOL: PLAINTEXT, SSL (which is TLS), SASL_PLAINTEXT or \
+         SASL_SSL.",
+    ),
+    boolean("millstream.allow.plaintext.on.network", "false").read_only().doc(
+        "Whether listeners without TLS may be reached from other machines. Whoever can reach them, or reads \
+         the network, reads and writes everything: for networks in which everybody may.",
+    ),
+    string("ssl.keystore.type", "PEM")
+        .read_only()
+        .doc("What kind of file `ssl.keystore.location` is; always PEM."),
+    string("ssl.keystore.location", "").unset().read_only().doc(
+        "The PEM file with this broker's private key and its chain of certificates, its own first. It is \
+         looked at every ten seconds, and used without a restart when it has changed and is good.",
+    ),
+    string("ssl.truststore.type", "PEM")
+        .read_only()
+        .doc("What kind of file `ssl.truststore.location` is; always PEM."),
+    string("ssl.truststore.location", "").unset().read_only().doc(
+        "The PEM file with the authorities whose clients are trusted, for `ssl.client.auth`. It is looked at \
+         like `ssl.keystore.location`.",
+    ),
+    string("ssl.client.auth", "none").allow(OneOf(&["none", "requested", "required"])).read_only().doc(
+        "Whether clients of TLS listeners show certificates: `required`, those without are refused; \
+         `requested`, they are anonymous, and only bad ones are refused; `none`, nobody is asked.",
+    ),
+    list("ssl.enabled.protocols", "TLSv1.2,TLSv1.3")
+        .allow(ListOf(&["TLSv1.2", "TLSv1.3"]))
+        .read_only()
+        .doc("Which versions of TLS are spoken; none older."),
+    string("ssl.principal.mapping.rules", "DEFAULT").read_only().doc(
+        "Which user a client's certificate stands for: rules of the form RULE:pattern/replacement/ with L or U \
+         behind them, and DEFAULT, the subject itself; see security.md. The first that matches counts, and \
+         whom none matches is refused.",
+    ),
+];

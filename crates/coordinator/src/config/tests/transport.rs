@@ -1,0 +1,47 @@
+//! What the configs of listeners and TLS come to.
+
+use super::super::{BrokerOverrides, ClientCertificates, TlsConfig, TransportConfig};
+use super::started;
+
+fn defaults() -> TransportConfig {
+    TransportConfig {
+        plaintext_on_network: false,
+        tls: TlsConfig {
+            key_store_type: "PEM".to_owned(),
+            key_store: None,
+            trust_store_type: "PEM".to_owned(),
+            trust_store: None,
+            client_certificates: ClientCertificates::None,
+            tls12: true,
+            tls13: true,
+            principal_rules: "DEFAULT".to_owned(),
+        },
+    }
+}
+
+#[test]
+fn every_field_follows_its_config() {
+    #[track_caller]
+    fn check(name: &str, value: &str, change: impl Fn(&mut TransportConfig)) {
+        let mut expected = defaults();
+        change(&mut expected);
+        assert_ne!(expected, defaults(), "this shows nothing");
+        assert_eq!(TransportConfig::resolve(&started(&[(name, value)])), expected);
+    }
+    assert_eq!(TransportConfig::resolve(&BrokerOverrides::default()), defaults());
+    check("millstream.allow.plaintext.on.network", "true", |c| c.plaintext_on_network = true);
+    check("ssl.keystore.type", "JKS", |c| c.tls.key_store_type = "JKS".to_owned());
+    check("ssl.keystore.location", "a.pem", |c| c.tls.key_store = Some("a.pem".to_owned()));
+    check("ssl.truststore.type", "JKS", |c| c.tls.trust_store_type = "JKS".to_owned());
+    check("ssl.truststore.location", "a.pem", |c| c.tls.trust_store = Some("a.pem".to_owned()));
+    check("ssl.client.auth", "requested", |c| {
+        c.tls.client_certificates = ClientCertificates::Requested;
+    });
+    check("ssl.client.auth", "required", |c| {
+        c.tls.client_certificates = ClientCertificates::Required;
+    });
+    check("ssl.enabled.protocols", "TLSv1.3", |c| c.tls.tls12 = false);
+    check("ssl.enabled.protocols", "TLSv1.2", |c| c.tls.tls13 = false);
+    check("ssl.enabled.protocols", "", |c| (c.tls.tls12, c.tls.tls13) = (false, false));
+    check("ssl.principal.mapping.rules", "", |c| c.tls.principal_rules = String::new());
+}

@@ -1,0 +1,229 @@
+//! Where a server listens for Kafka clients: what was asked for, checked before anything is opened.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{anyhow, bail};
+use millstream_broker::config::{
+    BrokerOverrides, ClientCertificates, Endpoint, SecurityProtocol, TlsConfig, TransportConfig,
+    listeners,
+};
+use millstream_env::Env;
+use millstream_kafka::Listener;
+use millstream_tls::{ClientAuth, Rules, ServerTls, ServerTlsSettings, Version};
+use tokio::net::{TcpListener, lookup_host};
+
+use crate::{ServerConfig, Settings};
+
+/// The setting that allows what is refused otherwise.
+const ALLOW_PLAINTEXT: &str = "millstream.allow.plaintext.on.network";
+
+/// Listeners with open sockets.
+pub(crate) struct Listening {
+    pub(crate) sockets: Vec<Socket>,
+    /// What those that need it speak.
+    pub(crate) tls: Option<Arc<ServerTls>>,
+}
+
+/// One of them.
+pub(crate) struct Socket {
+    pub(crate) socket: TcpListener,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    pub(crate) name: String,
+    pub(crate) protocol: SecurityProtocol,
+    /// Host and port that its clients are told to connect to.
+    pub(crate) told: Endpoint,
+}
+
+/// One listener before it is open.
+struct Plan {
+    name: String,
+    protocol: SecurityProtocol,
+    at: SocketAddr,
+    told: Option<Endpoint>,
+}
+
+impl Listening {
+    /// Opens what `config` asks for.
+    pub(crate) async fn open(config: &ServerConfig, env: &Env) -> anyhow::Result<Self> {
+        let plans = plans(config).await?;
+        let start =
+            BrokerOverrides { start: config.settings.clone(), ..BrokerOverrides::default() };
+        let transport = TransportConfig::resolve(&start);
+        for plan in &plans {
+            plan.check(transport.plaintext_on_network)?;
+        }
+        let needs_tls = plans.iter().any(|plan| plan.protocol.has_tls());
+        let tls = match needs_tls {
+            true => Some(Arc::new(ServerTls::load(tls_settings(&transport.tls)?, env.clone())?)),
+            false => None,
+        };
+        let option = match is_set(&config.settings, "listeners") {
+            true => "`listeners`",
+            false => "--kafka-listen",
+        };
+        let mut sockets = Vec::with_capacity(plans.len());
+        for plan in plans {
+            sockets.push(plan.open(option).await?);
+        }
+        Ok(Self { sockets, tls })
+    }
+
+    /// Where the clients of the first listener connect.
+    pub(crate) fn first(&self) -> Option<&Socket> {
+        self.sockets.first()
+    }
+
+    /// `listeners` and `advertised.listeners`, as tools are to be told.
+    pub(crate) fn report(&self) -> [(String, String); 2] {
+        let list = |place: fn(&Socket) -> String| {
+            let each = self.sockets.iter().map(|one| format!("{}://{}", one.name, place(one)));
+            each.collect::<Vec<_>>().join(",")
+        };
+        let listens = list(|one| one.address.to_string());
+        let told = list(|one| one.told.to_string());
+        [("listeners".to_owned(), listens), ("advertised.listeners".to_owned(), told)]
+    }
+}
+
+impl Socket {
+    /// What the Kafka door makes of it.
+    pub(crate) fn into_parts(
+        self,
+        tls: Option<&Arc<ServerTls>>,
+    ) -> anyhow::Result<(TcpListener, Listener)> {
+        let tls = tls.filter(|_| self.protocol.has_tls()).cloned();
+        let told = (self.told.host, self.told.port);
+        let listener = Listener::new(self.name, self.protocol, told, tls);
+        Ok((self.socket, listener.map_err(|error| anyhow!(error))?))
+    }
+}
+
+impl Plan {
+    /// Whether it may be opened.
+    fn check(&self, plaintext_on_network: bool) -> anyhow::Result<()> {
+        let Self { name, protocol, at, .. } = self;
+        if protocol.needs_sasl() {
+            bail!("listener `{name}` can't speak {protocol}: SASL is not served yet");
+        }
+        let is_open = !protocol.has_tls() && !at.ip().to_canonical().is_loopback();
+        if is_open && !plaintext_on_network {
+            bail!(
+                "listener `{name}` would be open to everybody who can reach {at}, without encryption and \
+                 without asking who they are: use TLS (docs/security.md says how), or, where everybody in \
+                 the network may read and write everything, --set {ALLOW_PLAINTEXT}=true"
+            );
+        }
+        Ok(())
+    }
+
+    async fn open(self, option: &str) -> anyhow::Result<Socket> {
+        let Self { name, protocol, at, told } = self;
+        let socket = TcpListener::bind(at).await.map_err(|error| {
+            let advice = format!("is something else there? choose another with {option}");
+            anyhow!("can't listen at {at}: {error}; {advice}")
+        })?;
+        let address = socket.local_addr()?;
+        let told = told
+            .unwrap_or_else(|| Endpoint { host: address.ip().to_string(), port: address.port() });
+        Ok(Socket { socket, address, name, protocol, told })
+    }
+}
+
+fn is_set(settings: &Settings, name: &str) -> bool {
+    settings.get(name).is_some_and(|value| !value.trim().is_empty())
+}
+
+async fn plans(config: &ServerConfig) -> anyhow::Result<Vec<Plan>> {
+    if !is_set(&config.settings, "listeners") {
+        return Ok(simple(config)?.into_iter().collect());
+    }
+    if config.kafka_listen.is_some() {
+        bail!("say where to listen once: in the setting `listeners`, or with --kafka-listen");
+    }
+    if config.advertise.is_some() {
+        bail!("--advertise goes with --kafka-listen; with `listeners`, set `advertised.listeners`");
+    }
+    let mut plans = Vec::new();
+    for one in listeners(&config.settings)? {
+        let at = resolve(&one.bind).await?;
+        // Who listens by a name is found by it.
+        let named = !one.bind.host.is_empty() && one.bind.port != 0;
+        let told = one.advertised.or_else(|| named.then_some(one.bind));
+        plans.push(Plan { name: one.name, protocol: one.protocol, at, told });
+    }
+    Ok(plans)
+}
+
+/// The one listener of `--kafka-listen`, if there is any.
+fn simple(config: &ServerConfig) -> anyhow::Result<Option<Plan>> {
+    let told = config.advertise.clone().map(|(host, port)| Endpoint { host, port });
+    let Some(at) = config.kafka_listen else { return Ok(None) };
+    if told.is_none() && at.ip().is_unspecified() {
+        let example = if at.is_ipv4() { "192.0.2.10" } else { "[2001:db8::10]" };
+        bail!(
+            "clients can't connect to {}: say which address they shall use, \
+             for example --advertise {example}:{}",
+            at.ip(),
+            at.port()
+        );
+    }
+    let protocol = SecurityProtocol::Plaintext;
+    Ok(Some(Plan { name: protocol.to_string(), protocol, at, told }))
+}
+
+async fn resolve(place: &Endpoint) -> anyhow::Result<SocketAddr> {
+    if place.host.is_empty() {
+        return Ok(SocketAddr::from(([0, 0, 0, 0], place.port)));
+    }
+    let found = lookup_host((place.host.as_str(), place.port)).await;
+    let unknown = |why: String| anyhow!("can't listen at {place}: {why}");
+    let mut found = found.map_err(|error| unknown(error.to_string()))?;
+    found.next().ok_or_else(|| unknown("that name has no address".to_owned()))
+}
+
+fn tls_settings(config: &TlsConfig) -> anyhow::Result<ServerTlsSettings> {
+    for (name, kind) in [
+        ("ssl.keystore.type", &config.key_store_type),
+        ("ssl.truststore.type", &config.trust_store_type),
+    ] {
+        if !kind.eq_ignore_ascii_case("PEM") {
+            bail!(
+                "{name}={kind} is not read, only PEM is: `keytool -importkeystore ... -deststoretype PKCS12` \
+                 and `openssl pkcs12 -in STORE.p12 -nodes -out STORE.pem` turn a Java store into PEM"
+            );
+        }
+    }
+    let Some(key_store) = &config.key_store else {
+        bail!(
+            "a listener of TLS needs a key and a certificate: name the PEM file with both in \
+             `ssl.keystore.location` (for a try, `millstream cert server` makes one)"
+        );
+    };
+    let client_auth = match config.client_certificates {
+        ClientCertificates::None => ClientAuth::None,
+        ClientCertificates::Requested => ClientAuth::Requested,
+        ClientCertificates::Required => ClientAuth::Required,
+    };
+    if client_auth != ClientAuth::None && config.trust_store.is_none() {
+        bail!(
+            "ssl.client.auth asks clients for certificates: name the PEM file with the authorities that \
+             sign them in `ssl.truststore.location`"
+        );
+    }
+    let versions = [(config.tls12, Version::Tls12), (config.tls13, Version::Tls13)];
+    let versions: Vec<_> = versions.into_iter().filter(|(on, _)| *on).map(|(_, it)| it).collect();
+    if versions.is_empty() {
+        bail!("`ssl.enabled.protocols` names no version: TLSv1.2, TLSv1.3, or both");
+    }
+    Ok(ServerTlsSettings {
+        key_store: PathBuf::from(key_store),
+        trust_store: config.trust_store.as_ref().map(PathBuf::from),
+        client_auth,
+        versions,
+        rules: Rules::parse(&config.principal_rules)
+            .map_err(|error| anyhow!("ssl.principal.mapping.rules: {error}"))?,
+    })
+}
