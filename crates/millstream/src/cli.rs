@@ -1,9 +1,12 @@
 //! The command line: what can be typed. What it does is in [`crate::commands`], one file each.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 use millstream_client::Address;
 
 use crate::commands::backup::BackupArgs;
+use crate::commands::cert::CertCommand;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::consume::ConsumeArgs;
 use crate::commands::group::GroupCommand;
@@ -28,7 +31,7 @@ Start here:
   millstream COMMAND --help              options and examples of a command
 
 `topic`, `produce`, `consume` and `group` work with any Kafka-compatible cluster: name it with
---bootstrap HOST:PORT or the environment variable MILLSTREAM_BOOTSTRAP."
+--bootstrap HOST:PORT or the environment variable MILLSTREAM_BOOTSTRAP; --ca FILE.pem for TLS."
 )]
 pub struct Cli {
     /// What to do.
@@ -58,6 +61,9 @@ pub enum Command {
     Backup(BackupArgs),
     /// Make a data directory of a backup
     Restore(RestoreArgs),
+    /// Make certificates to develop and test with, and look at any
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Write a shell's completions to standard output
     Completions(CompletionsArgs),
 }
@@ -75,6 +81,18 @@ pub struct ClusterArgs {
         help_heading = "Cluster"
     )]
     pub bootstrap: Vec<Address>,
+    /// Use TLS, and trust the authorities in this PEM file
+    #[arg(long, value_name = "FILE.pem", env = "MILLSTREAM_CA", help_heading = "Cluster")]
+    pub ca: Option<PathBuf>,
+    /// A PEM file with a key and a certificate to show, where the cluster asks for one
+    #[arg(
+        long,
+        value_name = "FILE.pem",
+        env = "MILLSTREAM_CERT",
+        requires = "ca",
+        help_heading = "Cluster"
+    )]
+    pub cert: Option<PathBuf>,
     /// Show the result as JSON, for programs
     #[arg(long)]
     pub json: bool,
@@ -145,6 +163,8 @@ mod tests {
             ("serve --log-format xml", "error: invalid value 'xml' for '--log-format <FORMAT>'"),
             ("backup", "error: the following required arguments were not provided:"),
             ("restore", "error: the following required arguments were not provided:"),
+            ("cert client", "error: the following required arguments were not provided:"),
+            ("cert server --days 0", "error: invalid value '0' for '--days <N>': "),
             ("completions tcsh", "error: invalid value 'tcsh' for '<SHELL>'"),
             ("frobnicate", "error: unrecognized subcommand 'frobnicate'"),
         ] {
@@ -161,7 +181,7 @@ mod tests {
             "serve --set num.partitions=4 --set auto.create.topics.enable=false --config x.toml",
             "topic create t --partitions 3 --set retention.ms=1000 --config cleanup.policy=",
             "topic alter t --set retention.ms=-1 --unset segment.bytes --partitions 12",
-            "topic list --json --bootstrap a:1,b:2",
+            "topic list --json --bootstrap a:1,b:2 --ca ca.pem --cert me.pem",
             "produce t --key-separator : --header a=b --header a= --acks all --compression zstd",
             "produce t --json --idempotent false --partition 3",
             "consume t --from -1h --follow",
@@ -173,6 +193,9 @@ mod tests {
             "group describe g --json",
             "backup /backup/one --data-dir data --json",
             "restore /backup/one --data-dir data --json",
+            "cert server --host a --host 127.0.0.1,::1 --days 30 --force --dir x --json",
+            "cert client alice",
+            "cert show a.pem b.pem --json",
             "completions zsh",
         ] {
             assert_eq!(complaint(line), "", "{line}");

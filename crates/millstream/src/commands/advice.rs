@@ -30,6 +30,12 @@ fn advice(error: &Error) -> Option<String> {
                 "nothing listens at {address}; start one with `millstream serve`, or say where \
                  your cluster is with --bootstrap HOST:PORT"
             ),
+            // What TLS finds wrong.
+            io::ErrorKind::InvalidData => {
+                "does --ca name the authority that signed the broker's certificate, and is that for \
+                 the host that you connect to?"
+                    .to_owned()
+            }
             _ => "say where your cluster is with --bootstrap HOST:PORT".to_owned(),
         }),
         Error::Unreachable { address, bootstrap: false, .. } => Some(format!(
@@ -38,12 +44,12 @@ fn advice(error: &Error) -> Option<String> {
         )),
         Error::Protocol { .. } => Some(
             "is this the port of a Kafka listener, without TLS? HTTP ports and TLS listeners \
-             answer like this"
+             answer like this; for TLS, --ca FILE.pem says whom to trust"
                 .to_owned(),
         ),
         Error::Disconnected { .. } => Some(
-            "the broker closed the connection; does it expect TLS or authentication? neither is \
-             there yet"
+            "the broker closed the connection; does it expect TLS (--ca FILE.pem), a certificate \
+             (--cert FILE.pem), or another way to say who you are?"
                 .to_owned(),
         ),
         Error::Refused { what, code, message } => refused(what, *code, message.is_some()),

@@ -1,6 +1,7 @@
 //! What the program does, one file for each command.
 
 pub mod backup;
+pub mod cert;
 pub mod completions;
 pub mod consume;
 pub mod group;
@@ -12,12 +13,12 @@ pub mod serve;
 pub mod topic;
 
 mod advice;
+mod reach;
 
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use millstream_client::{Admin, Cluster, ClusterSettings, Error, TcpConnector};
+use millstream_client::{Admin, Cluster, ClusterSettings, Error};
 use millstream_env::Env;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,6 +40,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Log(command) => Box::pin(log::run(command)).await,
         Command::Backup(args) => Box::pin(backup::run(args)).await,
         Command::Restore(args) => Box::pin(restore::run(args)).await,
+        Command::Cert(command) => cert::run(command),
         Command::Completions(args) => completions::run(&args),
     }
 }
@@ -82,7 +84,9 @@ async fn connect(args: &ClusterArgs) -> Result<Cluster, Error> {
         patience: std::time::Duration::from_secs(20),
         ..ClusterSettings::new(args.bootstrap.clone())
     };
-    Cluster::connect(env, Arc::new(TcpConnector), settings).await
+    let connector = reach::connector(args, &env);
+    let connector = connector.map_err(|error| Error::Invalid(error.to_string()))?;
+    Cluster::connect(env, connector, settings).await
 }
 
 async fn admin(args: &ClusterArgs) -> Result<Admin, Error> {

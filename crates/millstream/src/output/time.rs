@@ -179,6 +179,14 @@ const fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (if month <= 2 { year + 1 } else { year }, month, day)
 }
 
+/// Year, month and day of a time, in UTC; as near as possible where no year of four digits holds it.
+pub(crate) fn date(at: Timestamp) -> (i32, u8, u8) {
+    let (year, month, day) = civil_from_days(at.0.div_euclid(DAY));
+    let year = i32::try_from(year.clamp(0, 9_999)).unwrap_or_default();
+    // Months and days are small.
+    (year, u8::try_from(month).unwrap_or(1), u8::try_from(day).unwrap_or(1))
+}
+
 /// A time in RFC 3339, in UTC, with milliseconds if there are any.
 pub(crate) fn display(at: Timestamp) -> String {
     let text = to_the_millisecond(at);

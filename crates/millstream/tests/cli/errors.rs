@@ -129,6 +129,9 @@ fn every_command_has_examples() {
         "log dump",
         "log verify",
         "log export",
+        "cert server",
+        "cert client",
+        "cert show",
         "completions",
     ] {
         let help = run(&format!("{command} --help"), None, b"").ok();

@@ -4,6 +4,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod backup;
+mod cert;
 mod errors;
 mod group;
 mod harness;

@@ -1,0 +1,111 @@
+//! `millstream cert`: certificates to develop and test with, and a look at any.
+
+mod authority;
+mod client;
+mod server;
+mod show;
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use millstream_env::Env;
+use millstream_types::Timestamp;
+use rcgen::CertificateParams;
+use tokio::runtime::Handle;
+
+use crate::output::time::date;
+
+/// What can be done with certificates.
+#[derive(Debug, Subcommand)]
+pub enum CertCommand {
+    /// Make a certificate for a broker, signed by an authority of your own
+    Server(server::ServerArgs),
+    /// Make a certificate for a client, signed by the same authority
+    Client(client::ClientArgs),
+    /// Show what certificates say, and until when
+    Show(show::ShowArgs),
+}
+
+/// Where certificates go, and how long they last.
+#[derive(Clone, Debug, Args)]
+struct IssueArgs {
+    /// The directory of the authority and of what it signs; made if need be
+    #[arg(long, value_name = "DIR", default_value = "./certs")]
+    dir: PathBuf,
+    /// For how many days it is valid
+    #[arg(long, value_name = "N", default_value_t = 397, value_parser = clap::value_parser!(u16).range(1..=3_650))]
+    days: u16,
+    /// Replace one that is there; a running broker takes the new one by itself
+    #[arg(long)]
+    force: bool,
+    /// Show what was made as JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+///
+/// What stood in the way.
+pub(super) fn run(command: CertCommand) -> anyhow::Result<()> {
+    let now = Env::real(Handle::current()).clock.wall();
+    match command {
+        CertCommand::Server(args) => server::run(args, now),
+        CertCommand::Client(args) => client::run(args, now),
+        CertCommand::Show(args) => show::run(args, now),
+    }
+}
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// From when to when a certificate is valid that is made at `now`: from the day before on, since clocks differ,
+/// to the end of the day so many days later.
+fn validity(now: Timestamp, days: u16) -> (Timestamp, Timestamp) {
+    let today = now.0 - now.0.rem_euclid(DAY_MS);
+    (Timestamp(today - DAY_MS), Timestamp(today + (i64::from(days) + 1) * DAY_MS))
+}
+
+/// Makes a certificate valid for so many days.
+fn limit(params: &mut CertificateParams, now: Timestamp, days: u16) -> Timestamp {
+    let (from, until) = validity(now, days);
+    let midnight = |at| {
+        let (year, month, day) = date(at);
+        rcgen::date_time_ymd(year, month, day)
+    };
+    params.not_before = midnight(from);
+    params.not_after = midnight(until);
+    until
+}
+
+/// Makes a file that nobody else can read. It is there whole or not at all, so that a broker that looks at it
+/// meanwhile sees the one before.
+fn write_private(path: &Path, text: &str, replace: bool) -> anyhow::Result<()> {
+    if !replace && path.exists() {
+        bail!("{} is there already; --force replaces it", path.display());
+    }
+    let what = || format!("can't write {}", path.display());
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    write_new(&new, text).with_context(what)?;
+    #[expect(clippy::disallowed_methods, reason = "the user's own file")]
+    let renamed = std::fs::rename(&new, path);
+    renamed.with_context(what)
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    // What an interrupted run has left behind would keep the permissions that it has.
+    #[expect(clippy::disallowed_methods, reason = "the user's own file")]
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}

@@ -1,0 +1,71 @@
+//! `cert`: what it makes is what a broker and its clients need.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::harness::{Server, folder, run};
+
+#[test]
+fn a_broker_starts_with_what_it_makes() {
+    let dir = folder();
+    let certs = dir.path().join("certs").display().to_string();
+    let made = run(&format!("cert server --dir {certs} --json"), None, b"").json();
+    assert_eq!(made["hosts"], serde_json::json!(["localhost", "127.0.0.1"]));
+    assert_eq!(made["authority_is_new"], true);
+    let made = run(&format!("cert client alice --dir {certs} --json"), None, b"").json();
+    assert_eq!((&made["subject"], &made["authority_is_new"]), (&"CN=alice".into(), &false.into()));
+    for name in ["ca.pem", "ca.key", "server.pem", "client-alice.pem"] {
+        let mode = fs::metadata(format!("{certs}/{name}")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let shown =
+        run(&format!("cert show {certs}/server.pem {certs}/ca.pem --json"), None, b"").json();
+    assert_eq!(shown[0]["subject"], "CN=localhost");
+    assert_eq!(shown[0]["issuer"], shown[1]["subject"]);
+    assert_eq!(shown[0]["hosts"], serde_json::json!(["localhost", "127.0.0.1"]));
+    assert_eq!(
+        (&shown[0]["is_authority"], &shown[1]["is_authority"]),
+        (&false.into(), &true.into())
+    );
+    assert_eq!(shown[0]["has_expired"], false);
+    let server = Server::start(&format!(
+        "--in-memory --set listeners=SSL://127.0.0.1:0,PLAINTEXT://127.0.0.1:0 \
+         --set ssl.keystore.location={certs}/server.pem --set ssl.client.auth=required \
+         --set ssl.truststore.location={certs}/ca.pem"
+    ));
+    let places: Vec<_> = server.kafka.split(' ').collect();
+    assert!(places[0].starts_with("SSL://127.0.0.1:"), "{places:?}");
+    let plain = places[1].strip_prefix("PLAINTEXT://").unwrap();
+    assert_eq!(run("topic list --json", Some(plain), b"").json(), serde_json::json!([]));
+    assert!(server.metric("millstream_tls_certificate_expiry_timestamp_seconds", "") > 1.79e9);
+    assert_eq!(server.metric("millstream_kafka_refused_tls_handshakes_total", ""), 0.0);
+}
+
+#[test]
+fn it_replaces_nothing_unasked_and_says_what_to_do() {
+    let dir = folder();
+    let certs = dir.path().display().to_string();
+    let server = format!("cert server --host ::1 --host kafka.example.org --dir {certs}");
+    let said = run(&server, None, b"").ok();
+    for piece in ["millstream serve --set listeners=SSL://", "ssl.keystore.location=", "librdkafka"]
+    {
+        assert!(said.contains(piece), "no {piece}: {said}");
+    }
+    let before = fs::read(dir.path().join("server.pem")).unwrap();
+    run(&server, None, b"").fails(1, &["server.pem is there already", "--force"]);
+    assert_eq!(fs::read(dir.path().join("server.pem")).unwrap(), before);
+    run(&format!("{server} --force"), None, b"").ok();
+    assert_ne!(fs::read(dir.path().join("server.pem")).unwrap(), before);
+    let said = run(&format!("cert client a@b --dir {certs}"), None, b"").ok();
+    assert!(said.contains("ssl.principal.mapping.rules=RULE:^CN=([^,\\\\]+)$/$1/"), "{said}");
+    run(&format!("cert client a/b --dir {certs}"), None, b"")
+        .fails(1, &["`a/b` can't be the name"]);
+    let shown = run(&format!("cert show {certs}/server.pem"), None, b"").ok();
+    assert!(
+        shown.contains("hosts    ::1, kafka.example.org") && shown.contains("397 days left"),
+        "{shown}"
+    );
+    run(&format!("cert show {certs}/ca.key"), None, b"").fails(1, &["has no certificate"]);
+    fs::remove_file(dir.path().join("ca.key")).unwrap();
+    run(&format!("{server} --force"), None, b"").fails(1, &["ca.key is not there"]);
+}
