@@ -232,6 +232,12 @@ mod tests {
         check(&[&[common("a\0b")]], r"CN=a\00b");
         check(&[&[common("Jörg Ω")]], "CN=Jörg Ω");
         check(&[&[utf8("1.2.840.113549.1.9.1", "a@b")]], "1.2.840.113549.1.9.1=#0c03614062");
+        check(
+            &[&[utf8("2.5.4.8", "BW")], &[utf8("2.5.4.7", "Ulm")], &[utf8("2.5.4.9", "Weg 1")]],
+            "STREET=Weg 1,L=Ulm,ST=BW",
+        );
+        check(&[&[utf8("2.5.4.5", "17")]], "2.5.4.5=#0c023137");
+        check(&[&[common("\ra")], &[common("a\nb")]], "CN=a\nb,CN=\\\ra");
         let bits = Attribute { text: None, ..common("a") };
         check(&[&[bits]], "CN=#0c0161");
         check(

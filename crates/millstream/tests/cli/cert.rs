@@ -37,8 +37,25 @@ fn a_broker_starts_with_what_it_makes() {
     assert!(places[0].starts_with("SSL://127.0.0.1:"), "{places:?}");
     let plain = places[1].strip_prefix("PLAINTEXT://").unwrap();
     assert_eq!(run("topic list --json", Some(plain), b"").json(), serde_json::json!([]));
+    // Over TLS: only with both, and only to who is the one that was asked for.
+    let tls = places[0].strip_prefix("SSL://127.0.0.1:").unwrap();
+    let with = |host: &str, options: &str, line: &str| {
+        run(&format!("{line} --bootstrap {host}:{tls} {options}"), None, b"one\n")
+    };
+    let trusts = format!("--ca {certs}/ca.pem");
+    let both = format!("{trusts} --cert {certs}/client-alice.pem");
+    with("localhost", &both, "produce t").ok();
+    assert_eq!(with("127.0.0.1", &both, "consume t --count 1").ok(), "one\n");
+    run(&format!("cert server --dir {certs}/others --json"), None, b"").ok();
+    let mistrusts = format!("--ca {certs}/others/ca.pem --cert {certs}/client-alice.pem");
+    with("localhost", &mistrusts, "topic list").fails(1, &["UnknownIssuer", "does --ca name"]);
+    with("localhost", &trusts, "topic list").fails(1, &["--cert FILE.pem"]);
+    with("127.0.0.2", &both, "topic list").fails(1, &["can't connect to 127.0.0.2"]);
+    with("localhost", "", "topic list").fails(1, &["--ca FILE.pem"]);
+    with("localhost", "--ca nowhere.pem", "topic list").fails(1, &["can't read nowhere.pem"]);
     assert!(server.metric("millstream_tls_certificate_expiry_timestamp_seconds", "") > 1.79e9);
-    assert_eq!(server.metric("millstream_kafka_refused_tls_handshakes_total", ""), 0.0);
+    assert!(server.metric("millstream_kafka_tls_handshakes_total", "") >= 2.0);
+    assert!(server.metric("millstream_kafka_refused_tls_handshakes_total", "") >= 2.0);
 }
 
 #[test]

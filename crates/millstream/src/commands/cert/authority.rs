@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use millstream_env::Env;
 use millstream_types::Timestamp;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, IsCa, Issuer,
@@ -34,7 +35,7 @@ pub(super) struct Issued {
 
 impl Authority {
     /// The authority in `dir`; a new one where there is none.
-    pub(super) fn open(dir: &Path, now: Timestamp) -> anyhow::Result<Self> {
+    pub(super) fn open(dir: &Path, env: &Env) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("can't make {}", dir.display()))?;
         let (path, key) = (dir.join(CERTIFICATE), dir.join(KEY));
         let is_new = match (path.exists(), key.exists()) {
@@ -44,7 +45,7 @@ impl Authority {
             (false, true) => bail!("{} is not there, but its key is", path.display()),
         };
         if is_new {
-            let (certificate, pair) = make(now)?;
+            let (certificate, pair) = make(env)?;
             write_private(&key, &pair.serialize_pem(), false)?;
             write_private(&path, &certificate.pem(), false)?;
         }
@@ -72,14 +73,18 @@ impl Authority {
     }
 }
 
-fn make(now: Timestamp) -> anyhow::Result<(Certificate, KeyPair)> {
+fn make(env: &Env) -> anyhow::Result<(Certificate, KeyPair)> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "Millstream development authority");
+    // Each has a name of its own: of two with the same, the wrong one would be taken for a forgery.
+    let mut number = [0; 4];
+    env.random.fill(&mut number);
+    let name = format!("Millstream development authority {:08x}", u32::from_be_bytes(number));
+    params.distinguished_name.push(DnType::CommonName, name);
     // It signs no further authority.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    limit(&mut params, now, DAYS);
+    limit(&mut params, env.clock.wall(), DAYS);
     let key = KeyPair::generate()?;
     Ok((params.self_signed(&key)?, key))
 }

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use clap::Args;
-use millstream_types::Timestamp;
+use millstream_env::Env;
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose};
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ struct Document {
     authority_is_new: bool,
 }
 
-pub(super) fn run(args: ClientArgs, now: Timestamp) -> anyhow::Result<()> {
+pub(super) fn run(args: ClientArgs, env: &Env) -> anyhow::Result<()> {
     let ClientArgs { name, issue } = args;
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@');
     if name.is_empty() || name.len() > NAME_LEN_MAX || !name.chars().all(legal) {
@@ -48,12 +48,12 @@ pub(super) fn run(args: ClientArgs, now: Timestamp) -> anyhow::Result<()> {
         );
     }
     let path = issue.dir.join(format!("client-{name}.pem"));
-    let authority = Authority::open(&issue.dir, now)?;
+    let authority = Authority::open(&issue.dir, env)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name.as_str());
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let issued = authority.issue(params, now, issue.days)?;
+    let issued = authority.issue(params, env.clock.wall(), issue.days)?;
     write_private(&path, &issued.pem, issue.force)?;
     let document = Document {
         key_store: path.display().to_string(),

@@ -52,11 +52,11 @@ struct IssueArgs {
 ///
 /// What stood in the way.
 pub(super) fn run(command: CertCommand) -> anyhow::Result<()> {
-    let now = Env::real(Handle::current()).clock.wall();
+    let env = Env::real(Handle::current());
     match command {
-        CertCommand::Server(args) => server::run(args, now),
-        CertCommand::Client(args) => client::run(args, now),
-        CertCommand::Show(args) => show::run(args, now),
+        CertCommand::Server(args) => server::run(args, &env),
+        CertCommand::Client(args) => client::run(args, &env),
+        CertCommand::Show(args) => show::run(args, env.clock.wall()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use clap::Args;
-use millstream_types::Timestamp;
+use millstream_env::Env;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose};
 use serde::Serialize;
 
@@ -38,16 +38,16 @@ struct Document {
     authority_is_new: bool,
 }
 
-pub(super) fn run(args: ServerArgs, now: Timestamp) -> anyhow::Result<()> {
+pub(super) fn run(args: ServerArgs, env: &Env) -> anyhow::Result<()> {
     let ServerArgs { host: hosts, issue } = args;
     let Some(first) = hosts.first() else { bail!("a certificate needs a --host") };
     let path = issue.dir.join("server.pem");
-    let authority = Authority::open(&issue.dir, now)?;
+    let authority = Authority::open(&issue.dir, env)?;
     let mut params = CertificateParams::new(hosts.clone())?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, first.as_str());
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let issued = authority.issue(params, now, issue.days)?;
+    let issued = authority.issue(params, env.clock.wall(), issue.days)?;
     write_private(&path, &issued.pem, issue.force)?;
     let document = Document {
         key_store: path.display().to_string(),
