@@ -192,9 +192,7 @@ impl Dispatch {
 
     pub(crate) fn session(self: &Arc<Self>, peer: Peer) -> Session {
         let (turn, written, throttle) = Default::default();
-        // Where SASL is spoken, it says who somebody is, whatever certificate he has.
-        let speaks = peer.certificate.clone().filter(|_| !peer.listener.protocol().needs_sasl());
-        let principal = speaks.map_or_else(OnceLock::new, OnceLock::from);
+        let principal = peer.certificate.clone().map_or_else(OnceLock::new, OnceLock::from);
         let sender = Arc::new(Sender { peer, turn, written, throttle, principal });
         Session { dispatch: Arc::clone(self), sender }
     }

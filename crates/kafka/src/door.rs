@@ -306,10 +306,12 @@ impl Inner {
         tls: &ServerTls,
         stopped: watch::Receiver<bool>,
     ) -> Close {
+        // Where SASL is spoken, that says who somebody is (KIP-684), and no certificate is asked for.
+        let asks = !peer.listener.protocol().needs_sasl();
         let accepted = tokio::select! {
             biased;
             () = stop(stopped.clone()) => return Close::Stopping,
-            accepted = tls.accept(stream) => accepted,
+            accepted = tls.accept(stream, asks) => accepted,
         };
         let (mut stream, certificate) = match accepted {
             Ok(accepted) => accepted,

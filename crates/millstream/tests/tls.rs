@@ -234,6 +234,17 @@ fn produce() -> ProduceRequest {
     ProduceRequest { acks: -1, timeout_ms: 10_000, topic_data: vec![topic], ..Default::default() }
 }
 
+async fn create_topic(client: &mut Client) {
+    let name = Some("t".into());
+    let topic = metadata_request::MetadataRequestTopic { name, ..Default::default() };
+    let create = MetadataRequest {
+        topics: Some(vec![topic]),
+        allow_auto_topic_creation: true,
+        ..Default::default()
+    };
+    client.ask(4, create).await;
+}
+
 #[tokio::test]
 async fn certificates_are_replaced_while_clients_write() {
     let world = world(&[]).await;
@@ -270,6 +281,32 @@ async fn certificates_are_replaced_while_clients_write() {
     assert!(world.asks(client(&world.authority, None)).await.is_err());
     write(&mut old).await;
     assert_eq!(offsets, [0, 1, 2, 3, 4]);
+    world.server.stop().await;
+}
+
+/// What a certificate says is what quotas go by.
+#[tokio::test]
+async fn a_certificate_is_a_user() {
+    use alter_client_quotas_request::{EntityData, EntryData, OpData};
+    let world = world(&[
+        ("ssl.client.auth", "requested"),
+        ("ssl.principal.mapping.rules", "RULE:^CN=([^,]+)$/$1/"),
+    ])
+    .await;
+    let mut plain = Client::new(&world.server);
+    create_topic(&mut plain).await;
+    let entity = EntityData { entity_type: "user".into(), entity_name: Some("alice".into()) };
+    let op = OpData { key: "producer_byte_rate".into(), value: 1.0, remove: false };
+    let entry = EntryData { entity: vec![entity], ops: vec![op] };
+    let alter = AlterClientQuotasRequest { entries: vec![entry], validate_only: false };
+    assert_eq!(plain.ask(1, alter).await.entries[0].error_code, 0);
+    for (name, is_slowed) in [(Some("alice"), true), (Some("bob"), false), (None, false)] {
+        let certificate = name.map(|name| signed(&world.authority, name, 2090));
+        let config = client(&world.authority, certificate.as_deref());
+        let mut client = Client::over(world.connect(config).await.unwrap());
+        let answer = client.ask(9, produce()).await;
+        assert_eq!(answer.throttle_time_ms > 0, is_slowed, "{name:?}");
+    }
     world.server.stop().await;
 }
 

@@ -139,7 +139,11 @@ pub struct ServerTls {
 }
 
 struct Current {
-    config: Arc<ServerConfig>,
+    /// For clients that are asked for certificates as the settings say.
+    asking: Arc<ServerConfig>,
+    /// For clients that say who they are in another way. It has tickets of its own: a session that began
+    /// without a certificate is not resumed where one is asked for.
+    silent: Arc<ServerConfig>,
     expires: Timestamp,
     files: Files,
     /// Why what was found later is no good.
@@ -213,7 +217,8 @@ impl ServerTls {
         Ok(new)
     }
 
-    /// Does the handshake over `stream`. Also whom the client's certificate speaks for, if it shows one.
+    /// Does the handshake over `stream`, without a certificate of the client's unless `asks`. Also whom that
+    /// speaks for, if it shows one.
     ///
     /// # Errors
     ///
@@ -221,11 +226,16 @@ impl ServerTls {
     pub async fn accept<S>(
         &self,
         stream: S,
+        asks: bool,
     ) -> Result<(TlsStream<Ahead<S>>, Option<Principal>), HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.current().config));
+        let config = {
+            let current = self.current();
+            Arc::clone(if asks { &current.asking } else { &current.silent })
+        };
+        let acceptor = TlsAcceptor::from(config);
         let accepted = tokio::select! {
             biased;
             accepted = acceptor.accept(Ahead::new(stream)) => accepted,
@@ -316,26 +326,48 @@ impl Files {
 
 fn build(settings: &ServerTlsSettings, files: Files, env: &Env) -> Result<Current, TlsError> {
     let path = &settings.key_store;
-    let unusable = |path: &Path, why: String| TlsError::Unusable { path: path.to_owned(), why };
+    let chain = pem::key_store(path, &files.key_store)?.chain;
+    let expires = chain.iter().map(not_after).collect::<Result<Vec<_>, _>>();
+    let expires = expires
+        .map_err(|error| TlsError::Unusable { path: path.clone(), why: error.to_string() })?;
+    Ok(Current {
+        asking: config(settings, &files, env, settings.client_auth)?,
+        silent: config(settings, &files, env, ClientAuth::None)?,
+        expires: expires.into_iter().min().unwrap_or_default(),
+        files,
+        refused: None,
+    })
+}
+
+fn config(
+    settings: &ServerTlsSettings,
+    files: &Files,
+    env: &Env,
+    client_auth: ClientAuth,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let path = &settings.key_store;
     let store = pem::key_store(path, &files.key_store)?;
-    let expires = store.chain.iter().map(not_after).collect::<Result<Vec<_>, _>>();
-    let expires = expires.map_err(|error| unusable(path, error.to_string()))?;
     let provider = crate::provider();
     let versions: Vec<&SupportedProtocolVersion> =
         settings.versions.iter().map(|version| version.rustls()).collect();
     let builder =
         ServerConfig::builder_with_details(Arc::clone(&provider), Arc::new(Wall::of(env)));
     let builder = builder.with_protocol_versions(&versions)?;
-    let builder = match (&settings.trust_store, &files.trust_store, settings.client_auth) {
+    let builder = match (&settings.trust_store, &files.trust_store, client_auth) {
         (Some(path), Some(bytes), ClientAuth::Requested | ClientAuth::Required) => {
             let roots = Arc::new(pem::trust_store(path, bytes)?);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-            let verifier = match settings.client_auth {
+            let verifier = match client_auth {
                 ClientAuth::Required => verifier,
                 ClientAuth::Requested | ClientAuth::None => verifier.allow_unauthenticated(),
             };
-            let verifier = verifier.build().map_err(|error| unusable(path, error.to_string()))?;
+            let unusable = |why: String| TlsError::Unusable { path: path.clone(), why };
+            let verifier = verifier.build().map_err(|error| unusable(error.to_string()))?;
             builder.with_client_cert_verifier(verifier)
+        }
+        (None, _, ClientAuth::Requested | ClientAuth::Required) => {
+            let why = "clients are asked for certificates, and it is not said whose are trusted";
+            return Err(TlsError::Unusable { path: path.clone(), why: why.to_owned() });
         }
         _ => builder.with_no_client_auth(),
     };
@@ -343,8 +375,7 @@ fn build(settings: &ServerTlsSettings, files: Files, env: &Env) -> Result<Curren
     let mut config = config.map_err(|error| pem::unusable(path, &error))?;
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    let expires = expires.into_iter().min().unwrap_or_default();
-    Ok(Current { config: Arc::new(config), expires, files, refused: None })
+    Ok(Arc::new(config))
 }
 
 fn tell_expiry(path: &Path, expires: Timestamp, now: Timestamp) {

@@ -2,12 +2,15 @@
 
 use std::fs;
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client;
 
@@ -98,7 +101,7 @@ impl World {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         tokio::join!(
             async {
-                let (mut stream, principal) = self.tls.accept(ours).await?;
+                let (mut stream, principal) = self.tls.accept(ours, true).await?;
                 let byte = stream.read_u8().await.map_err(HandshakeError::of)?;
                 stream.write_u8(byte + 1).await.unwrap();
                 stream.flush().await.unwrap();
@@ -192,7 +195,7 @@ async fn what_is_no_handshake_is_named() {
         let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
         theirs.write_all(sent).await.unwrap();
         theirs.shutdown().await.unwrap();
-        let refused = world.tls.accept(ours).await.expect_err(expected).to_string();
+        let refused = world.tls.accept(ours, true).await.expect_err(expected).to_string();
         assert!(refused.contains(expected), "{sent:?}: {refused}");
     }
 }
@@ -205,7 +208,7 @@ async fn who_takes_too_long_is_left() {
     tls.env = env;
     let (ours, mut theirs) = tokio::io::duplex(1024);
     theirs.write_all(b"\x16\x03\x01").await.unwrap();
-    let mut accepts = Box::pin(world.tls.accept(ours));
+    let mut accepts = Box::pin(world.tls.accept(ours, true));
     let pending = std::future::poll_fn(|context| {
         std::task::Poll::Ready(accepts.as_mut().poll(context).is_pending())
     });
@@ -277,11 +280,91 @@ async fn sessions_are_resumed_but_not_for_those_who_may_not_come_in() {
 }
 
 async fn accepted(world: &World, stream: DuplexStream) -> Result<rustls::HandshakeKind, String> {
-    let (mut stream, _) = world.tls.accept(stream).await.map_err(|error| error.to_string())?;
+    let (mut stream, _) =
+        world.tls.accept(stream, true).await.map_err(|error| error.to_string())?;
     let kind = stream.get_ref().1.handshake_kind().expect("it is done");
     stream.write_u8(1).await.unwrap();
     stream.flush().await.unwrap();
     Ok(kind)
+}
+
+/// Who logs in by SASL is asked for no certificate, and does not get around one by that.
+#[tokio::test]
+async fn a_session_without_a_certificate_is_not_resumed_where_one_is_asked_for() {
+    for version in BOTH {
+        let world = world(ClientAuth::Required, "DEFAULT");
+        let client = world.client(&world.authority, None, version);
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let silent = async {
+            let (mut stream, principal) = world.tls.accept(ours, false).await.unwrap();
+            stream.write_u8(1).await.unwrap();
+            stream.flush().await.unwrap();
+            principal
+        };
+        let (principal, ()) = tokio::join!(silent, used(Arc::clone(&client), theirs));
+        assert_eq!(principal, None);
+        let (server, _) = world.meet(client).await;
+        assert!(matches!(server, Err(HandshakeError::NoCertificate)), "{version:?}: {server:?}");
+    }
+}
+
+/// Counts how often the system is asked for bytes.
+struct Counting<'a>(DuplexStream, &'a AtomicU64);
+
+impl AsyncRead for Counting<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.0).poll_read(context, room);
+        self.1.fetch_add(u64::from(polled.is_ready()), Ordering::Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Counting<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[tokio::test]
+async fn a_large_request_takes_few_reads() {
+    const BYTES: usize = 1024 * 1024;
+    let world = world(ClientAuth::None, "DEFAULT");
+    let client = world.client(&world.authority, None, Version::Tls13);
+    let (ours, theirs) = tokio::io::duplex(4 * BYTES);
+    let reads = AtomicU64::new(0);
+    tokio::join!(
+        async {
+            let (mut stream, _) = world.tls.accept(Counting(ours, &reads), true).await.unwrap();
+            let before = reads.load(Ordering::Relaxed);
+            stream.read_exact(&mut vec![0; BYTES]).await.unwrap();
+            let reads = reads.load(Ordering::Relaxed) - before;
+            // Of 32 KiB each; rustls alone takes more than 256.
+            assert!(reads <= 64, "{reads}");
+        },
+        async {
+            let mut stream = connect(client, theirs).await.unwrap();
+            stream.write_all(&vec![7; BYTES]).await.unwrap();
+            stream.flush().await.unwrap();
+            // Stays until the server has everything.
+            assert!(stream.read_u8().await.is_err());
+        }
+    );
 }
 
 async fn used(config: Arc<ClientConfig>, stream: DuplexStream) {

@@ -36,7 +36,7 @@ pub(crate) static TRANSPORT: &[Entry] = &[
          like `ssl.keystore.location`.",
     ),
     string("ssl.client.auth", "none").allow(OneOf(&["none", "requested", "required"])).read_only().doc(
-        "Whether clients of TLS listeners show certificates: `required`, those without are refused; \
+        "Whether clients of SSL listeners show certificates: `required`, those without are refused; \
          `requested`, they are anonymous, and only bad ones are refused; `none`, nobody is asked.",
     ),
     list("ssl.enabled.protocols", "TLSv1.2,TLSv1.3")
