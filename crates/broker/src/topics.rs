@@ -127,6 +127,8 @@ impl Topics {
                 Entry::SessionOpened { .. }
                 | Entry::ProducerIdsTaken { .. }
                 | Entry::QuotasSet { .. }
+                | Entry::AclAdded(_)
+                | Entry::AclRemoved(_)
                 | Entry::Trimmed(_) => {}
             }
         }

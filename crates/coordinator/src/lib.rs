@@ -1,9 +1,10 @@
-//! Coordinators as pure state machines: groups, transactions, quotas and cluster metadata.
+//! Coordinators as pure state machines: groups, transactions, access rules, quotas and cluster metadata.
 //!
 //! No clock, no randomness, no IO: times and random ids are arguments, and what is to be written
 //! comes back as a value. `command(state, now, input) -> (records, replies, deadline)`, and only
 //! `replay(record)` changes what must survive a restart.
 
+pub mod acl;
 pub mod cluster;
 pub mod config;
 pub mod group;

@@ -3,6 +3,9 @@
 //! `cargo test` runs it briefly; `cargo xtask test --long` for minutes (CONTRIBUTING.md).
 
 use bolero::check;
+use millstream_coordinator::acl::{
+    Binding, Draft, Operation, PatternType, Permission, ResourceType,
+};
 use millstream_coordinator::cluster::{
     ClusterState, Entry, NewTopic, Overrides, Replication, decode, encode,
 };
@@ -15,7 +18,7 @@ type Command = (u8, u8, i32, String);
 fn entry(state: &ClusterState, (kind, which, number, text): &Command) -> Option<Entry> {
     let id = Uuid([*which % 4; 16]);
     let name = format!("topic-{}", which % 4);
-    match kind % 7 {
+    match kind % 9 {
         0 => Some(state.open_session()),
         1 => {
             let overrides = Overrides::from([(text.clone(), text.clone())]);
@@ -30,9 +33,25 @@ fn entry(state: &ClusterState, (kind, which, number, text): &Command) -> Option<
             overrides: Overrides::from([(text.clone(), String::new())]),
         }),
         5 => Some(Entry::ProducerIdsTaken { next: i64::from(*number) }),
+        6 => rule(*which, text).map(Entry::AclAdded),
+        7 => rule(*which, text).map(Entry::AclRemoved),
         // What no command makes is replayed all the same, if it can be read.
         _ => Some(Entry::PartitionsSet { id, partitions: *number }),
     }
+}
+
+fn rule(which: u8, text: &str) -> Option<Binding> {
+    let pick = usize::from(which);
+    let draft = Draft {
+        resource: *ResourceType::ALL.get(pick % ResourceType::ALL.len())?,
+        pattern: *PatternType::ALL.get(pick % PatternType::ALL.len())?,
+        name: text,
+        principal: &format!("User:{text}"),
+        host: "10.0.0.0/8",
+        operation: *Operation::ALL.get(pick % Operation::ALL.len())?,
+        permission: *Permission::ALL.get(pick % Permission::ALL.len())?,
+    };
+    Binding::new(&draft).ok()
 }
 
 #[test]

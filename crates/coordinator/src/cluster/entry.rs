@@ -6,6 +6,8 @@
 //!
 //! string         length unsigned varint, UTF-8
 //! overrides      count unsigned varint, then name and value strings, names rising
+//! acl            type u8, pattern u8, name string, principal string, host string, operation u8,
+//!                permission u8, by Kafka's numbers
 //! quotas         user, client id, address: u8 0 none, 1 default, 2 a string follows
 //!                count unsigned varint, then use u8 and limit f64, uses rising
 //! ```
@@ -17,6 +19,7 @@ use std::sync::Arc;
 
 use millstream_types::{Cursor, DecodeError, SessionId, TopicId, Uuid, varint};
 
+use crate::acl::{Binding, Draft, Operation, PatternType, Permission, ResourceType};
 use crate::quota::{Entity, Limit, Limits, Name, Use};
 
 use super::{Overrides, Resource, TopicState, Trimmed};
@@ -74,6 +77,10 @@ pub enum Entry {
         /// What they are.
         limits: Limits,
     },
+    /// Tag 12: there is this access rule from now on.
+    AclAdded(Binding),
+    /// Tag 13: there is this access rule no more.
+    AclRemoved(Binding),
 }
 
 /// Why stored metadata can't be read.
@@ -163,6 +170,14 @@ fn encode_one(entry: &Entry, out: &mut Vec<u8>) {
             out.push(9);
             put_quotas(entity, limits, out);
         }
+        Entry::AclAdded(binding) => {
+            out.push(12);
+            put_acl(binding, out);
+        }
+        Entry::AclRemoved(binding) => {
+            out.push(13);
+            put_acl(binding, out);
+        }
     }
 }
 
@@ -192,6 +207,8 @@ fn decode_one(cursor: &mut Cursor<'_>) -> Result<Entry, EntryError> {
                 Entity { user: name(cursor)?, client_id: name(cursor)?, address: name(cursor)? };
             Entry::QuotasSet { entity, limits: limits(cursor)? }
         }
+        12 => Entry::AclAdded(acl(cursor)?),
+        13 => Entry::AclRemoved(acl(cursor)?),
         tag => return Err(EntryError::Tag(tag)),
     })
 }
@@ -246,6 +263,43 @@ fn limits(cursor: &mut Cursor<'_>) -> Result<Limits, EntryError> {
         limits.insert(of, limit.ok_or(DecodeError::Invalid { field: "limit" })?);
     }
     Ok(limits)
+}
+
+fn put_acl(binding: &Binding, out: &mut Vec<u8>) {
+    out.extend(binding.resource.number().to_be_bytes());
+    out.extend(binding.pattern.number().to_be_bytes());
+    put_string(&binding.name, out);
+    put_string(&binding.principal(), out);
+    put_string(binding.host.text(), out);
+    out.extend(binding.operation.number().to_be_bytes());
+    out.extend(binding.permission.number().to_be_bytes());
+}
+
+/// What can't be a rule is refused: left out, it might have denied something.
+fn acl(cursor: &mut Cursor<'_>) -> Result<Binding, EntryError> {
+    fn number<T>(
+        cursor: &mut Cursor<'_>,
+        field: &'static str,
+        numbered: fn(i8) -> Option<T>,
+    ) -> Result<T, EntryError> {
+        let number = cursor.u8(field)?;
+        let known = i8::try_from(number).ok().and_then(numbered);
+        known.ok_or(EntryError::Tag(number))
+    }
+    let resource = number(cursor, "type of a resource", ResourceType::numbered)?;
+    let pattern = number(cursor, "type of a pattern", PatternType::numbered)?;
+    let (name, principal) = (string(cursor, "name")?, string(cursor, "principal")?);
+    let host = string(cursor, "host")?;
+    let draft = Draft {
+        resource,
+        pattern,
+        name: &name,
+        principal: &principal,
+        host: &host,
+        operation: number(cursor, "operation", Operation::numbered)?,
+        permission: number(cursor, "permission", Permission::numbered)?,
+    };
+    Ok(Binding::new(&draft).map_err(|_| DecodeError::Invalid { field: "access rule" })?)
 }
 
 fn put_resource(resource: &Resource, out: &mut Vec<u8>) {

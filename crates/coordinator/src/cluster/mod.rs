@@ -1,4 +1,4 @@
-//! Cluster metadata: topics, configuration overrides, quotas, sessions, producer ids, journal trims.
+//! Cluster metadata: topics, configuration overrides, access rules, quotas, sessions, producer ids, journal trims.
 //!
 //! A command looks at the state and yields entries; the host writes them to the metadata log; only
 //! [`ClusterState::replay`] changes the state. A snapshot is a list of entries too, so that there
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use millstream_types::{LeaderEpoch, ProducerId, SessionId, TopicId};
 
+use crate::acl::Acls;
 use crate::quota::Quotas;
 
 mod entry;
@@ -77,6 +78,7 @@ pub struct ClusterState {
     collisions: HashMap<String, BTreeSet<Arc<str>>>,
     overrides: BTreeMap<Resource, Overrides>,
     quotas: Quotas,
+    acls: Acls,
     producer_ids_next: i64,
     trimmed: Option<Trimmed>,
 }
@@ -142,6 +144,12 @@ impl ClusterState {
         &self.quotas
     }
 
+    /// All access rules.
+    #[must_use]
+    pub const fn acls(&self) -> &Acls {
+        &self.acls
+    }
+
     /// Opens the next session.
     #[must_use]
     pub fn open_session(&self) -> Entry {
@@ -181,6 +189,8 @@ impl ClusterState {
                 }
             }
             Entry::QuotasSet { entity, limits } => self.quotas.set(entity, limits),
+            Entry::AclAdded(binding) => self.acls.add(binding),
+            Entry::AclRemoved(binding) => self.acls.remove(&binding),
             Entry::ProducerIdsTaken { next } => self.producer_ids_next = next,
             Entry::Trimmed(trimmed) => self.trimmed = Some(trimmed),
         }
@@ -228,6 +238,7 @@ impl ClusterState {
             entity: entity.clone(),
             limits: limits.clone(),
         }));
+        entries.extend(self.acls.iter().cloned().map(Entry::AclAdded));
         entries.extend(self.trimmed.clone().map(Entry::Trimmed));
         entries
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::acl::{Binding, Draft, Operation, PatternType, Permission, ResourceType};
 use crate::quota::{Entity, Limit, Limits, Name, Use};
 use millstream_types::{DecodeError, Uuid};
 use proptest::prelude::*;
@@ -205,7 +206,23 @@ fn one_of_each() -> Vec<Entry> {
             limits: limits(&[(Use::ConnectionCreationRate, 10.0)]),
         },
         Entry::QuotasSet { entity: anna(), limits: Limits::new() },
+        Entry::AclAdded(rule("t", "10.0.0.0/8")),
+        Entry::AclAdded(rule("*", "*")),
+        Entry::AclRemoved(rule("*", "*")),
     ]
+}
+
+fn rule(name: &str, host: &str) -> Binding {
+    Binding::new(&Draft {
+        resource: ResourceType::Topic,
+        pattern: PatternType::Literal,
+        name,
+        principal: "User:anna",
+        host,
+        operation: Operation::Read,
+        permission: Permission::Deny,
+    })
+    .expect("a rule")
 }
 
 fn anna() -> Entity {
@@ -228,7 +245,31 @@ fn todays_bytes_stay_todays_bytes() {
     let quotas = encode(&one_of_each()[11..12]);
     let hex: String = quotas.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, "01090204616e6e61010001014130000000000000");
+    let acl = encode(&one_of_each()[14..15]);
+    let hex: String = acl.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, "010c0203017409557365723a616e6e610a31302e302e302e302f380302");
     assert_eq!(decode(&encode(&one_of_each())), Ok(one_of_each()));
+}
+
+/// Left out, it might have denied something.
+#[test]
+fn an_access_rule_that_is_none_is_refused() {
+    let bytes = encode(&[Entry::AclAdded(rule("t", "*"))]);
+    let invalid = Err(EntryError::Decode(DecodeError::Invalid { field: "access rule" }));
+    // Version, tag, type, pattern, name of one byte, principal of nine, host of one, operation, permission.
+    for (at, byte, expected) in [
+        (2, 1, Err(EntryError::Tag(1))),
+        (2, 200, Err(EntryError::Tag(200))),
+        (3, 2, Err(EntryError::Tag(2))),
+        (7, b'u', invalid.clone()),
+        (17, b'+', invalid),
+        (18, 16, Err(EntryError::Tag(16))),
+        (19, 1, Err(EntryError::Tag(1))),
+    ] {
+        let mut bytes = bytes.clone();
+        bytes[at] = byte;
+        assert_eq!(decode(&bytes), expected, "{at}");
+    }
 }
 
 #[test]
@@ -267,7 +308,7 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_leads_to_the_same_state(picks in prop::collection::vec(0..14_usize, 0..40)) {
+    fn a_snapshot_leads_to_the_same_state(picks in prop::collection::vec(0..17_usize, 0..40)) {
         let live = state(picks.into_iter().map(|pick| one_of_each()[pick].clone()));
         let restored = state(decode(&encode(&live.snapshot())).expect("readable"));
         prop_assert_eq!(restored, live);
