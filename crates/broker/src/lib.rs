@@ -26,6 +26,7 @@ use millstream_types::{BrokerId, ClusterId, Lsn, ProducerId, SessionId};
 use tokio::sync::watch;
 use tracing::info;
 
+mod acls;
 mod admin;
 mod backup;
 mod budget;
@@ -48,6 +49,7 @@ mod topics;
 mod transactions;
 mod txn_host;
 
+pub use acls::{REMOVED_MAX, RemoveError};
 pub use admin::{DeleteError, DescribedTopic, TopicError, TopicRequest};
 pub use backup::{BackupError, BackupStep, Checked, backup, verify};
 pub use budget::Share;
@@ -78,6 +80,8 @@ pub mod record {
     pub use millstream_record::batch::BatchError;
     pub use millstream_record::compression::{Compression, CompressionError};
 }
+/// Who may do what.
+pub use millstream_coordinator::acl;
 pub use millstream_coordinator::cluster::{CreateError, PartitionsError};
 /// Names, types and defaults of all configuration.
 pub use millstream_coordinator::config;
@@ -88,6 +92,7 @@ pub use millstream_coordinator::quota;
 /// What is asked of and answered by the coordinator of transactions.
 pub use millstream_coordinator::txn;
 
+use acls::Authorizer;
 use budget::Budget;
 use life::Life;
 use line::Lines;
@@ -195,6 +200,7 @@ struct Inner {
     /// What belongs to the session of now. Exchanged under the lock of the metadata.
     life: RwLock<Arc<Life>>,
     producer_ids: ProducerIds,
+    authorizer: Authorizer,
     /// Of quotas.
     usage: Usage,
     /// Of those who wait for room in the journal.
@@ -241,6 +247,7 @@ impl Broker {
         let session = life.log.session();
         let answers = Budget::new(config.response_memory_bytes);
         let usage = metadata.read(Usage::new);
+        let authorizer = Authorizer::new(config.authorizer.as_ref());
         let broker = Self(Arc::new(Inner {
             env,
             node,
@@ -250,6 +257,7 @@ impl Broker {
             metadata,
             life: RwLock::new(Arc::new(life)),
             producer_ids: ProducerIds::default(),
+            authorizer,
             usage,
             lines: Lines::default(),
             answers,

@@ -1,6 +1,7 @@
 //! The table: one line per API. Dispatch, ApiVersions, metrics and `docs/protocol.md` follow from it.
 
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,6 +86,9 @@ served! {
     EndTxn 0..=5 => api::transaction::end::handle;
     WriteTxnMarkers 1..=2 => api::transaction::write_markers::handle;
     TxnOffsetCommit 0..=5 => api::transaction::offset_commit::handle;
+    DescribeAcls 1..=3 => api::admin::describe_acls::handle;
+    CreateAcls 1..=3 => api::admin::create_acls::handle;
+    DeleteAcls 1..=3 => api::admin::delete_acls::handle;
     DescribeConfigs 1..=4 => api::admin::describe_configs::handle;
     AlterConfigs 0..=2 => api::admin::alter_configs::handle;
     AlterReplicaLogDirs 1..=2 => api::admin::alter_replica_log_dirs::handle;
@@ -116,6 +120,7 @@ served! {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) api: ApiKey,
     pub(crate) version: i16,
     pub(crate) client_id: StrBytes,
     /// What keeping a part of the request keeps, in bytes: see [`Frame::pinned`].
@@ -271,6 +276,11 @@ impl Call {
         self.sender.peer.listener.advertised()
     }
 
+    /// Where the client connects from; `None` inside the process.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.sender.peer.address.map(|address| address.ip())
+    }
+
     /// Where the client connects from, as Kafka writes it: for people.
     pub(crate) fn client_host(&self) -> Arc<str> {
         match self.sender.peer.address {
@@ -325,7 +335,7 @@ impl Session {
         let mut reader = Reader::with_budget(&frame.bytes, budget);
         let (api, header) = decode_request_header(&mut reader)?;
         let version = header.request_api_version;
-        let call = self.call(header, frame.pinned, room);
+        let call = self.call(api, header, frame.pinned, room);
         let known = SERVED.iter().find(|served| served.api == api);
         if known.is_some_and(|served| served.versions.contains(&version)) {
             return start(call, api, &mut reader);
@@ -341,9 +351,16 @@ impl Session {
         Err(Close::Refused(format!("{} version {version} is not served", api.name())))
     }
 
-    fn call(&self, header: RequestHeader, pinned_bytes: usize, room: Option<Held>) -> Call {
+    fn call(
+        &self,
+        api: ApiKey,
+        header: RequestHeader,
+        pinned_bytes: usize,
+        room: Option<Held>,
+    ) -> Call {
         Call {
             dispatch: Arc::clone(&self.dispatch),
+            api,
             version: header.request_api_version,
             client_id: header.client_id.unwrap_or_default(),
             pinned_bytes,

@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 
+use millstream_broker::acl::AclError;
 use millstream_broker::config::{ConfigError, Kind};
 use millstream_broker::groups::{
     CommitError, CommitPartitionError, ConsumerHeartbeatError, DeleteGroupError,
@@ -16,7 +17,7 @@ use millstream_broker::record::{BatchError, CompressionError};
 use millstream_broker::txn::{AddPartitionsError, EndError, InitError};
 use millstream_broker::{
     ChangeError, ConfigsError, DeleteError, EpochError, FetchError, GroupsError, OffsetError,
-    ProduceError, TopicError, TxnError,
+    ProduceError, RemoveError, TopicError, TxnError,
 };
 use millstream_wire::{ErrorCode, StrBytes};
 
@@ -63,6 +64,24 @@ impl Code for ChangeError<QuotaError> {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Refused(_) => ErrorCode::InvalidRequest,
+            Self::Metadata(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+impl Code for ChangeError<AclError> {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Refused(_) => ErrorCode::InvalidRequest,
+            Self::Metadata(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+impl Code for ChangeError<RemoveError> {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Refused(RemoveError::TooMany) => ErrorCode::InvalidRequest,
             Self::Metadata(_) => ErrorCode::KafkaStorageError,
         }
     }
@@ -236,7 +255,10 @@ impl Code for ConfigsError {
 /// subscriptions to client metrics what is found before anything is read.
 fn config(kind: Kind, error: &ConfigError) -> ErrorCode {
     match (kind, error) {
-        (_, ConfigError::Duplicate { .. } | ConfigError::Null { .. }) => ErrorCode::InvalidRequest,
+        (
+            _,
+            ConfigError::Duplicate { .. } | ConfigError::Null { .. } | ConfigError::NoSuperUsers,
+        ) => ErrorCode::InvalidRequest,
         (_, ConfigError::NotAList { .. }) => ErrorCode::InvalidConfig,
         (
             Kind::Broker,

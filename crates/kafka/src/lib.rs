@@ -23,6 +23,7 @@ mod throttle;
 mod timer;
 mod volume;
 
+pub use api::authorize::{NEEDS, Needs, Right};
 pub use dispatch::{SERVED, Served};
 pub use door::Door;
 pub use listener::Listener;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use millstream_kafka::SERVED;
+use millstream_kafka::{NEEDS, Right, SERVED};
 use millstream_wire::ApiKey;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md");
@@ -11,8 +11,9 @@ fn page() -> String {
     let mut page = String::from(
         "# The Kafka APIs that are served
 
-Written from the table in `crates/kafka/src/dispatch.rs`; a test compares the two. What is not
-listed is not advertised, and ends the connection when it is sent all the same, as with Apache Kafka.
+Written from the tables in `crates/kafka/src/dispatch.rs` and `crates/kafka/src/api/authorize.rs`; a
+test compares them. What is not listed is not advertised, and ends the connection when it is sent all
+the same, as with Apache Kafka.
 
 | key | API | versions | all versions known |
 |---|---|---|---|
@@ -37,7 +38,30 @@ listed is not advertised, and ends the connection when it is sent all the same, 
         .map(|key| key.name())
         .collect();
     let _ = write!(page, "\nNot served: {}.\n", missing.join(", "));
+    page.push_str(RIGHTS);
+    for needs in NEEDS {
+        let rights: Vec<_> = needs.rights.iter().map(right).collect();
+        let rights = if rights.is_empty() { "none".to_owned() } else { rights.join("; ") };
+        let _ = writeln!(page, "| {} | {rights} |", needs.api.name());
+    }
     page
+}
+
+const RIGHTS: &str = "
+## Rights
+
+What each needs where rights are needed at all (`authorizer.class.name`, see [security.md](security.md)): an
+operation on each topic, group or transactional id that a request names, or on the cluster. To read,
+write, delete or alter something includes to describe it; to alter its configuration, to describe
+that.
+
+| API | rights |
+|---|---|
+";
+
+fn right(right: &Right) -> String {
+    let note = if right.note.is_empty() { String::new() } else { format!(" ({})", right.note) };
+    format!("{} {}{note}", right.operation, right.resource)
 }
 
 #[test]

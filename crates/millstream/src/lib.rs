@@ -28,3 +28,9 @@ pub use server::{Place, Server, ServerConfig, Settings};
 pub fn served() -> &'static [millstream_kafka::Served] {
     millstream_kafka::SERVED
 }
+
+/// Which rights each API needs that is served.
+#[must_use]
+pub fn needs() -> &'static [millstream_kafka::Needs] {
+    millstream_kafka::NEEDS
+}

@@ -62,6 +62,20 @@ async fn cluster(client: &mut Client) {
         ..Default::default()
     });
     each!(client, DescribeCluster, |version| DescribeClusterRequest::default());
+    // Off: what they answer where they count is in `authorisation.rs`.
+    each!(client, DescribeAcls, |version| DescribeAclsRequest {
+        resource_type_filter: 1,
+        pattern_type_filter: 1,
+        operation: 1,
+        permission_type: 1,
+        ..Default::default()
+    });
+    each!(client, CreateAcls, |version| CreateAclsRequest {
+        creations: vec![create_acls_request::AclCreation::default()],
+    });
+    each!(client, DeleteAcls, |version| DeleteAclsRequest {
+        filters: vec![delete_acls_request::DeleteAclsFilter::default()],
+    });
     each!(client, DescribeQuorum, |version| DescribeQuorumRequest {
         topics: vec![describe_quorum_request::TopicData {
             topic_name: "__cluster_metadata".into(),

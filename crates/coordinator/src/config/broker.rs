@@ -1,6 +1,6 @@
 //! What a broker's configs come to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use millstream_types::limits::BATCH_BYTES_CEILING;
 use super::group::{consumer_settings, streams_settings};
 use super::layers::{BrokerOverrides, Values};
 use super::topic::{TopicDefaults, millis, size};
-use super::value::address_limits;
+use super::value::{address_limits, users};
 use crate::group::{ConsumerSettings, StreamsSettings};
 use crate::txn::TxnSettings;
 
@@ -114,10 +114,23 @@ pub struct BrokerConfig {
     pub durability: Durability,
     /// Whether compressed batches are decompressed to be checked (`record.validation` is `full`).
     pub full_validation: bool,
+    /// Who may do everything, and what else holds where requests need a right; `None`: they need none
+    /// (`authorizer.class.name`).
+    pub authorizer: Option<AuthorizerConfig>,
     /// Where the data is, for people and tools (`log.dir`).
     pub data_place: String,
     /// What topics start from.
     pub topic_defaults: TopicDefaults,
+}
+
+/// What holds where requests need a right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthorizerConfig {
+    /// The names of the users who may do everything (`super.users`).
+    pub super_users: BTreeSet<String>,
+    /// Whether everybody may do everything to what no rule speaks of
+    /// (`allow.everyone.if.no.acl.found`).
+    pub allow_if_no_rule: bool,
 }
 
 /// What an acknowledgement waits for.
@@ -141,6 +154,14 @@ fn txn_settings(values: &Values) -> TxnSettings {
         expiry_interval: time("transaction.remove.expired.transaction.cleanup.interval.ms"),
         ..TxnSettings::default()
     }
+}
+
+fn authorizer(values: &Values) -> Option<AuthorizerConfig> {
+    let is_on = !values.text("authorizer.class.name").is_empty();
+    is_on.then(|| AuthorizerConfig {
+        super_users: users(values.text("super.users")).unwrap_or_default(),
+        allow_if_no_rule: values.flag("allow.everyone.if.no.acl.found"),
+    })
 }
 
 impl BrokerConfig {
@@ -210,6 +231,7 @@ impl BrokerConfig {
                 _ => Durability::Flush,
             },
             full_validation: values.text("record.validation") == "full",
+            authorizer: authorizer(&values),
             data_place: values.text("log.dir").to_owned(),
             topic_defaults: TopicDefaults::resolve(overrides),
         }

@@ -53,6 +53,8 @@ pub enum Allowed {
     ThrottledReplicas,
     /// Where a share group starts: `earliest`, `latest` or `by_duration:` and an ISO 8601 duration.
     StartOffset,
+    /// `User:name`, several with semicolons between them, or nothing.
+    Users,
     /// A list of `address:number`, or nothing.
     AddressLimits,
     /// A list of `name=pattern` that selects clients by what they say of themselves.

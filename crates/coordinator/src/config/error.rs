@@ -62,6 +62,8 @@ pub enum ConfigError {
         /// What decides.
         by: &'static str,
     },
+    /// Requests are to need rights, and nobody could give any.
+    NoSuperUsers,
     /// Two values contradict each other.
     Conflict {
         /// The config that may not be larger.
@@ -128,6 +130,11 @@ impl fmt::Display for ConfigError {
             Self::Reported { name, by } => {
                 write!(f, "broker config `{name}` can't be set: {by} decides it")
             }
+            Self::NoSuperUsers => f.write_str(
+                "`authorizer.class.name` is set and `super.users` is not: nobody could do anything, nor \
+                 allow anything to anybody. Name at least one user who may do everything, such as \
+                 `--set super.users=User:admin`",
+            ),
             Self::Conflict { lower, lower_value, upper, upper_value } => {
                 write!(f, "`{lower}` ({lower_value}) may not exceed `{upper}` ({upper_value})")
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::entry::{ConfigType, Effect, Entry, Update};
-use super::value::{Value, parse, split};
+use super::value::{Value, parse, split, users};
 use super::{ConfigError, Kind, Overrides, VALUE_LEN_MAX, find, lookup};
 
 /// One change of one config, as IncrementalAlterConfigs sends it.
@@ -60,13 +60,19 @@ pub fn validate_all(kind: Kind, overrides: &Overrides) -> Result<(), ConfigError
 ///
 /// # Errors
 ///
-/// As [`validate_all`], and [`ConfigError::Reported`] for what is not to be set in this way.
+/// As [`validate_all`], [`ConfigError::Reported`] for what is not to be set in this way, and
+/// [`ConfigError::NoSuperUsers`].
 pub fn validate_start(overrides: &Overrides) -> Result<(), ConfigError> {
     validate_all(Kind::Broker, overrides)?;
     for entry in overrides.keys().filter_map(|name| find(Kind::Broker, name)) {
         if let Effect::Reported(by) = entry.effect {
             return Err(ConfigError::Reported { name: entry.name, by });
         }
+    }
+    let is_set = |name: &str| overrides.get(name).is_some_and(|value| !value.is_empty());
+    let super_users = overrides.get("super.users").and_then(|value| users(value));
+    if is_set("authorizer.class.name") && super_users.unwrap_or_default().is_empty() {
+        return Err(ConfigError::NoSuperUsers);
     }
     Ok(())
 }

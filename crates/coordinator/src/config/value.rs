@@ -79,6 +79,7 @@ fn text(text: &str, allowed: Allowed) -> Option<Value> {
         Allowed::OneOf(words) => words.contains(&text),
         Allowed::OneOfAnyCase(words) => words.iter().any(|word| text.eq_ignore_ascii_case(word)),
         Allowed::StartOffset => is_start_offset(text),
+        Allowed::Users => users(text).is_some(),
         Allowed::AddressLimits => address_limits(text).is_some(),
         _ => true,
     };
@@ -130,6 +131,14 @@ pub(super) fn address_limits(text: &str) -> Option<BTreeMap<IpAddr, usize>> {
     each.collect()
 }
 
+/// The names in `User:name`, with semicolons between several, because the names of certificates have
+/// commas; `None` when a part of it is something else.
+pub(super) fn users(text: &str) -> Option<BTreeSet<String>> {
+    let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+    let names = parts.map(|part| part.strip_prefix("User:").filter(|name| !name.is_empty()));
+    names.map(|name| name.map(str::to_owned)).collect()
+}
+
 fn is_start_offset(text: &str) -> bool {
     let duration = |text: &str| text.strip_prefix("by_duration:").is_some_and(is_duration);
     text == "earliest" || text == "latest" || duration(text)
@@ -167,7 +176,11 @@ fn are_parts(mut text: &str, units: &[char]) -> bool {
 /// What `entry` takes, in words.
 pub(super) fn expects(entry: &Entry) -> String {
     let quoted = |words: &[&str]| {
-        words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+        let quote = |word: &&str| match *word {
+            "" => "nothing".to_owned(),
+            word => format!("`{word}`"),
+        };
+        words.iter().map(quote).collect::<Vec<_>>().join(", ")
     };
     let noun = match entry.config_type {
         ConfigType::Boolean => "`true` or `false`",
@@ -199,6 +212,9 @@ pub(super) fn expects(entry: &Entry) -> String {
         (Allowed::ThrottledReplicas, _) => "`*`, or a list of `partition:broker`".to_owned(),
         (Allowed::AddressLimits, _) => {
             "a list of `address:number`, such as `192.0.2.7:100,[2001:db8::7]:5`".to_owned()
+        }
+        (Allowed::Users, _) => {
+            "`User:name`, several with semicolons, such as `User:ann;User:bob`".to_owned()
         }
         (Allowed::StartOffset, _) => {
             "`earliest`, `latest`, or `by_duration:` and an ISO 8601 duration".to_owned()

@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::txn::{Command, Init, InitError, Producer, Reply};
 use millstream_types::{ProducerEpoch, ProducerId};
 use millstream_wire::{ErrorCode, InitProducerIdRequest, InitProducerIdResponse};
 
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
@@ -19,7 +21,9 @@ pub(crate) async fn handle(call: Call, request: InitProducerIdRequest) -> InitPr
         id: ProducerId(request.producer_id),
         epoch: ProducerEpoch(request.producer_epoch),
     };
-    let given = if (was.id == ProducerId::NONE) != (was.epoch == ProducerEpoch::NONE) {
+    let given = if let Err(error) = check(&call, &request) {
+        Err(error)
+    } else if (was.id == ProducerId::NONE) != (was.epoch == ProducerEpoch::NONE) {
         Err(ErrorCode::InvalidRequest)
     } else if let Some(id) = &request.transactional_id {
         let init = Init {
@@ -43,6 +47,19 @@ pub(crate) async fn handle(call: Call, request: InitProducerIdRequest) -> InitPr
         producer_id: producer.id.0,
         producer_epoch: producer.epoch.0,
         ..InitProducerIdResponse::default()
+    }
+}
+
+/// Who writes under no transactional id needs no right of his own for it, if he may write at all.
+fn check(call: &Call, request: &InitProducerIdRequest) -> Result<(), ErrorCode> {
+    match &request.transactional_id {
+        Some(id) => call.check(Operation::Write, Resource::TransactionalId(id)),
+        None if call.may(Operation::IdempotentWrite, Resource::Cluster)
+            || call.may_on_any_topic(Operation::Write) =>
+        {
+            Ok(())
+        }
+        None => Err(Resource::Cluster.denied()),
     }
 }
 

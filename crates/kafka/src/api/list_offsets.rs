@@ -3,6 +3,7 @@
 //! v2: isolation. v4: leader epochs. v7: -3, the largest timestamp. v8: -4, the start of local
 //! storage. v9: -5, the end of remote storage. v10: a time limit. v11: -6, the first not yet copied.
 
+use millstream_broker::acl::Operation;
 use millstream_broker::log::Isolation;
 use millstream_broker::{Found, OffsetError, OffsetSpec, Topic, TopicRef};
 use millstream_types::{LeaderEpoch, Timestamp};
@@ -27,14 +28,14 @@ pub(crate) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffse
     let twice = repeated(all);
     let mut response = ListOffsetsResponse::default();
     for topic in request.topics {
-        let found = call.broker().topic(TopicRef::Name(&topic.name));
+        let found = call.topic(Operation::Describe, TopicRef::Name(&topic.name));
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let again = twice.contains(&(topic.name.clone(), partition.partition_index));
             let answer = match &found {
                 _ if again => Err(ErrorCode::InvalidRequest),
-                Some(topic) => look_up(call.version, topic, &partition, isolation).await,
-                None => Err(ErrorCode::UnknownTopicOrPartition),
+                Ok(topic) => look_up(call.version, topic, &partition, isolation).await,
+                Err(error) => Err(*error),
             };
             partitions.push(respond(call.version, partition.partition_index, answer));
         }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::{Topic, TopicRef};
 use millstream_types::TopicId;
 use millstream_wire::metadata_request::MetadataRequestTopic;
@@ -14,7 +15,7 @@ use millstream_wire::metadata_response::{
 };
 use millstream_wire::{ErrorCode, MetadataRequest, MetadataResponse, StrBytes};
 
-use crate::api::admin::{CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS};
+use crate::api::authorize::{NOT_ASKED, Resource};
 use crate::api::repeats::distinct;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
@@ -27,15 +28,20 @@ const CREATIONS_MAX: usize = 100;
 
 pub(crate) async fn handle(call: Call, request: MetadataRequest) -> MetadataResponse {
     let node = call.broker().node();
-    let topic_operations =
-        if request.include_topic_authorized_operations { TOPIC_OPERATIONS } else { NOT_ASKED };
-    let cluster_operations =
-        if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { NOT_ASKED };
+    let operations = request.include_topic_authorized_operations;
+    let cluster_operations = if request.include_cluster_authorized_operations {
+        call.cluster_operations()
+    } else {
+        NOT_ASKED
+    };
     let mut topics = Vec::new();
     match named(&call, request.topics) {
         None => {
             let all = call.broker().topics();
-            topics.extend(all.iter().map(|topic| describe(&call, topic, topic_operations)));
+            let told = all
+                .iter()
+                .filter(|topic| call.may(Operation::Describe, Resource::Topic(&topic.name)));
+            topics.extend(told.map(|topic| describe(&call, topic, operations)));
         }
         Some(asked) => {
             let mut creations = if request.allow_auto_topic_creation { CREATIONS_MAX } else { 0 };
@@ -47,7 +53,7 @@ pub(crate) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
                     Err(ErrorCode::InvalidRequest)
                 };
                 topics.push(match found {
-                    Ok(topic) => describe(&call, &topic, topic_operations),
+                    Ok(topic) => describe(&call, &topic, operations),
                     Err(error) => failed(&call, topic, error),
                 });
             }
@@ -89,24 +95,28 @@ async fn find(
 ) -> Result<Arc<Topic>, ErrorCode> {
     let broker = call.broker();
     let Some(name) = asked.name.as_ref().filter(|_| asked.topic_id == TopicId::NIL) else {
-        return broker.topic(TopicRef::Id(asked.topic_id)).ok_or(ErrorCode::UnknownTopicId);
+        return call.topic(Operation::Describe, TopicRef::Id(asked.topic_id));
     };
-    match broker.topic(TopicRef::Name(name)) {
-        Some(topic) => Ok(topic),
-        None if *creations > 0 && broker.config().auto_create_topics && call.may_mutate() => {
+    match call.topic(Operation::Describe, TopicRef::Name(name)) {
+        Ok(topic) => Ok(topic),
+        Err(ErrorCode::TopicAuthorizationFailed) => Err(ErrorCode::TopicAuthorizationFailed),
+        Err(_) if *creations > 0 && broker.config().auto_create_topics && call.may_mutate() => {
+            if !call.may_create(name) {
+                return Err(Resource::Topic(name).denied());
+            }
             *creations -= 1;
             let made = broker.auto_create(name).await.map_err(|error| error.code())?;
             call.mutates(made.partitions().len());
             Ok(made)
         }
-        None => match broker.check_topic_name(name) {
+        Err(_) => match broker.check_topic_name(name) {
             Ok(()) => Err(ErrorCode::UnknownTopicOrPartition),
             Err(_) => Err(ErrorCode::InvalidTopicException),
         },
     }
 }
 
-fn describe(call: &Call, topic: &Topic, operations: i32) -> MetadataResponseTopic {
+fn describe(call: &Call, topic: &Topic, operations: bool) -> MetadataResponseTopic {
     let node = call.broker().node().id.0;
     let partitions =
         topic.partitions().iter().zip(0..).map(|(partition, index)| MetadataResponsePartition {
@@ -122,7 +132,11 @@ fn describe(call: &Call, topic: &Topic, operations: i32) -> MetadataResponseTopi
         topic_id: topic.id,
         is_internal: topic.internal,
         partitions: partitions.collect(),
-        topic_authorized_operations: operations,
+        topic_authorized_operations: if operations {
+            call.operations_on(Resource::Topic(&topic.name))
+        } else {
+            NOT_ASKED
+        },
         ..MetadataResponseTopic::default()
     }
 }

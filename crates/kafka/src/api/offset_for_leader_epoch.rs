@@ -1,6 +1,9 @@
 //! OffsetForLeaderEpoch (23): where an epoch ended, so that a client sees whether the log it read
 //! is this one (KIP-320).
 
+use std::sync::Arc;
+
+use millstream_broker::acl::Operation;
 use millstream_broker::{Topic, TopicRef};
 use millstream_types::LeaderEpoch;
 use millstream_wire::offset_for_leader_epoch_request::OffsetForLeaderPartition;
@@ -18,22 +21,23 @@ pub(crate) async fn handle(
 ) -> OffsetForLeaderEpochResponse {
     let mut response = OffsetForLeaderEpochResponse::default();
     for topic in request.topics {
-        let found = call.broker().topic(TopicRef::Name(&topic.topic));
-        let partitions = topic.partitions.iter().map(|asked| look_up(found.as_deref(), asked));
+        let found = call.topic(Operation::Describe, TopicRef::Name(&topic.topic));
+        let partitions = topic.partitions.iter().map(|asked| look_up(&found, asked));
         let partitions = partitions.collect();
         response.topics.push(OffsetForLeaderTopicResult { topic: topic.topic, partitions });
     }
     response
 }
 
-fn look_up(topic: Option<&Topic>, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
+fn look_up(
+    topic: &Result<Arc<Topic>, ErrorCode>,
+    asked: &OffsetForLeaderPartition,
+) -> EpochEndOffset {
     let epoch = LeaderEpoch(asked.leader_epoch);
     let current = LeaderEpoch(asked.current_leader_epoch);
     let found = match topic {
-        Some(topic) => {
-            topic.epoch_end(asked.partition, epoch, current).map_err(|error| error.code())
-        }
-        None => Err(ErrorCode::UnknownTopicOrPartition),
+        Ok(topic) => topic.epoch_end(asked.partition, epoch, current).map_err(|error| error.code()),
+        Err(error) => Err(*error),
     };
     match found {
         Ok((epoch, end)) => EpochEndOffset {

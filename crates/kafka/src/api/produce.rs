@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::log::Appended;
 use millstream_broker::quota::Use;
 use millstream_broker::record::{BatchError, Compression};
@@ -20,6 +21,7 @@ use millstream_wire::produce_response::{
 };
 use millstream_wire::{ErrorCode, ProduceRequest, ProduceResponse, Records};
 
+use crate::api::authorize::Resource;
 use crate::api::transaction::enlist_code;
 use crate::connection::Close;
 use crate::dispatch::{Call, Outcome};
@@ -105,20 +107,21 @@ fn enlist(call: &Call, request: &ProduceRequest) -> Result<(), ErrorCode> {
     let mut producer = None;
     let mut partitions = Vec::new();
     for topic in &request.topic_data {
-        let found = call.broker().topic(wanted(call, topic));
+        let found = call.topic(Operation::Write, wanted(call, topic));
         for partition in &topic.partition_data {
             let records = partition.records.as_ref().map(Records::to_bytes).unwrap_or_default();
             let Some(named) = transactional_producer(&records) else { continue };
             if *producer.get_or_insert(named) != named {
                 return Err(ErrorCode::InvalidRequest);
             }
-            let there = found.as_ref().filter(|it| it.partition(partition.index).is_some());
+            let there = found.as_ref().ok().filter(|it| it.partition(partition.index).is_some());
             partitions.extend(there.map(|topic| (topic.name.clone(), partition.index)));
         }
     }
     let Some(producer) = producer else { return Ok(()) };
     let id = request.transactional_id.as_ref();
     let id = id.ok_or(ErrorCode::TransactionalIdAuthorizationFailed)?;
+    call.check(Operation::Write, Resource::TransactionalId(id))?;
     let implicit = call.version >= IMPLICIT_SINCE;
     let enlisted = call.broker().enlist(id, producer, partitions.into_iter(), implicit);
     enlisted.map_err(|error| match enlist_code(error, call.version >= ABORTABLE_SINCE) {
@@ -175,12 +178,10 @@ async fn append_topic(
     request: TopicProduceData,
     progress: &mut Progress,
 ) -> TopicProduceResponse {
-    let by_id = call.version >= TOPIC_IDS_SINCE;
-    let topic = match call.broker().topic(wanted(call, &request)) {
-        _ if !(-1..=1).contains(&how.acks) => Err(ErrorCode::InvalidRequiredAcks),
-        Some(topic) => Ok(topic),
-        None if by_id => Err(ErrorCode::UnknownTopicId),
-        None => Err(ErrorCode::UnknownTopicOrPartition),
+    let topic = if (-1..=1).contains(&how.acks) {
+        call.topic(Operation::Write, wanted(call, &request))
+    } else {
+        Err(ErrorCode::InvalidRequiredAcks)
     };
     let mut partition_responses = Vec::with_capacity(request.partition_data.len());
     for partition in request.partition_data {

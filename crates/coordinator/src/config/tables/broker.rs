@@ -4,11 +4,11 @@
 
 use super::super::Section;
 use super::super::entry::Allowed::{
-    AddressLimits, AtLeast, Between, BetweenOrDefault, Distinct, OneOf,
+    AddressLimits, AtLeast, Between, BetweenOrDefault, Distinct, OneOf, Users,
 };
 use super::super::entry::Effect::{AcceptedOnly, Later, Reported};
 use super::super::entry::{Entry, boolean, int, list, long, short, string};
-use super::words::{COMPRESSIONS, INT_MAX, INT_MAX_ARRAY};
+use super::words::{AUTHORIZERS, COMPRESSIONS, INT_MAX, INT_MAX_ARRAY};
 use super::{groups, log, transport};
 
 pub(crate) static SECTIONS: &[Section] = &[
@@ -351,10 +351,18 @@ static SECURITY: &[Entry] = &[
         "How long a SASL session lasts before the client must log in again, in \
          milliseconds; 0 sets no limit.",
     ),
-    string("authorizer.class.name", "")
-        .read_only()
-        .effect(AcceptedOnly)
-        .doc("The Java class that authorises requests. Without effect: there are no Java classes."),
+    string("authorizer.class.name", "").allow(OneOf(AUTHORIZERS)).read_only().doc(
+        "Whether requests need a right: empty for no, `standard`, or the name of Kafka's own \
+         authorizer, for yes. Rights are given by access rules (docs/security.md); `super.users` has to \
+         be set with it.",
+    ),
+    string("super.users", "").allow(Users).read_only().doc(
+        "Who may do everything, whatever the rules say: `User:name`, several with semicolons between \
+         them.",
+    ),
+    boolean("allow.everyone.if.no.acl.found", "false").read_only().doc(
+        "Whether everybody may do everything to a resource that no rule speaks of.",
+    ),
 ];
 
 static IDENTITY: &[Entry] = &[

@@ -3,6 +3,8 @@
 pub(super) const CLEANUP_POLICIES: &[&str] = &["compact", "delete"];
 pub(super) const COMPRESSIONS: &[&str] =
     &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+pub(super) const AUTHORIZERS: &[&str] =
+    &["", "standard", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"];
 pub(super) const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 pub(super) const ISOLATION_LEVELS: &[&str] = &["read_committed", "read_uncommitted"];
 

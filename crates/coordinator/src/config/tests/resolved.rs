@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use millstream_record::{Compression, TimestampType};
 
-use super::super::{BrokerConfig, BrokerOverrides, Durability, Kind, TopicConfig};
+use super::super::{
+    AuthorizerConfig, BrokerConfig, BrokerOverrides, Durability, Kind, TopicConfig,
+};
 use super::{overrides, started};
 
 const WEEK: Duration = Duration::from_hours(168);
@@ -83,10 +85,35 @@ fn the_defaults_of_a_broker() {
         response_memory_bytes: 64 << 20,
         durability: Durability::Flush,
         full_validation: false,
+        authorizer: None,
         data_place: "./millstream-data".to_owned(),
         topic_defaults: BrokerConfig::default().topic_defaults,
     };
     assert_eq!(BrokerConfig::default(), expected);
+}
+
+#[test]
+fn who_may_do_everything() {
+    #[track_caller]
+    fn check(set: &[(&str, &str)], expected: Option<(&[&str], bool)>) {
+        let expected = expected.map(|(users, allow_if_no_rule)| AuthorizerConfig {
+            super_users: users.iter().map(|user| (*user).to_owned()).collect(),
+            allow_if_no_rule,
+        });
+        assert_eq!(BrokerConfig::resolve(&started(set)).authorizer, expected);
+    }
+    let kafkas = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+    let ann = ("super.users", "User:ann");
+    check(&[ann], None);
+    check(&[("authorizer.class.name", kafkas), ann], Some((&["ann"], false)));
+    check(
+        &[
+            ("authorizer.class.name", "standard"),
+            ("super.users", "User:CN=ann,O=x; User:bob;"),
+            ("allow.everyone.if.no.acl.found", "true"),
+        ],
+        Some((&["CN=ann,O=x", "bob"], true)),
+    );
 }
 
 /// Every field of a topic follows its config.

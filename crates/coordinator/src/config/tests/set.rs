@@ -190,6 +190,17 @@ fn a_broker_starts_with_read_only_configs_but_not_with_what_it_reports() {
         &[("tail.bytes", "4")],
         Some("unknown broker config `tail.bytes`; did you mean `millstream.tail.bytes`?"),
     );
+    let on = ("authorizer.class.name", "standard");
+    let nobody = Some(
+        "`authorizer.class.name` is set and `super.users` is not: nobody could do anything, nor allow \
+         anything to anybody. Name at least one user who may do everything, such as `--set \
+         super.users=User:admin`",
+    );
+    check(&[on], nobody);
+    check(&[on, ("super.users", " ; ")], nobody);
+    check(&[on, ("super.users", "User:ann")], None);
+    check(&[("super.users", "User:ann")], None);
+    check(&[("authorizer.class.name", "")], None);
 }
 
 #[test]

@@ -62,6 +62,12 @@ fn values_that_are_refused() {
     const INT_LEVEL: &str = "a whole number from 1 to 9, or -1";
     const REPLICAS: &str = "`*`, or a list of `partition:broker`";
     const START: &str = "`earliest`, `latest`, or `by_duration:` and an ISO 8601 duration";
+    const USERS: &str = "`User:name`, several with semicolons, such as `User:ann;User:bob`";
+    const AUTHORIZERS: &str = "one of nothing, `standard`, \
+                               `org.apache.kafka.metadata.authorizer.StandardAuthorizer`";
+    check(Broker, "super.users", "ann", USERS);
+    check(Broker, "super.users", "User:ann,Group:x;User:", USERS);
+    check(Broker, "authorizer.class.name", "com.example.Mine", AUTHORIZERS);
     check(Topic, "retention.ms", "-2", "a whole number, at least -1");
     check(Topic, "retention.ms", "", "a whole number, at least -1");
     check(Topic, "retention.ms", "1 000", "a whole number, at least -1");

@@ -1,5 +1,6 @@
 //! AlterClientQuotas (49): limits what clients may use of the broker (KIP-546).
 
+use millstream_broker::acl::Operation;
 use millstream_broker::quota::{Change, Entity, Name};
 use millstream_wire::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use millstream_wire::alter_client_quotas_response::{
@@ -9,6 +10,7 @@ use millstream_wire::{AlterClientQuotasRequest, AlterClientQuotasResponse, Error
 
 use super::describe_client_quotas::part_of;
 use super::invalid;
+use crate::api::authorize::Resource;
 use crate::api::repeats::{TWICE, repeated};
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal};
@@ -20,7 +22,8 @@ pub(crate) async fn handle(
     let twice = repeated(request.entries.iter().filter_map(|entry| entity(&entry.entity).ok()));
     let mut response = AlterClientQuotasResponse::default();
     for entry in request.entries {
-        let altered = match entity(&entry.entity) {
+        let may = call.require(Operation::AlterConfigs, Resource::Cluster);
+        let altered = match may.and_then(|()| entity(&entry.entity)) {
             Ok(entity) if twice.contains(&entity) => Err(invalid(TWICE)),
             Ok(entity) => alter(&call, entity, &entry, request.validate_only).await,
             Err(refused) => Err(refused),

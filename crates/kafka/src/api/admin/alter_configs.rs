@@ -1,10 +1,11 @@
 //! AlterConfigs (33): replaces what was set; what is not named gets its default back.
 
+use millstream_broker::acl::Operation;
 use millstream_wire::alter_configs_request::AlterConfigsResource;
 use millstream_wire::alter_configs_response::AlterConfigsResourceResponse;
 use millstream_wire::{AlterConfigsRequest, AlterConfigsResponse, ErrorCode};
 
-use super::{invalid, null, target};
+use super::{invalid, may_configure, null, target};
 use crate::api::repeats::{TWICE, repeated};
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal};
@@ -36,12 +37,14 @@ async fn alter(
     resource: &AlterConfigsResource,
     only_validate: bool,
 ) -> Result<(), Refusal> {
+    let (kind, name) = (resource.resource_type, &resource.resource_name);
+    may_configure(call, Operation::AlterConfigs, kind, name)?;
     let named = resource.configs.iter().map(|config| {
         let value = config.value.as_ref().ok_or_else(|| null(&config.name))?;
         Ok((config.name.as_str().to_owned(), value.as_str().to_owned()))
     });
     let named = named.collect::<Result<Vec<_>, Refusal>>()?;
-    let target = target(call.broker(), resource.resource_type, &resource.resource_name)?;
+    let target = target(call.broker(), kind, name)?;
     let replaced = call.broker().replace_configs(&target, named, only_validate).await;
     replaced.map_err(|error| refusal(&error))
 }

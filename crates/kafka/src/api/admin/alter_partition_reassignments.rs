@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::{Topic, TopicRef};
 use millstream_wire::alter_partition_reassignments_request::ReassignablePartition;
 use millstream_wire::alter_partition_reassignments_response::{
@@ -15,6 +16,7 @@ use millstream_wire::{
 };
 
 use super::bounded;
+use crate::api::authorize::Resource;
 use crate::dispatch::{Call, Outcome};
 use crate::errors::{Refusal, text};
 
@@ -24,6 +26,14 @@ pub(crate) async fn handle(
 ) -> Outcome<AlterPartitionReassignmentsResponse> {
     if let Err(close) = bounded(request.topics.iter().map(|topic| topic.partitions.len())) {
         return Outcome::Close(close);
+    }
+    if let Err((error, why)) = call.require(Operation::Alter, Resource::Cluster) {
+        return AlterPartitionReassignmentsResponse {
+            error_code: error.code(),
+            error_message: Some(why),
+            ..AlterPartitionReassignmentsResponse::default()
+        }
+        .into();
     }
     let node = call.broker().node().id.0;
     let topics = request.topics.into_iter().map(|asked| {

@@ -2,12 +2,14 @@
 //! is one directory: who asks for it has it already, and no other exists.
 
 use millstream_broker::TopicRef;
+use millstream_broker::acl::Operation;
 use millstream_wire::alter_replica_log_dirs_response::{
     AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
 };
 use millstream_wire::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse, ErrorCode};
 
 use super::bounded;
+use crate::api::authorize::Resource;
 use crate::dispatch::{Call, Outcome};
 
 pub(crate) async fn handle(
@@ -18,18 +20,20 @@ pub(crate) async fn handle(
     if let Err(close) = bounded(topics.map(|topic| topic.partitions.len())) {
         return Outcome::Close(close);
     }
+    let may = call.check(Operation::Alter, Resource::Cluster);
     let place = call.broker().config().data_place.clone();
     let mut response = AlterReplicaLogDirsResponse::default();
     for dir in request.dirs {
         let is_ours = dir.path.as_str() == place;
         for asked in dir.topics {
-            let topic = call.broker().topic(TopicRef::Name(&asked.name));
+            let topic = may.ok().and_then(|()| call.broker().topic(TopicRef::Name(&asked.name)));
             let answer = |index: i32| {
                 let is_there = topic.as_ref().is_some_and(|topic| topic.partition(index).is_some());
-                let error = match (is_ours, is_there) {
-                    (false, _) => ErrorCode::LogDirNotFound,
-                    (true, false) => ErrorCode::ReplicaNotAvailable,
-                    (true, true) => ErrorCode::None,
+                let error = match (may, is_ours, is_there) {
+                    (Err(error), ..) => error,
+                    (Ok(()), false, _) => ErrorCode::LogDirNotFound,
+                    (Ok(()), true, false) => ErrorCode::ReplicaNotAvailable,
+                    (Ok(()), true, true) => ErrorCode::None,
                 };
                 AlterReplicaLogDirPartitionResult {
                     partition_index: index,

@@ -1,11 +1,13 @@
 //! CreatePartitions (37): raises the number of partitions of topics. v3: refused where a quota is used up.
 
 use millstream_broker::TopicRef;
+use millstream_broker::acl::Operation;
 use millstream_wire::create_partitions_request::CreatePartitionsTopic;
 use millstream_wire::create_partitions_response::CreatePartitionsTopicResult;
 use millstream_wire::{CreatePartitionsRequest, CreatePartitionsResponse, ErrorCode};
 
 use super::{invalid, may_mutate};
+use crate::api::authorize::Resource;
 use crate::api::repeats::{TWICE, distinct, repeated};
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal};
@@ -39,6 +41,7 @@ async fn add(
     topic: &CreatePartitionsTopic,
     only_validate: bool,
 ) -> Result<(), Refusal> {
+    call.require(Operation::Alter, Resource::Topic(&topic.name))?;
     may_mutate(call, QUOTA_SINCE)?;
     let present = call.broker().topic(TopicRef::Name(&topic.name));
     let present = present.map_or(0, |topic| topic.partitions().len());

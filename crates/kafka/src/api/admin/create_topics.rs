@@ -3,12 +3,14 @@
 //! v4: -1 means the broker's default. v5: what was made is described. v6: refused where a quota is used
 //! up. v7: topic ids. When this is answered, the topic can be written and read.
 
+use millstream_broker::acl::Operation;
 use millstream_broker::{DescribedTopic, TopicRequest};
 use millstream_wire::create_topics_request::CreatableTopic;
 use millstream_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
-use millstream_wire::{CreateTopicsRequest, CreateTopicsResponse, StrBytes};
+use millstream_wire::{CreateTopicsRequest, CreateTopicsResponse, ErrorCode, StrBytes};
 
 use super::{invalid, may_mutate};
+use crate::api::authorize::Resource;
 use crate::api::repeats::{TWICE, distinct, repeated};
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal};
@@ -31,6 +33,9 @@ pub(crate) async fn handle(call: Call, request: CreateTopicsRequest) -> CreateTo
 
 async fn create(call: &Call, topic: CreatableTopic, only_validate: bool) -> CreatableTopicResult {
     let name = topic.name.clone();
+    if !call.may_create(&name) {
+        return failed(name.clone(), call.denial(Resource::Topic(&name)));
+    }
     if let Err(refused) = may_mutate(call, QUOTA_SINCE) {
         return failed(name, refused);
     }
@@ -61,6 +66,15 @@ async fn create(call: &Call, topic: CreatableTopic, only_validate: bool) -> Crea
 }
 
 fn described(call: &Call, name: StrBytes, made: &DescribedTopic) -> CreatableTopicResult {
+    if let Err(error) = call.check(Operation::DescribeConfigs, Resource::Topic(&name)) {
+        return CreatableTopicResult {
+            name,
+            topic_id: made.id,
+            topic_config_error_code: error.code(),
+            error_code: ErrorCode::None.code(),
+            ..CreatableTopicResult::default()
+        };
+    }
     let configs = call.broker().describe_topic_overrides(&made.overrides);
     let configs = configs.into_iter().map(|config| CreatableTopicConfigs {
         name: StrBytes::from(config.name),

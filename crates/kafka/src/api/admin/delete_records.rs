@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::{Newest, Topic, TopicRef};
 use millstream_types::Offset;
 use millstream_wire::delete_records_request::DeleteRecordsPartition;
@@ -19,9 +20,9 @@ pub(crate) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteR
     let mut newest = Newest::default();
     let mut response = DeleteRecordsResponse::default();
     for topic in request.topics {
-        let found = call.broker().topic(TopicRef::Name(&topic.name));
+        let found = call.topic(Operation::Delete, TopicRef::Name(&topic.name));
         let delete = |asked: &DeleteRecordsPartition| {
-            let deleted = delete(&call, found.as_ref(), asked, &mut newest);
+            let deleted = delete(&call, &found, asked, &mut newest);
             respond(asked.partition_index, deleted)
         };
         let partitions = topic.partitions.iter().map(delete).collect();
@@ -38,11 +39,11 @@ pub(crate) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteR
 
 fn delete(
     call: &Call,
-    topic: Option<&Arc<Topic>>,
+    topic: &Result<Arc<Topic>, ErrorCode>,
     asked: &DeleteRecordsPartition,
     newest: &mut Newest,
 ) -> Result<Offset, ErrorCode> {
-    let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = topic.as_ref().map_err(|error| *error)?;
     let before = (asked.offset != HIGH_WATERMARK).then_some(Offset(asked.offset));
     let deleted = call.broker().delete_records(topic, asked.partition_index, before);
     let (log_start, depends) = deleted.map_err(|error| error.code())?;

@@ -1,6 +1,9 @@
 //! DeleteTopics (20): deletes topics with everything in them. v3: says so when it is
 //! switched off. v5: says why not, and is refused where a quota is used up. v6: topic ids.
 
+use std::sync::Arc;
+
+use millstream_broker::acl::Operation;
 use millstream_broker::{TopicError, TopicRef};
 use millstream_types::TopicId;
 use millstream_wire::delete_topics_request::DeleteTopicState;
@@ -8,6 +11,7 @@ use millstream_wire::delete_topics_response::DeletableTopicResult;
 use millstream_wire::{DeleteTopicsRequest, DeleteTopicsResponse, ErrorCode, StrBytes};
 
 use super::{invalid, may_mutate};
+use crate::api::authorize::Resource;
 use crate::api::repeats::{TWICE, distinct, repeated};
 use crate::dispatch::Call;
 use crate::errors::{Code as _, Refusal, text};
@@ -46,7 +50,8 @@ pub(crate) async fn handle(call: Call, request: DeleteTopicsRequest) -> DeleteTo
 }
 
 fn find(call: &Call, asked: &DeleteTopicState) -> Option<TopicId> {
-    Some(call.broker().topic(check(asked).ok()?)?.id)
+    let topic = call.topic(Operation::Describe, check(asked).ok()?).ok()?;
+    Some(topic.id)
 }
 
 /// Which topic is meant: by name or by id, not by both.
@@ -60,8 +65,19 @@ fn check(asked: &DeleteTopicState) -> Result<TopicRef<'_>, Refusal> {
 }
 
 async fn delete(call: &Call, wanted: TopicRef<'_>) -> Result<(StrBytes, TopicId), Refusal> {
-    may_mutate(call, QUOTA_SINCE)?;
+    // By name, before it is looked whether there is one; there is nothing to tell of an id without one.
+    let found = match wanted {
+        TopicRef::Name(name) => Some(Arc::from(name)),
+        TopicRef::Id(_) => call.broker().topic(wanted).map(|topic| Arc::clone(&topic.name)),
+    };
     let by_id = matches!(wanted, TopicRef::Id(_));
+    if let Some(name) = found {
+        if by_id {
+            call.require(Operation::Describe, Resource::Topic(&name))?;
+        }
+        call.require(Operation::Delete, Resource::Topic(&name))?;
+    }
+    may_mutate(call, QUOTA_SINCE)?;
     match call.broker().delete_topic(wanted).await {
         Ok(deleted) => {
             call.mutates(deleted.partitions().len());

@@ -1,5 +1,6 @@
 //! DescribeClientQuotas (48): what limits clients (KIP-546).
 
+use millstream_broker::acl::Operation;
 use millstream_broker::quota::{Entity, Filter, Limits, Match};
 use millstream_wire::describe_client_quotas_request::ComponentData;
 use millstream_wire::describe_client_quotas_response::{EntityData, EntryData, ValueData};
@@ -9,6 +10,7 @@ use millstream_wire::{
 
 use super::invalid;
 use crate::api::allowance::Allowance;
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::{Refusal, text};
 
@@ -42,6 +44,7 @@ pub(crate) async fn handle(
 }
 
 fn describe(call: &Call, request: &DescribeClientQuotasRequest) -> Result<Vec<EntryData>, Refusal> {
+    call.require(Operation::DescribeConfigs, Resource::Cluster)?;
     let filter = filter(request)?;
     let mut allowance = Allowance::new();
     let mut entries = Vec::new();

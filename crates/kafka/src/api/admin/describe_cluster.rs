@@ -3,7 +3,7 @@
 use millstream_wire::describe_cluster_response::DescribeClusterBroker;
 use millstream_wire::{DescribeClusterRequest, DescribeClusterResponse, ErrorCode, StrBytes};
 
-use super::{CLUSTER_OPERATIONS, NOT_ASKED};
+use crate::api::authorize::NOT_ASKED;
 use crate::dispatch::Call;
 
 const BROKERS: i8 = 1;
@@ -29,7 +29,7 @@ pub(crate) async fn handle(call: Call, request: DescribeClusterRequest) -> Descr
             port,
             ..DescribeClusterBroker::default()
         }],
-        cluster_authorized_operations: if asked { CLUSTER_OPERATIONS } else { NOT_ASKED },
+        cluster_authorized_operations: if asked { call.cluster_operations() } else { NOT_ASKED },
         ..DescribeClusterResponse::default()
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::config::Described;
 use millstream_wire::describe_configs_request::DescribeConfigsResource;
 use millstream_wire::describe_configs_response::{
@@ -12,7 +13,7 @@ use millstream_wire::describe_configs_response::{
 };
 use millstream_wire::{DescribeConfigsRequest, DescribeConfigsResponse, ErrorCode, StrBytes};
 
-use super::target;
+use super::{may_configure, target};
 use crate::api::allowance::Allowance;
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal};
@@ -84,7 +85,9 @@ fn look_up(
     extras: Extras,
     allowance: &mut Allowance,
 ) -> Result<Vec<Described>, Refusal> {
-    let target = target(call.broker(), resource.resource_type, &resource.resource_name)?;
+    let (kind, name) = (resource.resource_type, &resource.resource_name);
+    may_configure(call, Operation::DescribeConfigs, kind, name)?;
+    let target = target(call.broker(), kind, name)?;
     let keys: Option<Vec<&str>> = resource
         .configuration_keys
         .as_ref()

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::{Topic, TopicRef};
 use millstream_wire::describe_log_dirs_request::DescribableLogDirTopic;
 use millstream_wire::describe_log_dirs_response::{
@@ -14,12 +15,17 @@ use millstream_wire::describe_log_dirs_response::{
 };
 use millstream_wire::{DescribeLogDirsRequest, DescribeLogDirsResponse, ErrorCode, StrBytes};
 
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 
 /// What the room is where nobody can say.
 const UNKNOWN: i64 = -1;
 
 pub(crate) async fn handle(call: Call, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+    if let Err(error) = call.check(Operation::Describe, Resource::Cluster) {
+        // Before version 3 he is told of no directory, and not why.
+        return DescribeLogDirsResponse { error_code: error.code(), ..Default::default() };
+    }
     let log_dir = StrBytes::from(call.broker().config().data_place.clone());
     let result = match call.broker().space().await {
         Ok(space) => {

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::log::ProducerInfo;
 use millstream_broker::{Newest, Topic, TopicRef};
 use millstream_wire::describe_producers_request::TopicRequest;
@@ -14,6 +15,7 @@ use millstream_wire::{DescribeProducersRequest, DescribeProducersResponse, Error
 
 use super::bounded;
 use crate::api::allowance::Allowance;
+use crate::api::authorize::Resource;
 use crate::dispatch::{Call, Outcome};
 use crate::errors::{Refusal, text};
 
@@ -62,6 +64,7 @@ pub(crate) async fn handle(
 const OVER: &str = "the log is being recovered: ask again";
 
 fn find(call: &Call, asked: &TopicRequest) -> Result<Arc<Topic>, Refusal> {
+    call.require(Operation::Read, Resource::Topic(&asked.name))?;
     if let Some(topic) = call.broker().topic(TopicRef::Name(&asked.name)) {
         return Ok(topic);
     }

@@ -4,12 +4,14 @@
 //!
 //! v1: times. v2: directories and listeners (KIP-853).
 
+use millstream_broker::acl::Operation;
 use millstream_types::Uuid;
 use millstream_wire::describe_quorum_request::{PartitionData as Asked, TopicData as AskedTopic};
 use millstream_wire::describe_quorum_response::{Node, PartitionData, ReplicaState, TopicData};
 use millstream_wire::{DescribeQuorumRequest, DescribeQuorumResponse, ErrorCode};
 
 use super::bounded;
+use crate::api::authorize::Resource;
 use crate::dispatch::{Call, Outcome};
 
 /// What Kafka calls the log of its metadata: one topic of one partition.
@@ -23,6 +25,10 @@ pub(crate) async fn handle(
 ) -> Outcome<DescribeQuorumResponse> {
     if let Err(close) = bounded(request.topics.iter().map(|topic| topic.partitions.len())) {
         return Outcome::Close(close);
+    }
+    if let Err(error) = call.check(Operation::Describe, Resource::Cluster) {
+        let error_code = error.code();
+        return DescribeQuorumResponse { error_code, ..DescribeQuorumResponse::default() }.into();
     }
     // As in Kafka: who asks for anything beside it gets nothing.
     let mut found = match request.topics.as_slice() {

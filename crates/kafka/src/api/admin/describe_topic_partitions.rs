@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::{Topic, TopicRef};
 use millstream_wire::describe_topic_partitions_request::Cursor as Asked;
 use millstream_wire::describe_topic_partitions_response::{
@@ -15,7 +16,7 @@ use millstream_wire::{
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, ErrorCode, StrBytes,
 };
 
-use super::TOPIC_OPERATIONS;
+use crate::api::authorize::{NOT_ASKED, Resource};
 use crate::dispatch::Call;
 
 pub(crate) async fn handle(
@@ -26,7 +27,9 @@ pub(crate) async fn handle(
     let from = cursor.map_or("", |cursor| cursor.topic_name.as_str());
     let names: BTreeSet<String> = if request.topics.is_empty() {
         let all = call.broker().topics();
-        all.iter().map(|topic| topic.name.to_string()).filter(|name| &**name >= from).collect()
+        let wanted = all.iter().filter(|topic| &*topic.name >= from);
+        let told = wanted.filter(|topic| may_describe(&call, &topic.name));
+        told.map(|topic| topic.name.to_string()).collect()
     } else {
         let named = request.topics.iter().map(|topic| topic.name.as_str());
         named.filter(|name| *name >= from).map(str::to_owned).collect()
@@ -65,10 +68,13 @@ fn page(
                 Some(Cursor { topic_name: StrBytes::from(name), partition_index: 0 });
             break;
         }
-        let Some(topic) = call.broker().topic(TopicRef::Name(&name)) else {
-            response.topics.push(missing(call, name));
-            left -= 1;
-            continue;
+        let topic = match call.topic(Operation::Describe, TopicRef::Name(&name)) {
+            Ok(topic) => topic,
+            Err(error) => {
+                response.topics.push(failed(call, name, error));
+                left -= 1;
+                continue;
+            }
         };
         let partitions = partitions(call, &topic, start, left);
         left -= partitions.len();
@@ -79,7 +85,7 @@ fn page(
             topic_id: topic.id,
             is_internal: topic.internal,
             partitions,
-            topic_authorized_operations: TOPIC_OPERATIONS,
+            topic_authorized_operations: call.operations_on(Resource::Topic(&topic.name)),
         });
         if let Some(next) = next.filter(|next| topic.partition(*next).is_some()) {
             response.next_cursor =
@@ -114,15 +120,20 @@ fn partitions(
     described.collect()
 }
 
-fn missing(call: &Call, name: String) -> DescribeTopicPartitionsResponseTopic {
-    let error = match call.broker().check_topic_name(&name) {
-        Ok(()) => ErrorCode::UnknownTopicOrPartition,
-        Err(_) => ErrorCode::InvalidTopicException,
+fn may_describe(call: &Call, name: &str) -> bool {
+    call.may(Operation::Describe, Resource::Topic(name))
+}
+
+fn failed(call: &Call, name: String, error: ErrorCode) -> DescribeTopicPartitionsResponseTopic {
+    let (error, operations) = match call.broker().check_topic_name(&name) {
+        _ if error == ErrorCode::TopicAuthorizationFailed => (error, NOT_ASKED),
+        Ok(()) => (error, call.operations_on(Resource::Topic(&name))),
+        Err(_) => (ErrorCode::InvalidTopicException, call.operations_on(Resource::Topic(&name))),
     };
     DescribeTopicPartitionsResponseTopic {
         error_code: error.code(),
         name: Some(StrBytes::from(name)),
-        topic_authorized_operations: TOPIC_OPERATIONS,
+        topic_authorized_operations: operations,
         ..DescribeTopicPartitionsResponseTopic::default()
     }
 }

@@ -4,11 +4,13 @@
 //! v0: the preferred replica. v1: or any that is alive (KIP-460).
 
 use millstream_broker::TopicRef;
+use millstream_broker::acl::Operation;
 use millstream_wire::elect_leaders_request::TopicPartitions;
 use millstream_wire::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use millstream_wire::{ElectLeadersRequest, ElectLeadersResponse, ErrorCode, StrBytes};
 
 use super::bounded;
+use crate::api::authorize::Resource;
 use crate::dispatch::{Call, Outcome};
 
 /// The preferred replica, or any.
@@ -21,6 +23,9 @@ pub(crate) async fn handle(
     let named = request.topic_partitions.iter().flatten();
     if let Err(close) = bounded(named.map(|topic| topic.partitions.len())) {
         return Outcome::Close(close);
+    }
+    if let Err(error) = call.check(Operation::Alter, Resource::Cluster) {
+        return refused(request, error).into();
     }
     if !ELECTIONS.contains(&request.election_type) {
         let error_code = ErrorCode::InvalidRequest.code();
@@ -40,6 +45,25 @@ pub(crate) async fn handle(
     };
     let response = ElectLeadersResponse { replica_election_results: results, ..Default::default() };
     response.into()
+}
+
+/// The first version has no place for an error but at partitions.
+fn refused(request: ElectLeadersRequest, error: ErrorCode) -> ElectLeadersResponse {
+    let partition = |partition_id| PartitionResult {
+        partition_id,
+        error_code: error.code(),
+        ..PartitionResult::default()
+    };
+    let named = request.topic_partitions.into_iter().flatten();
+    let results = named.map(|asked| ReplicaElectionResult {
+        topic: asked.topic,
+        partition_result: asked.partitions.into_iter().map(partition).collect(),
+    });
+    ElectLeadersResponse {
+        error_code: error.code(),
+        replica_election_results: results.collect(),
+        ..ElectLeadersResponse::default()
+    }
 }
 
 fn answer(call: &Call, asked: TopicPartitions) -> ReplicaElectionResult {

@@ -1,11 +1,12 @@
 //! IncrementalAlterConfigs (44): patches what was set (KIP-339).
 
+use millstream_broker::acl::Operation;
 use millstream_broker::config::{Change, Op};
 use millstream_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use millstream_wire::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use millstream_wire::{ErrorCode, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
-use super::{invalid, null, target};
+use super::{invalid, may_configure, null, target};
 use crate::api::repeats::{TWICE, repeated};
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal};
@@ -40,8 +41,10 @@ async fn alter(
     resource: &AlterConfigsResource,
     only_validate: bool,
 ) -> Result<(), Refusal> {
+    let (kind, name) = (resource.resource_type, &resource.resource_name);
+    may_configure(call, Operation::AlterConfigs, kind, name)?;
     let changes = resource.configs.iter().map(change).collect::<Result<Vec<_>, _>>()?;
-    let target = target(call.broker(), resource.resource_type, &resource.resource_name)?;
+    let target = target(call.broker(), kind, name)?;
     let patched = call.broker().patch_configs(&target, changes, only_validate).await;
     patched.map_err(|error| refusal(&error))
 }

@@ -4,11 +4,13 @@
 //! for, or of all.
 
 use millstream_broker::ConfigTarget;
+use millstream_broker::acl::Operation;
 use millstream_wire::list_config_resources_response::ConfigResource;
 use millstream_wire::{
     ErrorCode, ListConfigResourcesRequest, ListConfigResourcesResponse, StrBytes,
 };
 
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 
 // `ConfigResource.Type`.
@@ -26,6 +28,9 @@ pub(crate) async fn handle(
     call: Call,
     request: ListConfigResourcesRequest,
 ) -> ListConfigResourcesResponse {
+    if let Err(error) = call.check(Operation::DescribeConfigs, Resource::Cluster) {
+        return ListConfigResourcesResponse { error_code: error.code(), ..Default::default() };
+    }
     let asked = &request.resource_types;
     if asked.iter().any(|kind| !ALL.contains(kind)) {
         let error_code = ErrorCode::UnsupportedVersion.code();

@@ -4,10 +4,13 @@ pub(crate) mod alter_client_quotas;
 pub(crate) mod alter_configs;
 pub(crate) mod alter_partition_reassignments;
 pub(crate) mod alter_replica_log_dirs;
+pub(crate) mod create_acls;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
+pub(crate) mod delete_acls;
 pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
+pub(crate) mod describe_acls;
 pub(crate) mod describe_client_quotas;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
@@ -23,42 +26,32 @@ pub(crate) mod update_features;
 
 use std::fmt::Display;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::{Broker, ConfigTarget};
 use millstream_wire::{ErrorCode, StrBytes};
 
+use crate::api::authorize::Resource;
 use crate::connection::Close;
 use crate::dispatch::Call;
 use crate::errors::{Refusal, text};
 
-/// "Authorised operations": not asked for.
-pub(crate) const NOT_ASKED: i32 = i32::MIN;
-
-// Bits of `AclOperation`. Without an authorizer, everybody may do everything.
-const READ: i32 = 1 << 3;
-const WRITE: i32 = 1 << 4;
-const CREATE: i32 = 1 << 5;
-const DELETE: i32 = 1 << 6;
-const ALTER: i32 = 1 << 7;
-const DESCRIBE: i32 = 1 << 8;
-const CLUSTER_ACTION: i32 = 1 << 9;
-const DESCRIBE_CONFIGS: i32 = 1 << 10;
-const ALTER_CONFIGS: i32 = 1 << 11;
-const IDEMPOTENT_WRITE: i32 = 1 << 12;
-
-/// What can be done to a topic.
-pub(crate) const TOPIC_OPERATIONS: i32 =
-    READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
-/// What can be done to a group.
-pub(crate) const GROUP_OPERATIONS: i32 =
-    READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
-/// What can be done to a cluster.
-pub(crate) const CLUSTER_OPERATIONS: i32 = CREATE
-    | ALTER
-    | DESCRIBE
-    | CLUSTER_ACTION
-    | DESCRIBE_CONFIGS
-    | ALTER_CONFIGS
-    | IDEMPOTENT_WRITE;
+/// Whether the client may do `operation` to the configuration of a resource of that type and name.
+fn may_configure(
+    call: &Call,
+    operation: Operation,
+    kind: i8,
+    name: &StrBytes,
+) -> Result<(), Refusal> {
+    call.require(
+        operation,
+        match kind {
+            2 => Resource::Topic(name),
+            32 => Resource::Group(name),
+            // Of brokers, loggers and client metrics; what else there may be is refused by itself.
+            _ => Resource::Cluster,
+        },
+    )
+}
 
 /// What a config resource's type and name mean (`ConfigResource.Type`).
 fn target(broker: &Broker, kind: i8, name: &StrBytes) -> Result<ConfigTarget, Refusal> {

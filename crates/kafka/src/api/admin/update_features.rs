@@ -3,10 +3,12 @@
 //!
 //! v1: kinds of downgrades, and only checking. v2: one error for all.
 
+use millstream_broker::acl::Operation;
 use millstream_wire::update_features_request::FeatureUpdateKey;
 use millstream_wire::update_features_response::UpdatableFeatureResult;
 use millstream_wire::{ErrorCode, UpdateFeaturesRequest, UpdateFeaturesResponse};
 
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::{Refusal, text};
 use crate::features;
@@ -18,7 +20,9 @@ const TYPES_SINCE: i16 = 1;
 const ONE_ERROR_SINCE: i16 = 2;
 
 pub(crate) async fn handle(call: Call, request: UpdateFeaturesRequest) -> UpdateFeaturesResponse {
-    let checked = request.feature_updates.iter().try_for_each(|update| check(&call, update));
+    let checked = call
+        .require(Operation::Alter, Resource::Cluster)
+        .and_then(|()| request.feature_updates.iter().try_for_each(|update| check(&call, update)));
     let (error, error_message) = checked.err().unzip();
     let error_code = error.unwrap_or(ErrorCode::None).code();
     let mut response =

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::log::{Isolation, Slice};
 use millstream_broker::quota::Use;
 use millstream_broker::record::Compression;
@@ -128,11 +129,14 @@ async fn fetch(call: &Call, wants: &[Want], bounds: Bounds) -> Answer {
 }
 
 fn look_up(call: &Call, key: &Key) -> Result<Arc<Topic>, ErrorCode> {
-    let (wanted, missing) = match &key.topic {
-        TopicKey::Name(name) => (TopicRef::Name(name), ErrorCode::UnknownTopicOrPartition),
-        TopicKey::Id(id) => (TopicRef::Id(*id), ErrorCode::UnknownTopicId),
-    };
-    let topic = call.broker().topic(wanted).ok_or(missing)?;
+    // Each time: rules change while sessions last.
+    let topic = call.topic(
+        Operation::Read,
+        match &key.topic {
+            TopicKey::Name(name) => TopicRef::Name(name),
+            TopicKey::Id(id) => TopicRef::Id(*id),
+        },
+    )?;
     if call.version < ZSTD_SINCE && topic.config.compression == Some(Compression::Zstd) {
         return Err(ErrorCode::UnsupportedCompressionType);
     }

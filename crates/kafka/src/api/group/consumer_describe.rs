@@ -2,6 +2,7 @@
 //!
 //! v1: whether a member speaks the classic protocol.
 
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{ConsumerDescription, DescribedConsumer, NamedPartitions};
 use millstream_wire::consumer_group_describe_response::{
     Assignment, DescribedGroup, Member, TopicPartitions,
@@ -10,9 +11,9 @@ use millstream_wire::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ErrorCode, StrBytes,
 };
 
-use super::{wire, wire_option};
-use crate::api::admin::{GROUP_OPERATIONS, NOT_ASKED};
+use super::{may_describe, wire, wire_option};
 use crate::api::allowance::Allowance;
+use crate::api::authorize::{NOT_ASKED, Resource};
 use crate::api::repeats::distinct;
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal, text};
@@ -27,12 +28,18 @@ pub(crate) async fn handle(
     call: Call,
     request: ConsumerGroupDescribeRequest,
 ) -> ConsumerGroupDescribeResponse {
-    let operations =
-        if request.include_authorized_operations { GROUP_OPERATIONS } else { NOT_ASKED };
     let mut allowance = Allowance::new();
     let mut response = ConsumerGroupDescribeResponse::default();
     for group in distinct(request.group_ids, StrBytes::clone) {
-        let described = match look_up(&call, &group, &mut allowance).await {
+        let may = call.require(Operation::Describe, Resource::Group(&group));
+        let asked = request.include_authorized_operations && may.is_ok();
+        let operations =
+            if asked { call.operations_on(Resource::Group(&group)) } else { NOT_ASKED };
+        let found = match may {
+            Ok(()) => look_up(&call, &group, &mut allowance).await,
+            Err(refused) => Err(refused),
+        };
+        let described = match found {
             Ok(found) => describe(group, found),
             Err((error, why)) => DescribedGroup {
                 error_code: error.code(),
@@ -59,6 +66,12 @@ async fn look_up(
         let why = format_args!("Group {group} is not a consumer group.");
         (ErrorCode::GroupIdNotFound, text(&why))
     })?;
+    let members = found.members.iter();
+    let of_members = members.flat_map(|one| {
+        let named = one.assigned.iter().chain(&one.target).map(|of| &*of.name);
+        named.chain(one.topics.iter().map(|topic| &**topic))
+    });
+    may_describe(call, of_members)?;
     let bytes_of = |all: &[NamedPartitions]| -> usize {
         all.iter()
             .map(|of| size_of::<TopicPartitions>() + of.name.len() + 4 * of.indexes.len())

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{
     Command, ConsumerBeat, ConsumerHeartbeat, ConsumerHeartbeatError, Partitions, Reply,
 };
@@ -15,6 +16,7 @@ use millstream_wire::{
 };
 
 use super::{owned, owned_option, wire};
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::{Code as _, Refusal, refusal, text};
 
@@ -27,6 +29,9 @@ pub(crate) async fn handle(
     if call.version >= OWN_MEMBER_ID_SINCE && request.member_id.is_empty() {
         return failed(refusal(&ConsumerHeartbeatError::Invalid("MemberId can't be empty.")));
     }
+    if let Err(refused) = check(&call, &request) {
+        return failed(refused);
+    }
     let group = owned(&request.group_id);
     let command = Command::ConsumerHeartbeat(heartbeat(&call, request));
     match call.broker().group(&group, command).await {
@@ -35,6 +40,12 @@ pub(crate) async fn handle(
         Ok(_) => failed((ErrorCode::UnknownServerError, StrBytes::default())),
         Err(error) => failed((error.code(), text(&error))),
     }
+}
+
+fn check(call: &Call, request: &ConsumerGroupHeartbeatRequest) -> Result<(), Refusal> {
+    call.require(Operation::Read, Resource::Group(&request.group_id))?;
+    let mut topics = request.subscribed_topic_names.iter().flatten();
+    topics.try_for_each(|topic| call.require(Operation::Describe, Resource::Topic(topic)))
 }
 
 fn heartbeat(call: &Call, request: ConsumerGroupHeartbeatRequest) -> ConsumerHeartbeat {

@@ -1,10 +1,12 @@
 //! DeleteGroups (42): forget groups that have no members. v3: says why not.
 
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{Command, DeleteGroups, Reply};
 use millstream_wire::delete_groups_response::DeletableGroupResult;
 use millstream_wire::{DeleteGroupsRequest, DeleteGroupsResponse, ErrorCode, StrBytes};
 
 use super::owned;
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
@@ -23,6 +25,9 @@ pub(crate) async fn handle(call: Call, request: DeleteGroupsRequest) -> DeleteGr
 
 /// One at a time: groups of one request may belong to different shards.
 async fn delete(call: &Call, group: &StrBytes) -> ErrorCode {
+    if let Err(error) = call.check(Operation::Delete, Resource::Group(group)) {
+        return error;
+    }
     let group = owned(group);
     let command = Command::DeleteGroups(DeleteGroups { groups: vec![group.clone()] });
     match call.broker().group(&group, command).await {

@@ -2,13 +2,14 @@
 //!
 //! v3: authorised operations. v4: instance ids. v6: an unknown group is an error, not `Dead`.
 
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::Description;
 use millstream_wire::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use millstream_wire::{DescribeGroupsRequest, DescribeGroupsResponse, ErrorCode, StrBytes};
 
 use super::{wire, wire_option};
-use crate::api::admin::{GROUP_OPERATIONS, NOT_ASKED};
 use crate::api::allowance::Allowance;
+use crate::api::authorize::{NOT_ASKED, Resource};
 use crate::api::repeats::distinct;
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal, text};
@@ -20,12 +21,18 @@ const DEAD: &str = "Dead";
 const MEMBER_BYTES: usize = size_of::<DescribedGroupMember>();
 
 pub(crate) async fn handle(call: Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
-    let operations =
-        if request.include_authorized_operations { GROUP_OPERATIONS } else { NOT_ASKED };
     let mut allowance = Allowance::new();
     let mut response = DescribeGroupsResponse::default();
     for group in distinct(request.groups, StrBytes::clone) {
-        let described = match look_up(&call, &group, &mut allowance).await {
+        let may = call.require(Operation::Describe, Resource::Group(&group));
+        let asked = request.include_authorized_operations && may.is_ok();
+        let operations =
+            if asked { call.operations_on(Resource::Group(&group)) } else { NOT_ASKED };
+        let found = match may {
+            Ok(()) => look_up(&call, &group, &mut allowance).await,
+            Err(refused) => Err(refused),
+        };
+        let described = match found {
             Ok(Some(found)) => describe(group, found),
             Ok(None) => dead(call.version, group),
             Err((error, why)) => DescribedGroup {

@@ -3,9 +3,11 @@
 //! v1: key types (0 group, 1 transaction). v4: several keys. v6: share groups (2). There is one
 //! node, so the answer is this one; asking also sets the coordinator up.
 
+use millstream_broker::acl::Operation;
 use millstream_wire::find_coordinator_response::Coordinator;
 use millstream_wire::{ErrorCode, FindCoordinatorRequest, FindCoordinatorResponse, StrBytes};
 
+use crate::api::authorize::{Resource, WHY};
 use crate::api::repeats::distinct;
 use crate::dispatch::Call;
 
@@ -14,14 +16,26 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
 pub(crate) async fn handle(call: Call, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let (error, message) = set_up(&call, request.key_type).await;
-    let found = |key| coordinator(&call, key, error, message);
-    if call.version >= BATCHED_SINCE {
-        let keys = distinct(request.coordinator_keys, StrBytes::clone);
-        let coordinators = keys.into_iter().map(found).collect();
+    let key_type = request.key_type;
+    let batched = call.version >= BATCHED_SINCE;
+    let keys = if batched {
+        distinct(request.coordinator_keys, StrBytes::clone)
+    } else {
+        vec![request.key]
+    };
+    // Nothing is set up for those who may not use it.
+    let may_any = keys.iter().any(|key| check(&call, key_type, key).is_ok());
+    let ready = if may_any { set_up(&call, key_type).await } else { (ErrorCode::None, "") };
+    let found = |key: StrBytes| {
+        let (error, why) = check(&call, key_type, &key).err().unwrap_or(ready);
+        coordinator(&call, key, error, why)
+    };
+    let mut coordinators = keys.into_iter().map(found);
+    if batched {
+        let coordinators = coordinators.collect();
         return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
     }
-    let only = found(request.key);
+    let only = coordinators.next().unwrap_or_default();
     FindCoordinatorResponse {
         error_code: only.error_code,
         error_message: only.error_message,
@@ -30,6 +44,16 @@ pub(crate) async fn handle(call: Call, request: FindCoordinatorRequest) -> FindC
         port: only.port,
         ..FindCoordinatorResponse::default()
     }
+}
+
+/// Whether the client may know of that group or transactional id.
+fn check(call: &Call, key_type: i8, key: &str) -> Result<(), (ErrorCode, &'static str)> {
+    let resource = match key_type {
+        GROUP => Resource::Group(key),
+        TRANSACTION => Resource::TransactionalId(key),
+        _ => return Ok(()),
+    };
+    call.check(Operation::Describe, resource).map_err(|error| (error, WHY))
 }
 
 async fn set_up(call: &Call, key_type: i8) -> (ErrorCode, &'static str) {

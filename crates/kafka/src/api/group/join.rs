@@ -3,11 +3,13 @@
 //! v1: rebalance timeout. v4: a newcomer comes back with the id it is given. v5: static members.
 //! v7: protocol type. v8: the reason, for people. v9: the leader may skip the assignment.
 
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{Command, Join, Joined, Protocol, Reply};
 use millstream_wire::join_group_response::JoinGroupResponseMember;
 use millstream_wire::{ErrorCode, JoinGroupRequest, JoinGroupResponse, StrBytes};
 
 use super::{owned, owned_option, wire, wire_option};
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
@@ -19,6 +21,9 @@ const SKIP_ASSIGNMENT_SINCE: i16 = 9;
 pub(crate) async fn handle(mut call: Call, request: JoinGroupRequest) -> JoinGroupResponse {
     let group = owned(&request.group_id);
     let member = wire(&owned(&request.member_id));
+    if let Err(error) = call.check(Operation::Read, Resource::Group(&request.group_id)) {
+        return failed(call.version, member, error);
+    }
     let command = Command::Join(join(&call, request));
     // It may wait for long, but not with the request.
     call.room = None;

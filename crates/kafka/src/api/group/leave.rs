@@ -1,18 +1,23 @@
 //! LeaveGroup (13): members leave. v3: several, also by instance id, for administrators. v5: the
 //! reason, for people.
 
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{Command, Leave, Leaver, Reply};
 use millstream_wire::leave_group_request::MemberIdentity;
 use millstream_wire::leave_group_response::MemberResponse;
 use millstream_wire::{ErrorCode, LeaveGroupRequest, LeaveGroupResponse};
 
 use super::{owned, owned_option};
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
 const BATCHED_SINCE: i16 = 3;
 
 pub(crate) async fn handle(call: Call, request: LeaveGroupRequest) -> LeaveGroupResponse {
+    if let Err(error) = call.check(Operation::Read, Resource::Group(&request.group_id)) {
+        return failed(error);
+    }
     let batched = call.version >= BATCHED_SINCE;
     let leavers = if batched {
         request.members

@@ -1,10 +1,12 @@
 //! ListGroups (16). v4: by state. v5: by type.
 
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{ListFilter, Listed};
 use millstream_wire::list_groups_response::ListedGroup;
 use millstream_wire::{ListGroupsRequest, ListGroupsResponse, StrBytes};
 
 use super::wire;
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
@@ -14,7 +16,11 @@ pub(crate) async fn handle(call: Call, request: ListGroupsRequest) -> ListGroups
         ListFilter { states: texts(&request.states_filter), types: texts(&request.types_filter) };
     match call.broker().list_groups(&filter).await {
         Ok(listed) => {
-            let groups = listed.iter().map(group).collect();
+            let of_all = call.may(Operation::Describe, Resource::Cluster);
+            let is_told = |one: &&Listed| {
+                of_all || call.may(Operation::Describe, Resource::Group(&one.group))
+            };
+            let groups = listed.iter().filter(is_told).map(group).collect();
             ListGroupsResponse { groups, ..ListGroupsResponse::default() }
         }
         Err(error) => ListGroupsResponse { error_code: error.code().code(), ..Default::default() },

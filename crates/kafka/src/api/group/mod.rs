@@ -18,10 +18,13 @@ pub(crate) mod sync;
 
 use std::sync::Arc;
 
-use millstream_broker::groups::{CommittedTopic, Speaker};
+use millstream_broker::acl::Operation;
+use millstream_broker::groups::{CommittedTopic, Speaker, Subtopology};
 use millstream_wire::{ErrorCode, StrBytes};
 
-use crate::errors::Code as _;
+use crate::api::authorize::Resource;
+use crate::dispatch::Call;
+use crate::errors::{Code as _, Refusal};
 
 /// Text that outlives the request it came in.
 pub(super) fn owned(text: &StrBytes) -> Arc<str> {
@@ -39,6 +42,17 @@ fn wire(text: &Arc<str>) -> StrBytes {
 
 fn wire_option(text: Option<&Arc<str>>) -> Option<StrBytes> {
     text.map(wire)
+}
+
+/// Whether the client may be told of a group that reads `topics`.
+fn may_describe<'a>(call: &Call, mut topics: impl Iterator<Item = &'a str>) -> Result<(), Refusal> {
+    topics.try_for_each(|topic| call.require(Operation::Describe, Resource::Topic(topic)))
+}
+
+/// The topics that a part of a topology names.
+fn topics_of(part: &Subtopology) -> impl Iterator<Item = &str> {
+    let named = part.sources.iter().chain(&part.sinks).map(|name| &**name);
+    named.chain(part.repartitions.iter().chain(&part.changelogs).map(|topic| &*topic.name))
 }
 
 pub(super) fn speaker(

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use millstream_broker::TopicRef;
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{
     Command, Commit, CommitError, CommitPartition, CommitTopic, Reply,
 };
@@ -19,6 +20,7 @@ use millstream_wire::offset_commit_response::{
 use millstream_wire::{ErrorCode, OffsetCommitRequest, OffsetCommitResponse};
 
 use super::{fill_in, owned, speaker};
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
@@ -37,8 +39,9 @@ pub(crate) async fn handle(call: Call, request: OffsetCommitRequest) -> OffsetCo
     let group = speaker.group.clone();
     let mut response = OffsetCommitResponse::default();
     let mut topics = Vec::new();
+    let may = call.check(Operation::Read, Resource::Group(&request.group_id));
     for topic in request.topics {
-        let (given, answer) = prepare(&call, topic);
+        let (given, answer) = prepare(&call, topic, may);
         topics.extend(given);
         response.topics.push(answer);
     }
@@ -67,20 +70,17 @@ pub(crate) async fn handle(call: Call, request: OffsetCommitRequest) -> OffsetCo
 fn prepare(
     call: &Call,
     request: OffsetCommitRequestTopic,
+    may: Result<(), ErrorCode>,
 ) -> (Option<CommitTopic>, OffsetCommitResponseTopic) {
     let by_id = call.version >= TOPIC_IDS_SINCE;
-    let (wanted, missing) = if by_id {
-        (TopicRef::Id(request.topic_id), ErrorCode::UnknownTopicId)
-    } else {
-        (TopicRef::Name(&request.name), ErrorCode::UnknownTopicOrPartition)
-    };
-    let topic = call.broker().topic(wanted).ok_or(missing);
+    let wanted = if by_id { TopicRef::Id(request.topic_id) } else { TopicRef::Name(&request.name) };
+    let topic = may.and_then(|()| call.topic(Operation::Read, wanted));
     let mut known = Vec::with_capacity(request.partitions.len());
     let mut answers = Vec::with_capacity(request.partitions.len());
     for partition in request.partitions {
         let index = partition.partition_index;
         let error = match &topic {
-            Err(missing) => *missing,
+            Err(error) => *error,
             Ok(topic) if topic.partition(index).is_none() => ErrorCode::UnknownTopicOrPartition,
             Ok(_) => {
                 known.push(commit(&partition));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use millstream_broker::TopicRef;
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{Command, DeleteOffsets, DeletedTopic, Reply};
 use millstream_wire::offset_delete_request::OffsetDeleteRequestTopic;
 use millstream_wire::offset_delete_response::{
@@ -11,10 +12,14 @@ use millstream_wire::offset_delete_response::{
 use millstream_wire::{ErrorCode, OffsetDeleteRequest, OffsetDeleteResponse};
 
 use super::owned;
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
 pub(crate) async fn handle(call: Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+    if let Err(error) = call.check(Operation::Delete, Resource::Group(&request.group_id)) {
+        return failed(error);
+    }
     let group = owned(&request.group_id);
     let mut response = OffsetDeleteResponse::default();
     let mut topics = Vec::new();
@@ -40,14 +45,15 @@ fn prepare(
     call: &Call,
     request: OffsetDeleteRequestTopic,
 ) -> ((Arc<str>, Vec<i32>), OffsetDeleteResponseTopic) {
-    let topic = call.broker().topic(TopicRef::Name(&request.name));
+    let topic = call.topic(Operation::Read, TopicRef::Name(&request.name));
     let mut known = Vec::with_capacity(request.partitions.len());
     let mut partitions = Vec::with_capacity(request.partitions.len());
     for partition in request.partitions {
         let partition_index = partition.partition_index;
-        let error = match topic.as_ref().and_then(|topic| topic.partition(partition_index)) {
-            None => ErrorCode::UnknownTopicOrPartition,
-            Some(_) => {
+        let error = match topic.as_ref().map(|topic| topic.partition(partition_index)) {
+            Err(error) => *error,
+            Ok(None) => ErrorCode::UnknownTopicOrPartition,
+            Ok(Some(_)) => {
                 known.push(partition_index);
                 ErrorCode::None
             }

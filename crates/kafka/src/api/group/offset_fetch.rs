@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use millstream_broker::TopicRef;
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{Committed, FetchTopic, Fetched, Reader};
 use millstream_wire::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
@@ -19,6 +20,7 @@ use millstream_wire::{ErrorCode, OffsetFetchRequest, OffsetFetchResponse, StrByt
 
 use super::wire;
 use crate::api::allowance::Allowance;
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
@@ -71,6 +73,9 @@ async fn fetch(
     stable: bool,
     allowance: &mut Allowance,
 ) -> OffsetFetchResponseGroup {
+    if let Err(error) = call.check(Operation::Describe, Resource::Group(&request.group_id)) {
+        return failed(request.group_id, error);
+    }
     let by_id = call.version >= TOPIC_IDS_SINCE;
     let known: Option<Vec<_>> = request
         .topics
@@ -96,8 +101,8 @@ async fn fetch(
         (Some(topics), Some(known)) => {
             let mut fetched = fetched.into_iter();
             let answers = topics.into_iter().zip(known).map(|(topic, known)| match known {
-                Some(_) => answer(topic, fetched.next().map(|(_, partitions)| partitions)),
-                None => refused(topic, ErrorCode::UnknownTopicId.code()),
+                Ok(_) => answer(topic, fetched.next().map(|(_, partitions)| partitions)),
+                Err(error) => refused(topic, error.code()),
             });
             answers.collect()
         }
@@ -120,14 +125,19 @@ fn bytes_of(fetched: &[(Arc<str>, Vec<Fetched>)]) -> usize {
     notes.map(|note| PARTITION_BYTES + note).sum()
 }
 
-/// The topic as the coordinator knows it; `None` when no topic has the id.
-fn resolve(call: &Call, topic: &OffsetFetchRequestTopics, by_id: bool) -> Option<FetchTopic> {
+/// The topic as the coordinator knows it; by name, it need not be there any more.
+fn resolve(
+    call: &Call,
+    topic: &OffsetFetchRequestTopics,
+    by_id: bool,
+) -> Result<FetchTopic, ErrorCode> {
     let partitions = topic.partition_indexes.clone();
     if !by_id {
-        return Some(FetchTopic { name: super::owned(&topic.name), id: None, partitions });
+        call.check(Operation::Describe, Resource::Topic(&topic.name))?;
+        return Ok(FetchTopic { name: super::owned(&topic.name), id: None, partitions });
     }
-    let found = call.broker().topic(TopicRef::Id(topic.topic_id))?;
-    Some(FetchTopic { name: found.name.clone(), id: Some(found.id), partitions })
+    let found = call.topic(Operation::Describe, TopicRef::Id(topic.topic_id))?;
+    Ok(FetchTopic { name: found.name.clone(), id: Some(found.id), partitions })
 }
 
 fn answer(
@@ -153,6 +163,9 @@ fn whole(
     fetched: Vec<Fetched>,
     by_id: bool,
 ) -> Option<OffsetFetchResponseTopics> {
+    if !call.may(Operation::Describe, Resource::Topic(name)) {
+        return None;
+    }
     let found = call.broker().topic(TopicRef::Name(name));
     let topic_id = found.map(|topic| topic.id);
     if by_id && topic_id.is_none() {

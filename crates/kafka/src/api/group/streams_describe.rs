@@ -3,6 +3,7 @@
 //!
 //! v1: the description of a topology, which nobody keeps here, and the assignor.
 
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{
     DescribedStreamsMember, InternalTopic, StreamsDescription, Subtopology, TaskAssignment, Tasks,
     Topology,
@@ -12,9 +13,9 @@ use millstream_wire::{
     ErrorCode, StrBytes, StreamsGroupDescribeRequest, StreamsGroupDescribeResponse,
 };
 
-use super::{wire, wire_option};
-use crate::api::admin::{GROUP_OPERATIONS, NOT_ASKED};
+use super::{may_describe, topics_of, wire, wire_option};
 use crate::api::allowance::Allowance;
+use crate::api::authorize::{NOT_ASKED, Resource};
 use crate::api::repeats::distinct;
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal, text};
@@ -31,12 +32,18 @@ pub(crate) async fn handle(
     call: Call,
     request: StreamsGroupDescribeRequest,
 ) -> StreamsGroupDescribeResponse {
-    let operations =
-        if request.include_authorized_operations { GROUP_OPERATIONS } else { NOT_ASKED };
     let mut allowance = Allowance::new();
     let mut response = StreamsGroupDescribeResponse::default();
     for group in distinct(request.group_ids, StrBytes::clone) {
-        let described = match look_up(&call, &group, &mut allowance).await {
+        let may = call.require(Operation::Describe, Resource::Group(&group));
+        let asked = request.include_authorized_operations && may.is_ok();
+        let operations =
+            if asked { call.operations_on(Resource::Group(&group)) } else { NOT_ASKED };
+        let found = match may {
+            Ok(()) => look_up(&call, &group, &mut allowance).await,
+            Err(refused) => Err(refused),
+        };
+        let described = match found {
             Ok(found) => describe(group, found),
             Err((error, why)) => told::DescribedGroup {
                 error_code: error.code(),
@@ -65,6 +72,8 @@ async fn look_up(
         let why = format_args!("Group {group} is not a streams group.");
         (ErrorCode::GroupIdNotFound, text(&why))
     })?;
+    let parts = found.topology.iter().flat_map(|topology| topology.subtopologies.values());
+    may_describe(call, parts.flat_map(topics_of))?;
     let members: usize = found.members.iter().map(member_bytes).sum();
     let topology: usize = found.topology.iter().map(topology_bytes).sum();
     allowance.take(members + topology)?;

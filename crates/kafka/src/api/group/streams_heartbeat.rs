@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{
     Command, Copartition, Endpoint, EndpointPartitions, InternalTopic, Reply, StreamsBeat,
     StreamsHeartbeat, StreamsHeartbeatError, StreamsStatus, StreamsStatusCode, Subtopology,
@@ -21,7 +22,8 @@ use millstream_wire::{
     ErrorCode, StrBytes, StreamsGroupHeartbeatRequest, StreamsGroupHeartbeatResponse,
 };
 
-use super::{owned, owned_option, wire};
+use super::{may_describe, owned, owned_option, topics_of, wire};
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::{Code as _, Refusal, refusal, text};
 
@@ -36,11 +38,18 @@ pub(crate) async fn handle(
     call: Call,
     request: StreamsGroupHeartbeatRequest,
 ) -> StreamsGroupHeartbeatResponse {
+    if let Err(refused) = call.require(Operation::Read, Resource::Group(&request.group_id)) {
+        return failed(refused);
+    }
     let group = owned(&request.group_id);
     let beat = match heartbeat(&call, request) {
         Ok(beat) => beat,
         Err(error) => return failed(refusal(&error)),
     };
+    let parts = beat.topology.iter().flat_map(|topology| topology.subtopologies.values());
+    if let Err(refused) = may_describe(&call, parts.flat_map(topics_of)) {
+        return failed(refused);
+    }
     match call.broker().group(&group, Command::StreamsHeartbeat(beat)).await {
         Ok(Reply::StreamsHeartbeat(Ok(mut beat))) => {
             let failures = make_topics(&call, std::mem::take(&mut beat.missing)).await;
@@ -156,6 +165,10 @@ fn internal_topic(topic: &asked::TopicInfo) -> InternalTopic {
 async fn make_topics(call: &Call, topics: Vec<InternalTopic>) -> Vec<String> {
     let mut failures = Vec::new();
     for topic in topics {
+        if !call.may_create(&topic.name) {
+            failures.push(format!("{} (you may not create it)", topic.name));
+            continue;
+        }
         let request = TopicRequest {
             name: topic.name.to_string(),
             partitions: Some(topic.partitions),

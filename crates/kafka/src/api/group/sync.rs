@@ -3,16 +3,21 @@
 //! v3: static members. v5: protocol type and name, checked and told.
 
 use bytes::Bytes;
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{Command, Reply, Sync};
 use millstream_wire::{ErrorCode, SyncGroupRequest, SyncGroupResponse};
 
 use super::{owned, owned_option, speaker, wire_option};
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
 const PROTOCOL_SINCE: i16 = 5;
 
 pub(crate) async fn handle(mut call: Call, request: SyncGroupRequest) -> SyncGroupResponse {
+    if let Err(error) = call.check(Operation::Read, Resource::Group(&request.group_id)) {
+        return failed(error);
+    }
     let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
     if call.version >= PROTOCOL_SINCE && !names_protocol {
         return failed(ErrorCode::InconsistentGroupProtocol);

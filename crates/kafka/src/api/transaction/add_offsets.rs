@@ -5,16 +5,25 @@
 
 use std::sync::Arc;
 
+use millstream_broker::acl::Operation;
 use millstream_broker::txn::{AddPartitions, Command, Reply};
 use millstream_types::{ProducerEpoch, ProducerId};
 use millstream_wire::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, ErrorCode};
 
 use super::add_code;
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
 pub(crate) async fn handle(call: Call, request: AddOffsetsToTxnRequest) -> AddOffsetsToTxnResponse {
-    let error = add(&call, &request).await;
+    let id = &request.transactional_id;
+    let may = call
+        .check(Operation::Write, Resource::TransactionalId(id))
+        .and_then(|()| call.check(Operation::Read, Resource::Group(&request.group_id)));
+    let error = match may {
+        Ok(()) => add(&call, &request).await,
+        Err(error) => error,
+    };
     AddOffsetsToTxnResponse { error_code: error.code(), ..AddOffsetsToTxnResponse::default() }
 }
 

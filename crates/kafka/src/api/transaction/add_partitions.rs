@@ -3,9 +3,11 @@
 //! v2: a fenced producer is told so. v4: several transactions, and only to ask; for brokers, which
 //! verify with it what producers send them. v5: errors after which a transaction can be aborted.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use millstream_broker::TopicRef;
+use millstream_broker::acl::Operation;
 use millstream_broker::txn::{AddPartitions, Command, Reply};
 use millstream_types::{ProducerEpoch, ProducerId};
 use millstream_wire::add_partitions_to_txn_request::{
@@ -17,6 +19,7 @@ use millstream_wire::add_partitions_to_txn_response::{
 use millstream_wire::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ErrorCode};
 
 use super::add_code;
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
@@ -41,6 +44,10 @@ pub(crate) async fn handle(
         response.results_by_topic_v3_and_below = add(&call, only).await.topic_results;
         return response;
     }
+    if let Err(error) = call.check(Operation::ClusterAction, Resource::Cluster) {
+        response.error_code = error.code();
+        return response;
+    }
     for transaction in request.transactions {
         response.results_by_transaction.push(add(&call, transaction).await);
     }
@@ -53,17 +60,24 @@ async fn add(call: &Call, asked: AddPartitionsToTxnTransaction) -> AddPartitions
             topic.partitions.iter().map(|index| (Arc::<str>::from(topic.name.as_str()), *index))
         })
     };
-    let missing: Vec<_> = named().filter(|one| !is_there(call, one)).collect();
+    // Brokers have asked whether it may be done.
+    let by_client = call.version < BATCHED_SINCE;
     let answer = |told: &Told<'_>| AddPartitionsToTxnResult {
         transactional_id: asked.transactional_id.clone(),
         topic_results: asked.topics.iter().map(|topic| result(topic, told)).collect(),
     };
-    if !missing.is_empty() {
+    if by_client
+        && let Err(error) =
+            call.check(Operation::Write, Resource::TransactionalId(&asked.transactional_id))
+    {
+        return answer(&|_| error);
+    }
+    let wrong =
+        named().filter_map(|one| check(call, &one, by_client).err().map(|error| (one, error)));
+    let wrong: HashMap<_, _> = wrong.collect();
+    if !wrong.is_empty() {
         // All or none, so that the producer knows what it has.
-        return answer(&|one| match missing.contains(one) {
-            true => ErrorCode::UnknownTopicOrPartition,
-            false => ErrorCode::OperationNotAttempted,
-        });
+        return answer(&|one| wrong.get(one).copied().unwrap_or(ErrorCode::OperationNotAttempted));
     }
     let command = Command::AddPartitions(AddPartitions {
         id: Arc::from(asked.transactional_id.as_str()),
@@ -84,9 +98,13 @@ async fn add(call: &Call, asked: AddPartitionsToTxnTransaction) -> AddPartitions
     }
 }
 
-fn is_there(call: &Call, (topic, index): &(Arc<str>, i32)) -> bool {
+fn check(call: &Call, (topic, index): &(Arc<str>, i32), by_client: bool) -> Result<(), ErrorCode> {
+    if by_client {
+        call.check(Operation::Write, Resource::Topic(topic))?;
+    }
     let topic = call.broker().topic(TopicRef::Name(topic));
-    topic.is_some_and(|topic| topic.partition(*index).is_some())
+    let partition = topic.as_ref().and_then(|topic| topic.partition(*index));
+    partition.map(|_| ()).ok_or(ErrorCode::UnknownTopicOrPartition)
 }
 
 fn result(topic: &AddPartitionsToTxnTopic, told: &Told<'_>) -> AddPartitionsToTxnTopicResult {

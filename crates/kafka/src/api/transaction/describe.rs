@@ -1,5 +1,6 @@
 //! DescribeTransactions (65): the state of transactional ids (KIP-664).
 
+use millstream_broker::acl::Operation;
 use millstream_broker::txn::Description;
 use millstream_types::Timestamp;
 use millstream_wire::describe_transactions_response::{TopicData, TransactionState};
@@ -7,6 +8,7 @@ use millstream_wire::{
     DescribeTransactionsRequest, DescribeTransactionsResponse, ErrorCode, StrBytes,
 };
 
+use crate::api::authorize::Resource;
 use crate::api::repeats::distinct;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
@@ -17,14 +19,9 @@ pub(crate) async fn handle(
 ) -> DescribeTransactionsResponse {
     let mut response = DescribeTransactionsResponse::default();
     for id in distinct(request.transactional_ids, StrBytes::clone) {
-        let described = match call.broker().describe_transaction(&id).await {
-            _ if id.as_str().is_empty() => Err(ErrorCode::InvalidRequest),
-            Ok(Some(described)) => Ok(described),
-            Ok(None) => Err(ErrorCode::TransactionalIdNotFound),
-            Err(error) => Err(error.code()),
-        };
+        let described = look_up(&call, &id).await;
         response.transaction_states.push(match described {
-            Ok(described) => told(id, described),
+            Ok(described) => told(&call, id, described),
             Err(error) => TransactionState {
                 error_code: error.code(),
                 transactional_id: id,
@@ -35,10 +32,23 @@ pub(crate) async fn handle(
     response
 }
 
-fn told(id: StrBytes, described: Description) -> TransactionState {
+async fn look_up(call: &Call, id: &str) -> Result<Description, ErrorCode> {
+    if id.is_empty() {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    call.check(Operation::Describe, Resource::TransactionalId(id))?;
+    match call.broker().describe_transaction(id).await {
+        Ok(described) => described.ok_or(ErrorCode::TransactionalIdNotFound),
+        Err(error) => Err(error.code()),
+    }
+}
+
+fn told(call: &Call, id: StrBytes, described: Description) -> TransactionState {
     // Of the last one when none runs.
     let started = described.started.unwrap_or(Timestamp::NONE);
-    let topics = described.topics.into_iter().map(|(topic, partitions)| TopicData {
+    let is_told = |topic: &str| call.may(Operation::Describe, Resource::Topic(topic));
+    let topics = described.topics.into_iter().filter(|(topic, _)| is_told(topic));
+    let topics = topics.map(|(topic, partitions)| TopicData {
         topic: StrBytes::from(topic.as_ref().to_owned()),
         partitions,
     });

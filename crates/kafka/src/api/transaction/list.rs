@@ -3,12 +3,14 @@
 //! v1: only those whose transaction has run for some time. v2: only those that a regular expression
 //! matches.
 
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::Pattern;
 use millstream_broker::txn::{ListFilter, TransactionState as State};
 use millstream_types::ProducerId;
 use millstream_wire::list_transactions_response::TransactionState;
 use millstream_wire::{ErrorCode, ListTransactionsRequest, ListTransactionsResponse, StrBytes};
 
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
@@ -35,7 +37,10 @@ pub(crate) async fn handle(
         producer_ids: request.producer_id_filters.into_iter().map(ProducerId).collect(),
         duration_ms: (request.duration_filter >= 0).then_some(request.duration_filter),
     };
-    let wanted = |id: &str| pattern.as_ref().is_none_or(|pattern| pattern.matches(id));
+    let wanted = |id: &str| {
+        pattern.as_ref().is_none_or(|pattern| pattern.matches(id))
+            && call.may(Operation::Describe, Resource::TransactionalId(id))
+    };
     match call.broker().list_transactions(&filter, wanted).await {
         Err(error) => failed(error.code()),
         Ok(listed) => {

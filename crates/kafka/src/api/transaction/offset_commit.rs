@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use millstream_broker::TopicRef;
+use millstream_broker::acl::Operation;
 use millstream_broker::groups::{
     Command, Commit, CommitError, CommitPartition, CommitTopic, CommittedTopic, HostFailure, Reply,
 };
@@ -19,6 +20,7 @@ use millstream_wire::txn_offset_commit_response::{
 use millstream_wire::{ErrorCode, TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 
 use super::enlist_code;
+use crate::api::authorize::Resource;
 use crate::api::group::{fill_in, owned, speaker};
 use crate::dispatch::Call;
 use crate::errors::Code as _;
@@ -31,8 +33,12 @@ const LOADING_SINCE: i16 = 2;
 pub(crate) async fn handle(call: Call, request: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
     let mut response = TxnOffsetCommitResponse::default();
     let mut topics = Vec::new();
+    let id = &request.transactional_id;
+    let may = call
+        .check(Operation::Write, Resource::TransactionalId(id))
+        .and_then(|()| call.check(Operation::Read, Resource::Group(&request.group_id)));
     for topic in &request.topics {
-        let (given, answer) = prepare(&call, topic);
+        let (given, answer) = prepare(&call, topic, may);
         topics.extend(given);
         response.topics.push(answer);
     }
@@ -90,22 +96,25 @@ fn code(version: i16, error: CommitError) -> ErrorCode {
 fn prepare(
     call: &Call,
     request: &TxnOffsetCommitRequestTopic,
+    may: Result<(), ErrorCode>,
 ) -> (Option<CommitTopic>, TxnOffsetCommitResponseTopic) {
-    let topic = call.broker().topic(TopicRef::Name(&request.name));
+    let topic = may.and_then(|()| call.topic(Operation::Read, TopicRef::Name(&request.name)));
     let mut known = Vec::with_capacity(request.partitions.len());
     let mut answers = Vec::with_capacity(request.partitions.len());
     for partition in &request.partitions {
         let partition_index = partition.partition_index;
-        let is_there =
-            topic.as_ref().is_some_and(|topic| topic.partition(partition_index).is_some());
-        if is_there {
-            known.push(stored(partition));
-        }
-        let error = if is_there { ErrorCode::None } else { ErrorCode::UnknownTopicOrPartition };
+        let error = match topic.as_ref().map(|topic| topic.partition(partition_index)) {
+            Err(error) => *error,
+            Ok(None) => ErrorCode::UnknownTopicOrPartition,
+            Ok(Some(_)) => {
+                known.push(stored(partition));
+                ErrorCode::None
+            }
+        };
         let error_code = error.code();
         answers.push(TxnOffsetCommitResponsePartition { partition_index, error_code });
     }
-    let given = topic.filter(|_| !known.is_empty()).map(|topic| CommitTopic {
+    let given = topic.ok().filter(|_| !known.is_empty()).map(|topic| CommitTopic {
         name: topic.name.clone(),
         id: None,
         partitions: known,

@@ -3,7 +3,10 @@
 //!
 //! v2: which protocol the transaction is of.
 
-use millstream_broker::{Marker, Newest, TopicRef};
+use std::sync::Arc;
+
+use millstream_broker::acl::Operation;
+use millstream_broker::{Marker, Newest, Topic, TopicRef};
 use millstream_types::{ProducerEpoch, ProducerId};
 use millstream_wire::write_txn_markers_request::WritableTxnMarker;
 use millstream_wire::write_txn_markers_response::{
@@ -11,14 +14,18 @@ use millstream_wire::write_txn_markers_response::{
 };
 use millstream_wire::{ErrorCode, WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
+use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
 pub(crate) async fn handle(call: Call, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse {
+    let may = call
+        .check(Operation::Alter, Resource::Cluster)
+        .or_else(|_| call.check(Operation::ClusterAction, Resource::Cluster));
     let mut newest = Newest::default();
     let mut response = WriteTxnMarkersResponse::default();
     for marker in &request.markers {
-        response.markers.push(write(&call, marker, &mut newest));
+        response.markers.push(write(&call, marker, may, &mut newest));
     }
     if call.broker().wait_durable(newest).await.is_err() {
         let topics = response.markers.iter_mut().flat_map(|marker| &mut marker.topics);
@@ -31,7 +38,12 @@ pub(crate) async fn handle(call: Call, request: WriteTxnMarkersRequest) -> Write
     response
 }
 
-fn write(call: &Call, asked: &WritableTxnMarker, newest: &mut Newest) -> WritableTxnMarkerResult {
+fn write(
+    call: &Call,
+    asked: &WritableTxnMarker,
+    may: Result<(), ErrorCode>,
+    newest: &mut Newest,
+) -> WritableTxnMarkerResult {
     let marker = Marker {
         producer: ProducerId(asked.producer_id),
         epoch: ProducerEpoch(asked.producer_epoch),
@@ -39,12 +51,15 @@ fn write(call: &Call, asked: &WritableTxnMarker, newest: &mut Newest) -> Writabl
         commit: asked.transaction_result,
     };
     let topics = asked.topics.iter().map(|named| {
-        let topic = call.broker().topic(TopicRef::Name(&named.name));
+        let topic = may.map(|()| call.broker().topic(TopicRef::Name(&named.name)));
         let partitions = named.partition_indexes.iter().map(|&partition_index| {
-            let there = topic.as_ref().filter(|topic| topic.partition(partition_index).is_some());
+            let is_there = |topic: &&Arc<Topic>| topic.partition(partition_index).is_some();
+            let there = topic.as_ref().map(|topic| topic.as_ref().filter(is_there));
             let error = match there {
-                None => ErrorCode::UnknownTopicOrPartition,
-                Some(topic) => match call.broker().write_marker(topic, partition_index, marker) {
+                Err(error) => *error,
+                Ok(None) => ErrorCode::UnknownTopicOrPartition,
+                Ok(Some(topic)) => match call.broker().write_marker(topic, partition_index, marker)
+                {
                     Ok(end) => {
                         newest.join(end);
                         ErrorCode::None

@@ -1,0 +1,519 @@
+//! Who may ask what: the table of rights against every API that is served, and access rules from end to end.
+//!
+//! The clients here are in the process, and nobody in particular: `User:ANONYMOUS`.
+
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
+
+use std::collections::BTreeSet;
+
+use authorisation::samples::ask;
+use millstream::{Server, ServerConfig};
+use millstream_broker::TopicRequest;
+use millstream_broker::acl::{
+    Binding, CLUSTER_NAME, Draft, Filter, Operation, PatternType, Permission, ResourceType,
+};
+use millstream_types::TopicId;
+use millstream_wire::*;
+use raw::{Client, batch};
+
+mod authorisation {
+    pub(crate) mod samples;
+}
+#[allow(dead_code, reason = "other tests use more of it")]
+mod raw;
+
+/// What is there, and must not be told of. What is not there begins with `absent`.
+const HIDDEN: &str = "hidden";
+const ABSENT: &str = "absent";
+
+/// The codes of missing rights.
+const DENIALS: [ErrorCode; 4] = [
+    ErrorCode::TopicAuthorizationFailed,
+    ErrorCode::GroupAuthorizationFailed,
+    ErrorCode::ClusterAuthorizationFailed,
+    ErrorCode::TransactionalIdAuthorizationFailed,
+];
+
+/// APIs that need no right, and those that leave out what may not be told.
+const SILENT: [ApiKey; 4] =
+    [ApiKey::ApiVersions, ApiKey::DescribeCluster, ApiKey::ListGroups, ApiKey::ListTransactions];
+
+const CONFIG: [(&str, &str); 2] =
+    [("authorizer.class.name", "standard"), ("super.users", "User:admin")];
+
+async fn start() -> Server {
+    let mut config = ServerConfig::in_memory();
+    config.settings.extend(CONFIG.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    Server::start(config).await.expect("starts")
+}
+
+fn rule(
+    permission: Permission,
+    operation: Operation,
+    resource: ResourceType,
+    (pattern, name): (PatternType, &str),
+) -> Binding {
+    let (principal, host) = ("User:ANONYMOUS", "*");
+    Binding::new(&Draft { resource, pattern, name, principal, host, operation, permission })
+        .expect("a rule")
+}
+
+/// Allows it on the cluster, or on all that is hidden or absent.
+fn allow(operation: Operation, resource: ResourceType) -> Vec<Binding> {
+    let names = match resource {
+        ResourceType::Cluster => vec![(PatternType::Literal, CLUSTER_NAME)],
+        _ => vec![(PatternType::Prefixed, HIDDEN), (PatternType::Prefixed, ABSENT)],
+    };
+    names.into_iter().map(|name| rule(Permission::Allow, operation, resource, name)).collect()
+}
+
+/// The rules from now on.
+async fn set_rules(server: &Server, rules: Vec<Binding>) {
+    let all = vec![Filter::default()];
+    server.broker().remove_acls(all).await.expect("removed");
+    server.broker().add_acls(rules).await.expect("added");
+}
+
+/// A topic, a group of each type, a transactional id; and no right left for anybody.
+async fn set_up(server: &Server) -> TopicId {
+    let broker = server.broker();
+    let every = ResourceType::ALL.iter().flat_map(|resource| allow(Operation::All, *resource));
+    set_rules(server, every.collect()).await;
+    broker.set_up_groups().await.expect("a coordinator");
+    broker.set_up_transactions().await.expect("a coordinator");
+    let name = format!("{HIDDEN}-topic");
+    let topic = TopicRequest { name, partitions: Some(1), ..TopicRequest::default() };
+    let made = broker.create_topic(topic, false).await.expect("made");
+    let mut client = Client::new(server);
+    for api in [
+        ApiKey::OffsetCommit,
+        ApiKey::ConsumerGroupHeartbeat,
+        ApiKey::StreamsGroupHeartbeat,
+        ApiKey::InitProducerId,
+    ] {
+        let answer = ask(&mut client, api, HIDDEN).await;
+        assert_eq!(errors(&answer), BTreeSet::new(), "{}: {answer}", api.name());
+    }
+    set_rules(server, Vec::new()).await;
+    made.id
+}
+
+/// The error codes in an answer, wherever they are.
+fn errors(answer: &str) -> BTreeSet<ErrorCode> {
+    let parts = answer.split("error_code: ").skip(1);
+    let codes = parts.map(|part| {
+        let end = part.find(|c: char| c != '-' && !c.is_ascii_digit()).expect("a number ends");
+        ErrorCode::or_unknown(part[..end].parse().expect("a number"))
+    });
+    codes.filter(|code| *code != ErrorCode::None).collect()
+}
+
+fn denials(answer: &str) -> BTreeSet<ErrorCode> {
+    errors(answer).into_iter().filter(|code| DENIALS.contains(code)).collect()
+}
+
+#[tokio::test]
+async fn without_rights_every_api_is_refused_and_nothing_is_told() {
+    let server = start().await;
+    let id = set_up(&server).await;
+    let mut client = Client::new(&server);
+    for served in millstream::served() {
+        let (api, name) = (served.api, served.api.name());
+        let hidden = ask(&mut client, api, HIDDEN).await;
+        let absent = ask(&mut client, api, ABSENT).await;
+        assert_eq!(hidden.replace(HIDDEN, ABSENT), absent, "{name}: it shows whether it is there");
+        assert!(!hidden.contains(&id.to_string()), "{name}: {hidden}");
+        assert_eq!(errors(&hidden), denials(&hidden), "{name}: {hidden}");
+        assert_eq!(denials(&hidden).is_empty(), SILENT.contains(&api), "{name}: {hidden}");
+    }
+    for api in [ApiKey::ListGroups, ApiKey::ListTransactions] {
+        let answer = ask(&mut client, api, HIDDEN).await;
+        assert!(!answer.contains(HIDDEN), "{answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn with_the_rights_of_the_table_every_api_is_served_and_with_less_it_is_not() {
+    for needs in millstream::needs() {
+        let (api, name) = (needs.api, needs.api.name());
+        let server = start().await;
+        set_up(&server).await;
+        let mut client = Client::new(&server);
+        let all_but = |left_out: Option<usize>| {
+            let rights = needs.rights.iter().enumerate();
+            let rights = rights.filter(move |(at, _)| Some(*at) != left_out);
+            rights.flat_map(|(_, right)| allow(right.operation, right.resource)).collect()
+        };
+        for (at, right) in needs.rights.iter().enumerate() {
+            // Others are needed for some requests only, or one of two is enough; or another right to
+            // the same resource includes it.
+            let includes_it =
+                right.operation == Operation::Describe
+                    && needs.rights.iter().enumerate().any(|(other_at, other)| {
+                        other_at != at && other.resource == right.resource
+                    });
+            if right.note.is_empty() && !includes_it {
+                set_rules(&server, all_but(Some(at))).await;
+                let answer = ask(&mut client, api, HIDDEN).await;
+                assert_ne!(denials(&answer), BTreeSet::new(), "{name} without {right:?}: {answer}");
+            }
+        }
+        set_rules(&server, all_but(None)).await;
+        let answer = ask(&mut client, api, HIDDEN).await;
+        assert_eq!(denials(&answer), BTreeSet::new(), "{name}: {answer}");
+        server.stop().await;
+    }
+}
+
+/// What is not named is left out where all are asked for.
+#[tokio::test]
+async fn lists_leave_out_what_may_not_be_described() {
+    use offset_fetch_request::OffsetFetchRequestGroup;
+    let server = start().await;
+    let id = set_up(&server).await;
+    let mut client = Client::new(&server);
+    let describes = [ResourceType::Topic, ResourceType::Group, ResourceType::TransactionalId];
+    let describes = describes.map(|resource| allow(Operation::Describe, resource));
+    let group = allow(Operation::Describe, ResourceType::Group);
+    for (rules, is_told) in [(group, false), (describes.concat(), true)] {
+        set_rules(&server, rules).await;
+        let metadata = MetadataRequest { topics: None, ..Default::default() };
+        let metadata = format!("{:?}", client.ask(12, metadata).await);
+        let pages = client.ask(0, DescribeTopicPartitionsRequest::default()).await;
+        let pages = format!("{pages:?}");
+        let group = format!("{HIDDEN}-group");
+        let group =
+            OffsetFetchRequestGroup { group_id: group.into(), topics: None, ..Default::default() };
+        let offsets = OffsetFetchRequest { groups: vec![group], ..Default::default() };
+        let offsets = format!("{:?}", client.ask(9, offsets).await);
+        let transactions = format!("{:?}", client.ask(2, ListTransactionsRequest::default()).await);
+        for (answer, name) in [
+            (&metadata, "hidden-topic"),
+            (&pages, "hidden-topic"),
+            (&offsets, "hidden-topic"),
+            (&transactions, "hidden-tx"),
+        ] {
+            assert_eq!(answer.contains(name), is_told, "{answer}");
+            assert_eq!(denials(answer), BTreeSet::new(), "{answer}");
+        }
+        assert!(!metadata.contains("__consumer_offsets"), "{metadata}");
+        // By id it is said that it may not be told, as in Kafka; its name is not.
+        let by_id = metadata_request::MetadataRequestTopic { topic_id: id, ..Default::default() };
+        let by_id = MetadataRequest { topics: Some(vec![by_id]), ..Default::default() };
+        let by_id = format!("{:?}", client.ask(12, by_id).await);
+        assert_eq!(by_id.contains(HIDDEN), is_told, "{by_id}");
+        assert_eq!(denials(&by_id).is_empty(), is_told, "{by_id}");
+    }
+    // Whoever may describe the cluster is told of all groups.
+    set_rules(&server, allow(Operation::Describe, ResourceType::Cluster)).await;
+    let groups = client.ask(5, ListGroupsRequest::default()).await;
+    assert_eq!(groups.groups.len(), 3, "{groups:?}");
+    server.stop().await;
+}
+
+/// Rules count at once, also for what a fetch session remembers.
+#[tokio::test]
+async fn a_fetch_session_reads_only_what_may_be_read_now() {
+    use fetch_request::{FetchPartition, FetchTopic};
+    let server = start().await;
+    let id = set_up(&server).await;
+    let mut client = Client::new(&server);
+    let rights = [Operation::Read, Operation::Write];
+    set_rules(&server, rights.map(|one| allow(one, ResourceType::Topic)).concat()).await;
+    ask(&mut client, ApiKey::Produce, HIDDEN).await;
+    let partition = FetchPartition { partition_max_bytes: 1 << 20, ..Default::default() };
+    let topic = FetchTopic { topic_id: id, partitions: vec![partition], ..Default::default() };
+    let first = FetchRequest {
+        max_bytes: 1 << 20,
+        session_epoch: 0,
+        topics: vec![topic],
+        ..Default::default()
+    };
+    let answer = client.ask(17, first).await;
+    let session = answer.session_id;
+    assert_ne!(session, 0, "{answer:?}");
+    assert_eq!(errors(&format!("{answer:?}")), BTreeSet::new());
+    let next = |epoch| FetchRequest {
+        max_bytes: 1 << 20,
+        session_id: session,
+        session_epoch: epoch,
+        ..Default::default()
+    };
+    set_rules(&server, Vec::new()).await;
+    let answer = format!("{:?}", client.ask(17, next(1)).await);
+    let denied = BTreeSet::from([ErrorCode::TopicAuthorizationFailed]);
+    assert_eq!(errors(&answer), denied, "{answer}");
+    set_rules(&server, allow(Operation::Read, ResourceType::Topic)).await;
+    let answer = format!("{:?}", client.ask(17, next(2)).await);
+    assert_eq!(errors(&answer), BTreeSet::new(), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn topics_are_made_by_those_who_may() {
+    use metadata_request::MetadataRequestTopic;
+    let server = start().await;
+    let mut client = Client::new(&server);
+    let topic = |name: &str| MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            name: Some(StrBytes::from(name.to_owned())),
+            ..Default::default()
+        }]),
+        allow_auto_topic_creation: true,
+        include_topic_authorized_operations: true,
+        include_cluster_authorized_operations: true,
+    };
+    let describe = || allow(Operation::Describe, ResourceType::Topic);
+    let with = |operation, resource| [describe(), allow(operation, resource)].concat();
+    let denied = ErrorCode::TopicAuthorizationFailed;
+    let cases = [
+        ("hidden-1", Vec::new(), denied),
+        ("hidden-1", describe(), denied),
+        ("hidden-1", with(Operation::Create, ResourceType::Topic), ErrorCode::None),
+        ("hidden-2", with(Operation::Create, ResourceType::Cluster), ErrorCode::None),
+        ("hidden-3", allow(Operation::Create, ResourceType::Cluster), denied),
+    ];
+    for (name, rules, expected) in cases {
+        set_rules(&server, rules).await;
+        let answer = client.ask(10, topic(name)).await;
+        assert_eq!(answer.topics[0].error_code, expected.code(), "{answer:?}");
+    }
+    let made = server.broker().topics();
+    assert_eq!(made.iter().map(|topic| &*topic.name).collect::<Vec<_>>(), ["hidden-1", "hidden-2"]);
+    // What may be done is told, by Kafka's bits, to those who ask.
+    let cases = [
+        (describe(), 1 << 8, 0),
+        (with(Operation::AlterConfigs, ResourceType::Topic), 1 << 8 | 1 << 10 | 1 << 11, 0),
+        (with(Operation::All, ResourceType::Topic), 3_576, 0),
+        (with(Operation::All, ResourceType::Cluster), 1 << 8, 8_096),
+        (with(Operation::Create, ResourceType::Cluster), 1 << 8, 0),
+    ];
+    for (rules, of_topic, of_cluster) in cases {
+        set_rules(&server, rules).await;
+        let answer = client.ask(10, topic("hidden-1")).await;
+        assert_eq!(answer.topics[0].topic_authorized_operations, of_topic);
+        assert_eq!(answer.cluster_authorized_operations, of_cluster);
+    }
+    server.stop().await;
+}
+
+/// Producers without a transactional id need none, if they may write anywhere (KIP-679).
+#[tokio::test]
+async fn who_may_write_somewhere_gets_a_producer_id() {
+    let server = start().await;
+    let mut client = Client::new(&server);
+    let literal = |name| (PatternType::Literal, name);
+    let write = |permission, name| rule(permission, Operation::Write, ResourceType::Topic, name);
+    let allowed = || write(Permission::Allow, literal("t"));
+    let cases = [
+        (vec![], false),
+        (vec![allowed()], true),
+        (vec![allowed(), write(Permission::Deny, (PatternType::Prefixed, "t"))], false),
+        (vec![allowed(), write(Permission::Deny, literal("u"))], true),
+        (allow(Operation::IdempotentWrite, ResourceType::Cluster), true),
+        (allow(Operation::Read, ResourceType::Topic), false),
+    ];
+    for (rules, may) in cases {
+        set_rules(&server, rules.clone()).await;
+        let request = InitProducerIdRequest { transactional_id: None, ..Default::default() };
+        let answer = client.ask(5, request).await;
+        let expected = if may { ErrorCode::None } else { ErrorCode::ClusterAuthorizationFailed };
+        assert_eq!(answer.error_code, expected.code(), "{rules:?}");
+    }
+    server.stop().await;
+}
+
+/// A transactional batch is not written under a transactional id that is somebody else's.
+#[tokio::test]
+async fn transactional_ids_are_not_for_everybody() {
+    use produce_request::{PartitionProduceData, TopicProduceData};
+    let server = start().await;
+    set_up(&server).await;
+    let mut client = Client::new(&server);
+    let mut transactional = batch().to_vec();
+    // The attribute of a transaction and a producer. Who may write is asked before it is checked whole.
+    transactional[22] |= 1 << 4;
+    transactional[43..57].copy_from_slice(&[0; 14]);
+    let request = |records: Vec<u8>| ProduceRequest {
+        transactional_id: Some("hidden-tx".into()),
+        acks: -1,
+        timeout_ms: 1_000,
+        topic_data: vec![TopicProduceData {
+            name: "hidden-topic".into(),
+            partition_data: vec![PartitionProduceData {
+                index: 0,
+                records: Some(bytes::Bytes::from(records).into()),
+            }],
+            ..Default::default()
+        }],
+    };
+    set_rules(&server, allow(Operation::Write, ResourceType::Topic)).await;
+    let answer = format!("{:?}", client.ask(12, request(transactional.clone())).await);
+    let denied = BTreeSet::from([ErrorCode::TransactionalIdAuthorizationFailed]);
+    assert_eq!(errors(&answer), denied, "{answer}");
+    let both = [ResourceType::Topic, ResourceType::TransactionalId];
+    set_rules(&server, both.map(|one| allow(Operation::Write, one)).concat()).await;
+    let answer = format!("{:?}", client.ask(12, request(transactional)).await);
+    assert_eq!(denials(&answer), BTreeSet::new(), "{answer}");
+    server.stop().await;
+}
+
+/// `type, pattern, name, principal, host, operation, permission`.
+type Rule = (i8, i8, &'static str, &'static str, &'static str, i8, i8);
+
+const READ: Rule = (2, 4, "orders", "User:ann", "10.0.0.0/8", 3, 3);
+
+fn creation(rule: Rule) -> create_acls_request::AclCreation {
+    let (resource_type, resource_pattern_type, name, principal, host, operation, permission) = rule;
+    create_acls_request::AclCreation {
+        resource_type,
+        resource_name: name.into(),
+        resource_pattern_type,
+        principal: principal.into(),
+        host: host.into(),
+        operation,
+        permission_type: permission,
+    }
+}
+
+async fn create(client: &mut Client, rules: &[Rule]) -> Vec<ErrorCode> {
+    let creations = rules.iter().map(|rule| creation(*rule)).collect();
+    let answer = client.ask(3, CreateAclsRequest { creations }).await;
+    answer.results.iter().map(|result| ErrorCode::or_unknown(result.error_code)).collect()
+}
+
+async fn describe(
+    client: &mut Client,
+    pattern: i8,
+    name: Option<&'static str>,
+) -> DescribeAclsResponse {
+    let request = DescribeAclsRequest {
+        resource_type_filter: 1,
+        resource_name_filter: name.map(StrBytes::from),
+        pattern_type_filter: pattern,
+        principal_filter: Some("User:ann".into()),
+        host_filter: None,
+        operation: 1,
+        permission_type: 1,
+    };
+    client.ask(3, request).await
+}
+
+fn delete(name: Option<&'static str>, operation: i8) -> delete_acls_request::DeleteAclsFilter {
+    delete_acls_request::DeleteAclsFilter {
+        resource_type_filter: 2,
+        resource_name_filter: name.map(StrBytes::from),
+        pattern_type_filter: 1,
+        principal_filter: None,
+        host_filter: None,
+        operation,
+        permission_type: 1,
+    }
+}
+
+#[tokio::test]
+async fn rules_are_made_told_and_removed() {
+    use ErrorCode::{InvalidRequest, None as Fine};
+    let server = start().await;
+    let mut client = Client::new(&server);
+    set_rules(&server, allow(Operation::Alter, ResourceType::Cluster)).await;
+    let wrong: [Rule; 10] = [
+        (1, 3, "t", "User:ann", "*", 3, 3),
+        (9, 3, "t", "User:ann", "*", 3, 3),
+        (2, 1, "t", "User:ann", "*", 3, 3),
+        (2, 2, "t", "User:ann", "*", 3, 3),
+        (2, 3, "", "User:ann", "*", 3, 3),
+        (4, 3, "mine", "User:ann", "*", 3, 3),
+        (2, 3, "t", "ann", "*", 3, 3),
+        (2, 3, "t", "User:ann", "localhost", 3, 3),
+        (2, 3, "t", "User:ann", "*", 1, 3),
+        (2, 3, "t", "User:ann", "*", 3, 1),
+    ];
+    for rule in wrong {
+        assert_eq!(create(&mut client, &[rule, READ]).await, [InvalidRequest, Fine], "{rule:?}");
+    }
+    let denied: Rule = (2, 3, "orders-eu", "User:ann", "*", 4, 2);
+    assert_eq!(create(&mut client, &[READ, denied, denied]).await, [Fine; 3]);
+    for (pattern, name, expected) in [
+        (1, None, 2),
+        (1, Some("orders"), 1),
+        (2, Some("orders-eu"), 2),
+        (2, Some("orders-us"), 1),
+        (3, Some("orders"), 0),
+        (4, None, 1),
+    ] {
+        let told = describe(&mut client, pattern, name).await;
+        let rules: usize = told.resources.iter().map(|resource| resource.acls.len()).sum();
+        assert_eq!((told.error_code, rules), (0, expected), "{pattern} {name:?}: {told:?}");
+    }
+    let told = describe(&mut client, 4, None).await;
+    let (resource, acl) = (&told.resources[0], &told.resources[0].acls[0]);
+    let as_made = (resource.resource_type, resource.pattern_type, resource.resource_name.as_str());
+    assert_eq!(as_made, (READ.0, READ.1, READ.2));
+    let as_made = (acl.principal.as_str(), acl.host.as_str(), acl.operation, acl.permission_type);
+    assert_eq!(as_made, (READ.3, READ.4, READ.5, READ.6));
+    assert_eq!(describe(&mut client, 0, None).await.error_code, InvalidRequest.code());
+    let filters = vec![delete(Some("orders"), 1), delete(None, 1), delete(None, 0)];
+    let removed = client.ask(3, DeleteAclsRequest { filters }).await;
+    let counts: Vec<_> = removed
+        .filter_results
+        .iter()
+        .map(|one| (ErrorCode::or_unknown(one.error_code), one.matching_acls.len()))
+        .collect();
+    assert_eq!(counts, [(Fine, 1), (Fine, 1), (InvalidRequest, 0)], "{removed:?}");
+    assert_eq!(describe(&mut client, 1, None).await.resources, vec![]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn rules_survive_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = || {
+        let mut config = ServerConfig::in_directory(directory.path());
+        config.settings.extend(CONFIG.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        Server::start(config)
+    };
+    let server = start().await.expect("starts");
+    let rules = allow(Operation::Describe, ResourceType::Cluster);
+    set_rules(&server, rules.clone()).await;
+    server.stop().await;
+    let server = start().await.expect("starts again");
+    assert_eq!(server.broker().acls(&Filter::default()), rules);
+    let mut client = Client::new(&server);
+    let quorum = client.ask(2, DescribeQuorumRequest::default()).await;
+    assert_eq!(quorum.error_code, 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn without_an_authorizer_everybody_may_and_rules_are_off() {
+    let server = Server::start(ServerConfig::in_memory()).await.expect("starts");
+    let mut client = Client::new(&server);
+    let disabled = ErrorCode::SecurityDisabled;
+    assert_eq!(create(&mut client, &[READ]).await, [disabled]);
+    assert_eq!(describe(&mut client, 1, None).await.error_code, disabled.code());
+    let filters = vec![delete(None, 1)];
+    let removed = client.ask(3, DeleteAclsRequest { filters }).await;
+    assert_eq!(removed.filter_results[0].error_code, disabled.code());
+    assert_eq!(client.ask(2, DescribeQuorumRequest::default()).await.error_code, 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_switches_rights_on_says_who_may_give_them() {
+    let mut config = ServerConfig::in_memory();
+    config.settings.insert("authorizer.class.name".to_owned(), "standard".to_owned());
+    let refused = Server::start(config.clone()).await.expect_err("nobody could do anything");
+    assert!(refused.to_string().contains("super.users"), "{refused}");
+    // Whoever connects is nobody in particular, who may be one of them; or rules may not be needed.
+    for more in [("super.users", "User:ANONYMOUS"), ("allow.everyone.if.no.acl.found", "true")] {
+        let mut config = config.clone();
+        config.settings.insert("super.users".to_owned(), "User:admin".to_owned());
+        config.settings.insert(more.0.to_owned(), more.1.to_owned());
+        let server = Server::start(config).await.expect("starts");
+        let mut client = Client::new(&server);
+        assert_eq!(create(&mut client, &[READ]).await, [ErrorCode::None]);
+        server.stop().await;
+    }
+}
