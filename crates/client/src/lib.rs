@@ -2,7 +2,7 @@
 //!
 //! * [`Connection`]: one stream to one broker; versions negotiated, requests pipelined.
 //! * [`Cluster`]: who leads what, connections to them, trying again.
-//! * [`Admin`]: topics, configurations, groups, offsets.
+//! * [`Admin`]: topics, configurations, groups, offsets, access rules.
 //! * [`Producer`]: records or whole batches in, offsets out; idempotent.
 //! * [`Consumer`]: batches or records of partitions, by offset or in a group.
 //!
@@ -18,7 +18,8 @@ mod error;
 mod producer;
 
 pub use admin::{
-    Admin, CommittedOffset, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic, FoundOffset,
+    AclFilter, AclOperation, AclPattern, AclPermission, AclResource, AclRule, Admin,
+    CommittedOffset, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic, FoundOffset,
     GroupDescription, GroupListing, GroupMember, Isolation, NewTopic, OffsetSpec, Resource,
 };
 pub use cluster::{

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use millstream_client::Address;
 
+use crate::commands::acl::AclCommand;
 use crate::commands::backup::BackupArgs;
 use crate::commands::cert::CertCommand;
 use crate::commands::completions::CompletionsArgs;
@@ -30,8 +31,8 @@ Start here:
   millstream consume news                read it
   millstream COMMAND --help              options and examples of a command
 
-`topic`, `produce`, `consume` and `group` work with any Kafka-compatible cluster: name it with
---bootstrap HOST:PORT or the environment variable MILLSTREAM_BOOTSTRAP; --ca FILE.pem for TLS."
+`topic`, `produce`, `consume`, `group` and `acl` work with any Kafka-compatible cluster: name it
+with --bootstrap HOST:PORT or the environment variable MILLSTREAM_BOOTSTRAP; --ca FILE.pem for TLS."
 )]
 pub struct Cli {
     /// What to do.
@@ -54,6 +55,9 @@ pub enum Command {
     /// List and describe consumer groups, and change their offsets
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Say who may do what
+    #[command(subcommand)]
+    Acl(AclCommand),
     /// Look into a data directory that no server uses
     #[command(subcommand)]
     Log(LogCommand),
@@ -161,6 +165,13 @@ mod tests {
             ("serve --kafka-listen here", "error: invalid value 'here' for '--kafka-listen "),
             ("serve --set x", "error: invalid value 'x' for '--set <NAME=VALUE>': `x` is not NAME"),
             ("serve --log-format xml", "error: invalid value 'xml' for '--log-format <FORMAT>'"),
+            (
+                "acl add --allow User:a",
+                "error: the following required arguments were not provided:",
+            ),
+            ("acl add --allow User:a --operation read", "error: the following required arguments"),
+            ("acl add --allow User:a --operation fly --cluster", "error: invalid value 'fly' for "),
+            ("acl remove", "error: the following required arguments were not provided:"),
             ("backup", "error: the following required arguments were not provided:"),
             ("restore", "error: the following required arguments were not provided:"),
             ("cert client", "error: the following required arguments were not provided:"),
@@ -191,6 +202,11 @@ mod tests {
             "group reset g --topic t --to +10",
             "group reset g --topic t --to -1h",
             "group describe g --json",
+            "acl add --allow User:a --operation read --operation Describe --topic t --prefixed",
+            "acl add --deny User:* --operation all --group g --transactional-id x --host 10.0.0.0/8",
+            "acl list --principal User:a --topic t --matching --json",
+            "acl remove --operation ALTER_CONFIGS --cluster",
+            "acl remove --all",
             "backup /backup/one --data-dir data --json",
             "restore /backup/one --data-dir data --json",
             "cert server --host a --host 127.0.0.1,::1 --days 30 --force --dir x --json",

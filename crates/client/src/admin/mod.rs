@@ -1,8 +1,9 @@
-//! Administration: topics, configurations, groups, offsets.
+//! Administration: topics, configurations, groups, offsets, access rules.
 //!
 //! Every call retries what may go away for as long as the cluster's settings say. A call that
 //! changes something and whose answer got lost is sent again, and may then find its work done.
 
+mod acls;
 mod configs;
 mod groups;
 mod offsets;
@@ -12,6 +13,7 @@ mod topics;
 
 use std::collections::BTreeMap;
 
+pub use acls::{AclFilter, AclOperation, AclPattern, AclPermission, AclResource, AclRule};
 pub use configs::{ConfigChange, ConfigEntry, ConfigSource, Resource};
 pub use groups::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
 pub(crate) use groups::{

@@ -86,6 +86,19 @@ fn refused(what: &str, code: ErrorCode, is_explained: bool) -> Option<String> {
         ErrorCode::OffsetOutOfRange => {
             Some("see `millstream topic describe TOPIC` for the offsets that are there".to_owned())
         }
+        ErrorCode::SecurityDisabled => Some(
+            "access rules count where the broker is started with `--set \
+             authorizer.class.name=standard --set super.users=User:...`"
+                .to_owned(),
+        ),
+        ErrorCode::TopicAuthorizationFailed
+        | ErrorCode::GroupAuthorizationFailed
+        | ErrorCode::ClusterAuthorizationFailed
+        | ErrorCode::TransactionalIdAuthorizationFailed => Some(
+            "somebody who may alter the cluster can allow it to you with `millstream acl add`; \
+             docs/protocol.md says which request needs which right"
+                .to_owned(),
+        ),
         ErrorCode::MessageTooLarge => Some(
             "the topic takes no batches of this size; raise it with `millstream topic alter TOPIC \
              --set max.message.bytes=...`"
@@ -129,5 +142,7 @@ mod tests {
         );
         check(refused("group g", ErrorCode::NonEmptyGroup), "stop the group's members first");
         check(refused("group g", ErrorCode::InvalidGroupId), "");
+        check(refused("access rules", ErrorCode::SecurityDisabled), "authorizer.class.name");
+        check(refused("topic t", ErrorCode::TopicAuthorizationFailed), "millstream acl add");
     }
 }

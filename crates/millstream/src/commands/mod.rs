@@ -1,5 +1,6 @@
 //! What the program does, one file for each command.
 
+pub mod acl;
 pub mod backup;
 pub mod cert;
 pub mod completions;
@@ -37,6 +38,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Produce(args) => Box::pin(produce::run(args)).await,
         Command::Consume(args) => Box::pin(consume::run(args)).await,
         Command::Group(command) => Box::pin(group::run(command)).await,
+        Command::Acl(command) => Box::pin(acl::run(command)).await,
         Command::Log(command) => Box::pin(log::run(command)).await,
         Command::Backup(args) => Box::pin(backup::run(args)).await,
         Command::Restore(args) => Box::pin(restore::run(args)).await,

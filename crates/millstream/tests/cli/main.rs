@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the tests write input files and look at data")]
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod acl;
 mod backup;
 mod cert;
 mod errors;
