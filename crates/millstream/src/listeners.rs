@@ -24,6 +24,8 @@ pub(crate) struct Listening {
     pub(crate) sockets: Vec<Socket>,
     /// What those that need it speak.
     pub(crate) tls: Option<Arc<ServerTls>>,
+    /// The names under which pages are asked for.
+    pub(crate) http_hosts: Vec<String>,
 }
 
 /// One of them.
@@ -68,7 +70,7 @@ impl Listening {
         for plan in plans {
             sockets.push(plan.open(option).await?);
         }
-        Ok(Self { sockets, tls })
+        Ok(Self { sockets, tls, http_hosts: transport.http_hosts })
     }
 
     /// Where the clients of the first listener connect.

@@ -115,7 +115,8 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let metrics = Arc::new(Mutex::new(Registry::default()));
         if let Some(listener) = http {
-            let pages = Pages { ready: is_ready, notice, metrics: Arc::clone(&metrics) };
+            let hosts = Arc::from(kafka.http_hosts.clone());
+            let pages = Pages { ready: is_ready, notice, metrics: Arc::clone(&metrics), hosts };
             serve_http(&env, listener, pages, stopped);
         }
         let (broker, journal) = start_broker(&env, &config, &kafka)

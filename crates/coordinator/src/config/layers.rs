@@ -206,6 +206,14 @@ impl Values {
         }
     }
 
+    /// The items of a list.
+    pub(super) fn items(&self, name: &str) -> &[String] {
+        match self.0.get(name) {
+            Some(Value::Items(items)) => items,
+            _ => &[],
+        }
+    }
+
     pub(super) fn has_item(&self, name: &str, item: &str) -> bool {
         matches!(self.0.get(name), Some(Value::Items(items)) if items.iter().any(|one| one == item))
     }

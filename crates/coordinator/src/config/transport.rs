@@ -8,6 +8,8 @@ pub struct TransportConfig {
     /// Whether listeners without TLS may be reached from other machines
     /// (`millstream.allow.plaintext.on.network`).
     pub plaintext_on_network: bool,
+    /// The names under which pages are asked for (`millstream.http.hosts`).
+    pub http_hosts: Vec<String>,
     /// What TLS listeners use.
     pub tls: TlsConfig,
 }
@@ -54,6 +56,7 @@ impl TransportConfig {
         let versions = "ssl.enabled.protocols";
         Self {
             plaintext_on_network: values.flag("millstream.allow.plaintext.on.network"),
+            http_hosts: values.items("millstream.http.hosts").to_vec(),
             tls: TlsConfig {
                 key_store_type: text("ssl.keystore.type"),
                 key_store: place("ssl.keystore.location"),

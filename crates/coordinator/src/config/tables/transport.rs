@@ -21,6 +21,10 @@ pub(crate) static TRANSPORT: &[Entry] = &[
         "Whether listeners without TLS may be reached from other machines. Whoever can reach them, or reads \
          the network, reads and writes everything: for networks in which everybody may.",
     ),
+    list("millstream.http.hosts", "").read_only().doc(
+        "The names of this host under which `/metrics` may be asked for, besides `localhost` and its \
+         addresses: a page that somebody looks at elsewhere can make his browser ask, by a name of its own.",
+    ),
     string("ssl.keystore.type", "PEM")
         .read_only()
         .doc("What kind of file `ssl.keystore.location` is; always PEM."),

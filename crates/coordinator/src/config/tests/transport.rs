@@ -6,6 +6,7 @@ use super::started;
 fn defaults() -> TransportConfig {
     TransportConfig {
         plaintext_on_network: false,
+        http_hosts: Vec::new(),
         tls: TlsConfig {
             key_store_type: "PEM".to_owned(),
             key_store: None,
@@ -30,6 +31,9 @@ fn every_field_follows_its_config() {
     }
     assert_eq!(TransportConfig::resolve(&BrokerOverrides::default()), defaults());
     check("millstream.allow.plaintext.on.network", "true", |c| c.plaintext_on_network = true);
+    check("millstream.http.hosts", "a,b", |c| {
+        c.http_hosts = vec!["a".to_owned(), "b".to_owned()];
+    });
     check("ssl.keystore.type", "JKS", |c| c.tls.key_store_type = "JKS".to_owned());
     check("ssl.keystore.location", "a.pem", |c| c.tls.key_store = Some("a.pem".to_owned()));
     check("ssl.truststore.type", "JKS", |c| c.tls.trust_store_type = "JKS".to_owned());
