@@ -1,0 +1,249 @@
+//! Whole logins: both sides of each mechanism, and the life of a connection, with good and bad passwords.
+
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
+
+mod users;
+
+use std::time::Duration;
+
+use millstream_auth::{
+    Ask, ClientExchange, Distrust, Exchange, Gate, HandshakeRefused, Hash, LOGIN_TIME_MAX,
+    Mechanism, Nonce, Refused, Step, TokenStep,
+};
+use millstream_types::{Monotonic, Principal};
+use users::{Known, PASSWORD};
+
+const SHA_256: Mechanism = Mechanism::Scram(Hash::Sha256);
+
+fn at(seconds: u64) -> Monotonic {
+    Monotonic(1_000_000_000 * seconds)
+}
+
+/// Logs in, both sides at once. What the server and the client think of it.
+fn log_in(
+    mechanism: Mechanism,
+    users: &Known,
+    user: &str,
+    password: &str,
+) -> (Result<Principal, Refused>, Result<(), Distrust>) {
+    let mut client = ClientExchange::new(mechanism, user, password, Nonce([1; 24]));
+    let mut server = Exchange::new(mechanism, Nonce([2; 24]));
+    let mut message = client.first();
+    loop {
+        let answer = match server.step(&message, users) {
+            Step::Challenge(answer) => answer,
+            Step::Check(mut check) => {
+                let outcome = loop {
+                    if let Some(outcome) = check.advance(100) {
+                        break outcome;
+                    }
+                };
+                return (outcome, client.answer(b"").map(|_| ()));
+            }
+            Step::Done(user, answer) => return (Ok(user), client.answer(&answer).map(|_| ())),
+            Step::Refused(why) => return (Err(why), Ok(())),
+        };
+        match client.answer(&answer) {
+            Ok(Some(next)) => message = next,
+            Ok(None) => return (Err(Refused::Over), Ok(())),
+            Err(why) => return (Err(Refused::Over), Err(why)),
+        }
+    }
+}
+
+#[test]
+fn users_are_let_in_by_their_password_alone() {
+    let users = Known::new();
+    for mechanism in Mechanism::ALL {
+        for name in ["alice", "a,b=c", "käthe"] {
+            let (server, client) = log_in(mechanism, &users, name, PASSWORD);
+            assert_eq!((server, client), (Ok(Principal::user(name)), Ok(())), "{mechanism} {name}");
+        }
+        for (name, password) in [("alice", "wrong"), ("alice", "Password"), ("nobody", PASSWORD)] {
+            let (server, _) = log_in(mechanism, &users, name, password);
+            assert_eq!(server, Err(Refused::Credentials), "{mechanism} {name} {password}");
+        }
+    }
+}
+
+/// A user that there is not is challenged as one that there is, by the same salt each time.
+#[test]
+fn it_is_not_told_who_there_is() {
+    let users = Known::new();
+    let challenge = |name: &str| {
+        let mut server = Exchange::new(SHA_256, Nonce([2; 24]));
+        match server.step(format!("n,,n={name},r=abc").as_bytes(), &users) {
+            Step::Challenge(answer) => String::from_utf8(answer).expect("text"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (alice, nobody) = (challenge("alice"), challenge("nobody"));
+    assert_eq!(nobody, challenge("nobody"));
+    assert_ne!(nobody, challenge("somebody"));
+    assert_eq!(nobody.len(), alice.len());
+    let without_salt = |text: &str| {
+        let (nonce, rest) = text.split_once(",s=").expect("a salt");
+        (nonce.to_owned(), rest.split_once(',').expect("iterations").1.to_owned())
+    };
+    assert_eq!(without_salt(&nobody), without_salt(&alice));
+}
+
+/// What was overheard of one login is of no use in another: the server's part of the nonce differs.
+#[test]
+fn a_login_can_not_be_replayed() {
+    let users = Known::new();
+    let mut client = ClientExchange::new(SHA_256, "alice", PASSWORD, Nonce([1; 24]));
+    let first = client.first();
+    let mut server = Exchange::new(SHA_256, Nonce([2; 24]));
+    let Step::Challenge(answer) = server.step(&first, &users) else { panic!("no challenge") };
+    let last = client.answer(&answer).expect("trusted").expect("a proof");
+    assert!(matches!(server.step(&last, &users), Step::Done(..)));
+    assert!(matches!(server.step(&last, &users), Step::Refused(Refused::Over)), "once is enough");
+    let mut other = Exchange::new(SHA_256, Nonce([3; 24]));
+    assert!(matches!(other.step(&first, &users), Step::Challenge(_)));
+    assert!(matches!(other.step(&last, &users), Step::Refused(Refused::Nonce)));
+    // And the proof alone, without its beginning.
+    let mut fresh = Exchange::new(SHA_256, Nonce([2; 24]));
+    assert!(matches!(fresh.step(&last, &users), Step::Refused(Refused::Malformed)));
+}
+
+/// A server that does not know the user can't pretend to, nor have a password hashed so little that it could
+/// be guessed.
+#[test]
+fn a_client_is_not_deceived() {
+    let begin = || ClientExchange::new(SHA_256, "alice", PASSWORD, Nonce([1; 24]));
+    let nonce = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB";
+    for (answer, expected) in [
+        (format!("r={nonce}x,s=QUJD,i=1"), Distrust::Iterations(1)),
+        (format!("r={nonce}x,s=QUJD,i=4000000000"), Distrust::Iterations(4_000_000_000)),
+        (format!("r={nonce},s=QUJD,i=4096"), Distrust::Nonce),
+        ("r=other,s=QUJD,i=4096".to_owned(), Distrust::Nonce),
+        (format!("r={nonce}x,s=!,i=4096"), Distrust::Malformed),
+        (format!("r={nonce}x,s=QUJD,i=x"), Distrust::Malformed),
+        ("e=other-error".to_owned(), Distrust::Malformed),
+    ] {
+        assert_eq!(begin().answer(answer.as_bytes()), Err(expected), "{answer}");
+    }
+    let mut client = begin();
+    let proof = client.answer(format!("r={nonce}x,s=QUJD,i=4096").as_bytes());
+    assert!(proof.expect("trusted so far").is_some());
+    assert_eq!(client.answer(b"v=QUJD"), Err(Distrust::Proof));
+}
+
+/// A gate whose client has logged in as `user` at `now`.
+fn logged_in(users: &Known, user: &str, lifetime: Option<Duration>) -> Gate {
+    let mut gate = Gate::new(at(1), lifetime);
+    assert_eq!(gate.handshake(Some(Mechanism::Plain), true, Nonce([2; 24]), at(1)), Ok(()));
+    let login = plain(&mut gate, users, user, PASSWORD, at(1));
+    let TokenStep::Done(login) = login else { panic!("{login:?}") };
+    assert_eq!((login.user, login.lifetime), (Principal::user(user), lifetime));
+    gate
+}
+
+fn plain(gate: &mut Gate, users: &Known, user: &str, password: &str, now: Monotonic) -> TokenStep {
+    match gate.token(format!("\0{user}\0{password}").as_bytes(), users, now) {
+        TokenStep::Check(mut check) => {
+            let outcome = check.advance(u32::MAX).expect("all rounds are done");
+            gate.checked(outcome, now)
+        }
+        other => other,
+    }
+}
+
+#[track_caller]
+fn check_admitted(gate: &Gate, now: Monotonic, expected: [bool; 4]) {
+    let asks = [Ask::ApiVersions, Ask::Handshake, Ask::Authenticate, Ask::Other];
+    assert_eq!(asks.map(|ask| gate.admits(ask, now)), expected);
+}
+
+#[test]
+fn nothing_is_served_before_the_login() {
+    let users = Known::new();
+    let mut gate = Gate::new(at(1), None);
+    check_admitted(&gate, at(1), [true, true, true, false]);
+    assert_eq!(gate.login_until(), Some(at(1).plus(LOGIN_TIME_MAX)));
+    gate.handshake(Some(Mechanism::Plain), true, Nonce([2; 24]), at(1)).expect("offered");
+    check_admitted(&gate, at(1), [false, true, true, false]);
+    assert!(matches!(plain(&mut gate, &users, "alice", PASSWORD, at(1)), TokenStep::Done(_)));
+    check_admitted(&gate, at(1_000_000), [true; 4]);
+    assert_eq!(gate.login_until(), None);
+    assert!(matches!(gate.token(b"", &users, at(1)), TokenStep::Unexpected));
+    check_admitted(&gate, at(1), [true; 4]);
+}
+
+#[test]
+fn who_is_refused_is_not_heard_again() {
+    let users = Known::new();
+    let mut gate = Gate::new(at(1), None);
+    gate.handshake(Some(Mechanism::Plain), true, Nonce([2; 24]), at(1)).expect("offered");
+    let refused = plain(&mut gate, &users, "alice", "wrong", at(1));
+    assert!(matches!(refused, TokenStep::Refused(Refused::Credentials)));
+    check_admitted(&gate, at(1), [false; 4]);
+    let mechanism = Some(Mechanism::Plain);
+    let again = gate.handshake(mechanism, true, Nonce([2; 24]), at(1));
+    assert_eq!(again, Err(HandshakeRefused::Midst));
+    assert!(matches!(plain(&mut gate, &users, "alice", PASSWORD, at(1)), TokenStep::Unexpected));
+    for refused in [None, Some(mechanism)] {
+        // A mechanism that there is not; and a handshake in the midst of a login.
+        let mut gate = Gate::new(at(1), None);
+        if let Some(mechanism) = refused {
+            gate.handshake(mechanism, true, Nonce([2; 24]), at(1)).expect("offered");
+            gate.handshake(mechanism, true, Nonce([2; 24]), at(1)).expect_err("in the midst");
+        } else {
+            let refused = gate.handshake(None, true, Nonce([2; 24]), at(1));
+            assert_eq!(refused, Err(HandshakeRefused::Mechanism));
+        }
+        check_admitted(&gate, at(1), [false; 4]);
+    }
+    // A token before there was a handshake.
+    let mut gate = Gate::new(at(1), None);
+    assert!(matches!(gate.token(b"", &users, at(1)), TokenStep::Unexpected));
+    check_admitted(&gate, at(1), [false; 4]);
+}
+
+/// Pitfall 70 (KIP-368).
+#[test]
+fn a_session_ends_unless_the_same_user_logs_in_again() {
+    let users = Known::new();
+    let lifetime = Some(Duration::from_secs(60));
+    let nonce = Nonce([2; 24]);
+    let mut gate = logged_in(&users, "alice", lifetime);
+    check_admitted(&gate, at(61), [true; 4]);
+    check_admitted(&gate, at(62), [false, true, true, false]);
+    // In time.
+    assert_eq!(gate.handshake(Some(Mechanism::Plain), true, nonce, at(50)), Ok(()));
+    check_admitted(&gate, at(50), [false, true, true, false]);
+    assert!(matches!(plain(&mut gate, &users, "alice", PASSWORD, at(50)), TokenStep::Done(_)));
+    check_admitted(&gate, at(110), [true; 4]);
+    // Not all the time.
+    let soon = Monotonic(at(50).0 + 999_999_999);
+    let refused = gate.handshake(Some(Mechanism::Plain), true, nonce, soon);
+    assert_eq!(refused, Err(HandshakeRefused::NotNow));
+    check_admitted(&gate, soon, [true; 4]);
+    // Late, which is not too late.
+    assert_eq!(gate.handshake(Some(Mechanism::Plain), true, nonce, at(200)), Ok(()));
+    assert!(matches!(plain(&mut gate, &users, "alice", PASSWORD, at(200)), TokenStep::Done(_)));
+    check_admitted(&gate, at(260), [true; 4]);
+}
+
+#[test]
+fn a_connection_stays_that_of_its_user_and_mechanism() {
+    let users = Known::new();
+    let lifetime = Some(Duration::from_secs(60));
+    for (mechanism, user, password, expected) in [
+        (Mechanism::Plain, "a,b=c", PASSWORD, Refused::Changed),
+        (Mechanism::Plain, "alice", "wrong", Refused::Credentials),
+        (SHA_256, "alice", PASSWORD, Refused::Changed),
+    ] {
+        let mut gate = logged_in(&users, "alice", lifetime);
+        assert_eq!(gate.handshake(Some(mechanism), true, Nonce([2; 24]), at(50)), Ok(()));
+        let refused = plain(&mut gate, &users, user, password, at(50));
+        assert!(matches!(refused, TokenStep::Refused(why) if why == expected), "{refused:?}");
+        check_admitted(&gate, at(50), [false; 4]);
+    }
+    // Without an end there is no need to log in again.
+    let mut gate = logged_in(&users, "alice", None);
+    let refused = gate.handshake(Some(Mechanism::Plain), true, Nonce([2; 24]), at(50));
+    assert_eq!(refused, Err(HandshakeRefused::NotNow));
+    check_admitted(&gate, at(50), [true; 4]);
+}
