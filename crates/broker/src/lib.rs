@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use millstream_auth::Secret;
 use millstream_coordinator::cluster::{ClusterState, Overrides};
 use millstream_coordinator::config::BrokerConfig;
 use millstream_coordinator::group::{
@@ -31,6 +32,7 @@ mod admin;
 mod backup;
 mod budget;
 mod configs;
+mod credentials;
 mod epoch;
 mod fetch;
 mod group_host;
@@ -54,6 +56,7 @@ pub use admin::{DeleteError, DescribedTopic, TopicError, TopicRequest};
 pub use backup::{BackupError, BackupStep, Checked, backup, verify};
 pub use budget::Share;
 pub use configs::{ConfigTarget, ConfigsError};
+pub use credentials::{HeldCredential, StoredUsers};
 pub use epoch::EpochError;
 pub use fetch::{Answer, Bounds, FetchError, Fetched, Want};
 pub use group_host::GroupsError;
@@ -85,6 +88,8 @@ pub use millstream_coordinator::acl;
 pub use millstream_coordinator::cluster::{CreateError, PartitionsError};
 /// Names, types and defaults of all configuration.
 pub use millstream_coordinator::config;
+/// Changes of users' credentials.
+pub use millstream_coordinator::credentials::{Alteration, CredentialError, KnownUsers, Upsertion};
 /// What is asked of and answered by the coordinator of groups.
 pub use millstream_coordinator::group as groups;
 /// What can be limited, for whom, and to how much.
@@ -203,6 +208,8 @@ struct Inner {
     authorizer: Authorizer,
     /// Of quotas.
     usage: Usage,
+    /// What credentials are made from of users that there are not, while there are no users at all.
+    decoy_secret: Secret,
     /// Of those who wait for room in the journal.
     lines: Lines,
     /// Of answers.
@@ -248,6 +255,7 @@ impl Broker {
         let answers = Budget::new(config.response_memory_bytes);
         let usage = metadata.read(Usage::new);
         let authorizer = Authorizer::new(config.authorizer.as_ref());
+        let decoy_secret = credentials::draw_secret(&env);
         let broker = Self(Arc::new(Inner {
             env,
             node,
@@ -259,6 +267,7 @@ impl Broker {
             producer_ids: ProducerIds::default(),
             authorizer,
             usage,
+            decoy_secret,
             lines: Lines::default(),
             answers,
             setting_up: tokio::sync::Mutex::default(),

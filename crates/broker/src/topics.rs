@@ -129,6 +129,9 @@ impl Topics {
                 | Entry::QuotasSet { .. }
                 | Entry::AclAdded(_)
                 | Entry::AclRemoved(_)
+                | Entry::CredentialSet { .. }
+                | Entry::CredentialDeleted { .. }
+                | Entry::DecoySecretSet { .. }
                 | Entry::Trimmed(_) => {}
             }
         }

@@ -1,4 +1,5 @@
-//! Coordinators as pure state machines: groups, transactions, access rules, quotas and cluster metadata.
+//! Coordinators as pure state machines: groups, transactions, access rules, quotas, credentials and cluster
+//! metadata.
 //!
 //! No clock, no randomness, no IO: times and random ids are arguments, and what is to be written
 //! comes back as a value. `command(state, now, input) -> (records, replies, deadline)`, and only
@@ -7,6 +8,7 @@
 pub mod acl;
 pub mod cluster;
 pub mod config;
+pub mod credentials;
 pub mod group;
 mod host;
 pub mod quota;

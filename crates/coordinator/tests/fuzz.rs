@@ -3,6 +3,7 @@
 //! `cargo test` runs it briefly; `cargo xtask test --long` for minutes (CONTRIBUTING.md).
 
 use bolero::check;
+use millstream_auth::{Credential, Hash, Secret};
 use millstream_coordinator::acl::{
     Binding, Draft, Operation, PatternType, Permission, ResourceType,
 };
@@ -15,10 +16,14 @@ use millstream_types::Uuid;
 /// A command: which, on what, how much.
 type Command = (u8, u8, i32, String);
 
+fn hash(which: u8) -> Hash {
+    Hash::ALL[usize::from(which % 2)]
+}
+
 fn entry(state: &ClusterState, (kind, which, number, text): &Command) -> Option<Entry> {
     let id = Uuid([*which % 4; 16]);
     let name = format!("topic-{}", which % 4);
-    match kind % 9 {
+    match kind % 12 {
         0 => Some(state.open_session()),
         1 => {
             let overrides = Overrides::from([(text.clone(), text.clone())]);
@@ -35,6 +40,18 @@ fn entry(state: &ClusterState, (kind, which, number, text): &Command) -> Option<
         5 => Some(Entry::ProducerIdsTaken { next: i64::from(*number) }),
         6 => rule(*which, text).map(Entry::AclAdded),
         7 => rule(*which, text).map(Entry::AclRemoved),
+        8 => {
+            let parts = text.as_bytes().to_vec();
+            let (stored_key, server_key) = (parts.clone(), vec![*which; 9]);
+            let credential = Credential { salt: parts, iterations: 4_096, stored_key, server_key };
+            Some(Entry::CredentialSet {
+                user: text.as_str().into(),
+                hash: hash(*which),
+                credential,
+            })
+        }
+        9 => Some(Entry::CredentialDeleted { user: text.as_str().into(), hash: hash(*which) }),
+        10 => Some(Entry::DecoySecretSet { secret: Secret([*which; 32]) }),
         // What no command makes is replayed all the same, if it can be read.
         _ => Some(Entry::PartitionsSet { id, partitions: *number }),
     }

@@ -62,6 +62,8 @@ pub(crate) struct Reply {
     pub(crate) segments: Vec<Bytes>,
     /// The memory that they take of a budget, until they have been written.
     pub(crate) share: Option<Share>,
+    /// Why the connection ends when they have been written, if it does.
+    pub(crate) ends: Option<Close>,
 }
 
 /// A request that has been started.
@@ -101,6 +103,12 @@ pub(crate) trait Service: Send {
     /// Until when the client is left alone because it has used too much: nothing of it is begun or read.
     /// What it has asked before is answered.
     fn muted_until(&self) -> Monotonic;
+
+    /// The largest request that is read now, in bytes, where nobody may send more than `most`.
+    fn request_bytes_max(&self, most: usize) -> usize;
+
+    /// Until when the client must have logged in: [`NEVER`] if it has, or need not.
+    fn login_until(&self) -> Monotonic;
 }
 
 /// The bounds of one connection.
@@ -217,6 +225,7 @@ where
 
     /// Starts what may start, then waits for the next answer, for room, or for the next bytes.
     async fn step(&mut self) -> Result<(), Close> {
+        self.frames.limit(self.service.request_bytes_max(self.bounds.request_bytes_max));
         while self.may_start()? {
             if let Some(frame) = self.frames.take()? {
                 self.start(frame);
@@ -278,7 +287,7 @@ where
     /// When it is to be looked whether the peer is to be left, as long as it is read from.
     fn deadline(&self) -> Monotonic {
         let idle_max = self.bounds.idle_max;
-        match &self.room {
+        let deadline = match &self.room {
             Room::Taken(_) => {
                 self.stretch.since.plus(SHORTAGE_PATIENCE).min(self.begun.plus(idle_max))
             }
@@ -286,12 +295,16 @@ where
             // Its answer is awaited.
             _ if !self.started.is_empty() => NEVER,
             _ => self.active.plus(idle_max),
-        }
+        };
+        deadline.min(self.service.login_until())
     }
 
     /// The deadline has come.
     fn is_late(&mut self) -> Result<(), Close> {
         let now = self.timer.now();
+        if now >= self.service.login_until() {
+            return Err(Close::Refused("a client that does not log in".to_owned()));
+        }
         let since = if self.frames.is_empty() { self.active } else { self.begun };
         if now >= since.plus(self.bounds.idle_max) {
             return Err(Close::Idle);
@@ -383,19 +396,18 @@ where
         self.pop();
         let (mut segments, mut shares) = (VecDeque::new(), Vec::new());
         let mut enqueue = |reply: Option<Reply>| {
-            if let Some(reply) = reply {
-                segments.extend(reply.segments);
-                shares.extend(reply.share);
-            }
+            let Some(reply) = reply else { return Ok(()) };
+            segments.extend(reply.segments);
+            shares.extend(reply.share);
+            reply.ends.map_or(Ok(()), Err)
         };
-        enqueue(first?);
-        let mut end = Ok(());
+        let mut end = enqueue(first?);
         while let (Ok(()), Some(next)) = (&end, self.started.front_mut()) {
             match next.answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => break,
                 Poll::Ready(answer) => {
                     self.pop();
-                    end = answer.map(&mut enqueue);
+                    end = answer.and_then(&mut enqueue);
                 }
             }
         }
@@ -519,7 +531,7 @@ fn advance(segments: &mut VecDeque<Bytes>, mut written: usize) {
 
 impl From<Vec<Bytes>> for Reply {
     fn from(segments: Vec<Bytes>) -> Self {
-        Self { segments, share: None }
+        Self { segments, share: None, ends: None }
     }
 }
 

@@ -23,8 +23,10 @@ use crate::connection::{Answer, Close, Reply, Service, Started};
 use crate::frames::Frame;
 use crate::intake::{Held, Intake};
 use crate::listener::Peer;
+use crate::login::{self, Login, Passwords, Verdict};
 use crate::metrics::{ApiMetrics, Metrics};
 use crate::throttle::{Client, Throttle};
+use crate::timer::NEVER;
 use crate::volume::Volume;
 
 /// What a request may take in memory for each of its bytes, once it is decoded. Real ones take two to
@@ -75,6 +77,7 @@ served! {
     SyncGroup 0..=5 => api::group::sync::handle;
     DescribeGroups 0..=6 => api::group::describe::handle;
     ListGroups 0..=5 => api::group::list::handle;
+    SaslHandshake 0..=1 => api::sasl_handshake::handle;
     ApiVersions 0..=5 => api::api_versions::handle;
     CreateTopics 2..=7 => api::admin::create_topics::handle;
     DeleteTopics 1..=6 => api::admin::delete_topics::handle;
@@ -93,6 +96,7 @@ served! {
     AlterConfigs 0..=2 => api::admin::alter_configs::handle;
     AlterReplicaLogDirs 1..=2 => api::admin::alter_replica_log_dirs::handle;
     DescribeLogDirs 1..=5 => api::admin::describe_log_dirs::handle;
+    SaslAuthenticate 0..=2 => api::sasl_authenticate::handle;
     CreatePartitions 0..=3 => api::admin::create_partitions::handle;
     DeleteGroups 0..=3 => api::group::delete::handle;
     ElectLeaders 0..=2 => api::admin::elect_leaders::handle;
@@ -102,6 +106,8 @@ served! {
     OffsetDelete 0..=0 => api::group::offset_delete::handle;
     DescribeClientQuotas 0..=1 => api::admin::describe_client_quotas::handle;
     AlterClientQuotas 0..=1 => api::admin::alter_client_quotas::handle;
+    DescribeUserScramCredentials 0..=0 => api::admin::describe_user_scram_credentials::handle;
+    AlterUserScramCredentials 0..=0 => api::admin::alter_user_scram_credentials::handle;
     DescribeQuorum 0..=2 => api::admin::describe_quorum::handle;
     UpdateFeatures 0..=2 => api::admin::update_features::handle;
     DescribeCluster 0..=2 => api::admin::describe_cluster::handle;
@@ -138,6 +144,8 @@ pub(crate) enum Outcome<R> {
     Answer(R),
     /// A response, and the memory that it takes of a budget until it has been written.
     Holding(R, Share),
+    /// A response, after which the connection is to end.
+    Last(R, Close),
     /// None is wanted.
     Silence,
     /// The connection is to end.
@@ -153,6 +161,7 @@ pub(crate) struct Dispatch {
     pub(crate) intake: Arc<Intake>,
     /// Whom a connection speaks for that does not say so.
     anonymous: Principal,
+    passwords: Passwords,
     metrics: Arc<Metrics>,
     /// In the order of [`SERVED`].
     by_api: Vec<ApiMetrics>,
@@ -174,6 +183,8 @@ struct Sender {
     throttle: Throttle,
     /// Whom the connection speaks for, once it has said so. That never changes.
     principal: OnceLock<Principal>,
+    /// Whether it has to say so, and how far it has come.
+    login: Option<Login>,
 }
 
 /// While it lives, no later request of the connection starts.
@@ -192,13 +203,18 @@ impl Dispatch {
         let intake = Intake::new(config.request_memory_bytes);
         let by_api = SERVED.iter().map(|served| metrics.api(served.api)).collect();
         let anonymous = Principal::anonymous();
-        Self { broker, sessions, intake, anonymous, metrics: Arc::clone(metrics), by_api }
+        let (passwords, metrics) = (Passwords::default(), Arc::clone(metrics));
+        Self { broker, sessions, intake, anonymous, passwords, metrics, by_api }
     }
 
     pub(crate) fn session(self: &Arc<Self>, peer: Peer) -> Session {
         let (turn, written, throttle) = Default::default();
-        let principal = peer.certificate.clone().map_or_else(OnceLock::new, OnceLock::from);
-        let sender = Arc::new(Sender { peer, turn, written, throttle, principal });
+        // Where one logs in, that says who somebody is, whatever certificate he has.
+        let needs_login = peer.listener.protocol().needs_sasl();
+        let login = needs_login.then(|| Login::new(&self.broker));
+        let speaks = peer.certificate.clone().filter(|_| !needs_login);
+        let principal = speaks.map_or_else(OnceLock::new, OnceLock::from);
+        let sender = Arc::new(Sender { peer, turn, written, throttle, principal, login });
         Session { dispatch: Arc::clone(self), sender }
     }
 
@@ -206,11 +222,19 @@ impl Dispatch {
     fn reply(&self, segments: Vec<Bytes>, share: Option<Share>) -> Reply {
         let bytes = segments.iter().map(Bytes::len).sum();
         if share.is_none() && bytes <= SMALL_ANSWER_BYTES_MAX {
-            return Reply { segments, share };
+            return Reply { segments, share, ends: None };
         }
         let mut share = share.unwrap_or_else(|| self.broker.answer_share());
         share.cover(bytes);
-        Reply { segments, share: Some(share) }
+        Reply { segments, share: Some(share), ends: None }
+    }
+
+    /// Completes when a request of `begun` that has failed to log in may be answered. How long the work took
+    /// that it has made can't be seen then.
+    async fn delay_refusal(&self, begun: Monotonic) {
+        self.metrics.failed_logins.inc();
+        let delay = self.broker.config().failed_login_delay;
+        self.broker.env().clock.sleep_until(begun.plus(delay)).await;
     }
 
     fn answered(&self, api: i16, begun: Monotonic, reply: Option<&Reply>) {
@@ -228,6 +252,26 @@ impl Dispatch {
 impl Sender {
     fn principal<'a>(&'a self, dispatch: &'a Dispatch) -> &'a Principal {
         self.principal.get().unwrap_or(&dispatch.anonymous)
+    }
+
+    /// Takes a token of a login; see [`Login::token`]. A refusal takes its time, whatever it is for.
+    async fn take_token(
+        &self,
+        dispatch: &Dispatch,
+        login: &Login,
+        token: &[u8],
+        begun: Monotonic,
+    ) -> Verdict {
+        let (verdict, user) = login.token(&dispatch.broker, &dispatch.passwords, token).await;
+        if let Some(user) = user {
+            dispatch.metrics.logins.inc();
+            // Set before if it has logged in before: it is the same then.
+            self.principal.get_or_init(|| user);
+        }
+        if !matches!(verdict, Verdict::Answer { .. }) {
+            dispatch.delay_refusal(begun).await;
+        }
+        verdict
     }
 }
 
@@ -250,6 +294,23 @@ impl Call {
     /// Whom the connection speaks for.
     pub(crate) fn principal(&self) -> &Principal {
         self.sender.principal(&self.dispatch)
+    }
+
+    /// How far the client has come with its login, if it needs one.
+    pub(crate) fn login(&self) -> Option<&Login> {
+        self.sender.login.as_ref()
+    }
+
+    /// Takes a token of a login; `None` when the client needs none now.
+    pub(crate) async fn take_token(&self, token: &[u8]) -> Option<Verdict> {
+        let now = || self.broker().env().clock.monotonic();
+        let login = self.login().filter(|login| !login.is_open(now))?;
+        Some(self.sender.take_token(&self.dispatch, login, token, self.begun).await)
+    }
+
+    /// Completes when the request, which has failed to log in, may be answered.
+    pub(crate) async fn delay_refusal(&self) {
+        self.dispatch.delay_refusal(self.begun).await;
     }
 
     fn client(&self) -> Client<'_> {
@@ -292,7 +353,7 @@ impl Call {
 
 impl Service for Session {
     fn pipelines(&self, frame: &[u8]) -> bool {
-        !self.sender.turn.load(Ordering::Relaxed) && is_produce(frame)
+        !self.sender.turn.load(Ordering::Relaxed) && is_produce(frame) && self.is_open()
     }
 
     fn cost(&self, head: &[u8], length: usize) -> usize {
@@ -306,6 +367,17 @@ impl Service for Session {
 
     fn muted_until(&self) -> Monotonic {
         self.sender.throttle.muted_until()
+    }
+
+    fn request_bytes_max(&self, most: usize) -> usize {
+        match &self.sender.login {
+            Some(_) if self.sender.principal.get().is_none() => most.min(login::REQUEST_BYTES_MAX),
+            _ => most,
+        }
+    }
+
+    fn login_until(&self) -> Monotonic {
+        self.sender.login.as_ref().map_or(NEVER, Login::login_until)
     }
 
     fn start(&mut self, frame: Frame, room: Option<Held>) -> Started {
@@ -330,11 +402,63 @@ impl Session {
         (DECODED_FLOOR + length.saturating_mul(per_byte)).min(most)
     }
 
+    /// Whether the client may ask all.
+    fn is_open(&self) -> bool {
+        let now = || self.dispatch.broker.env().clock.monotonic();
+        self.sender.login.as_ref().is_none_or(|login| login.is_open(now))
+    }
+
+    /// Refuses what a client may not ask as far as it has come with its login. What is in the request is not
+    /// looked at before.
+    fn admit(&self, api: ApiKey) -> Result<(), Close> {
+        if self.is_open() {
+            return Ok(());
+        }
+        let now = self.dispatch.broker.env().clock.monotonic();
+        if self.sender.login.as_ref().is_none_or(|login| login.admits(api, now)) {
+            return Ok(());
+        }
+        let why = match self.sender.principal.get() {
+            None => {
+                "a client that has not logged in; does it need security.protocol=SASL_PLAINTEXT or SASL_SSL?"
+            }
+            Some(_) => {
+                "a client whose session has expired (connections.max.reauth.ms) and was not renewed"
+            }
+        };
+        Err(Close::Refused(format!("{} of {why}", api.name())))
+    }
+
+    /// Takes a token that came without a request around it, and answers in the same way.
+    fn take_bare_token(&self, token: Bytes) -> Started {
+        let (dispatch, sender) = (Arc::clone(&self.dispatch), Arc::clone(&self.sender));
+        let begun = dispatch.broker.env().clock.monotonic();
+        Box::pin(async move {
+            let verdict = match &sender.login {
+                Some(login) => sender.take_token(&dispatch, login, &token, begun).await,
+                None => Verdict::Unexpected,
+            };
+            match verdict {
+                Verdict::Answer { token, .. } => {
+                    let length = i32::try_from(token.len()).unwrap_or(i32::MAX).to_be_bytes();
+                    let segments = vec![Bytes::copy_from_slice(&length), Bytes::from(token)];
+                    Ok(Some(segments.into()))
+                }
+                Verdict::Refused(why) => Err(Close::Refused(why)),
+                Verdict::Unexpected => Err(Close::Refused("a token out of place".to_owned())),
+            }
+        })
+    }
+
     fn begin(&self, frame: &Frame, room: Option<Held>) -> Result<Started, Close> {
+        if !self.is_open() && self.sender.login.as_ref().is_some_and(Login::takes_bare_tokens) {
+            return Ok(self.take_bare_token(frame.bytes.clone()));
+        }
         let budget = self.decoded_max(&frame.bytes, frame.bytes.len());
         let mut reader = Reader::with_budget(&frame.bytes, budget);
         let (api, header) = decode_request_header(&mut reader)?;
         let version = header.request_api_version;
+        self.admit(api)?;
         let call = self.call(api, header, frame.pinned, room);
         let known = SERVED.iter().find(|served| served.api == api);
         if known.is_some_and(|served| served.versions.contains(&version)) {
@@ -413,6 +537,8 @@ where
         let answer: Answer = match outcome.into() {
             Outcome::Answer(response) => reply(response, None),
             Outcome::Holding(response, share) => reply(response, Some(share)),
+            Outcome::Last(response, end) => reply(response, None)
+                .map(|reply| reply.map(|reply| Reply { ends: Some(end), ..reply })),
             Outcome::Silence => Ok(None),
             Outcome::Close(close) => Err(close),
         };

@@ -212,6 +212,16 @@ impl Door {
         self.serve(stream, self.insider(), None);
     }
 
+    /// The same as if it had come in at `at`, which must not speak TLS: the stream is taken as it is.
+    pub fn take_at(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        at: &Arc<Listener>,
+    ) {
+        let peer = Peer { listener: Arc::clone(at), ..self.insider() };
+        self.serve(stream, peer, None);
+    }
+
     fn insider(&self) -> Peer {
         Peer { address: None, listener: Arc::clone(&self.0.inside), certificate: None }
     }

@@ -16,8 +16,8 @@ use millstream_broker::quota::QuotaError;
 use millstream_broker::record::{BatchError, CompressionError};
 use millstream_broker::txn::{AddPartitionsError, EndError, InitError};
 use millstream_broker::{
-    ChangeError, ConfigsError, DeleteError, EpochError, FetchError, GroupsError, OffsetError,
-    ProduceError, RemoveError, TopicError, TxnError,
+    ChangeError, ConfigsError, CredentialError, DeleteError, EpochError, FetchError, GroupsError,
+    OffsetError, ProduceError, RemoveError, TopicError, TxnError,
 };
 use millstream_wire::{ErrorCode, StrBytes};
 
@@ -83,6 +83,21 @@ impl Code for ChangeError<RemoveError> {
         match self {
             Self::Refused(RemoveError::TooMany) => ErrorCode::InvalidRequest,
             Self::Metadata(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+impl Code for CredentialError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NoName
+            | Self::BadName
+            | Self::Iterations(_)
+            | Self::Salt(_)
+            | Self::SaltedPassword { .. } => ErrorCode::UnacceptableCredential,
+            Self::NoMechanism => ErrorCode::UnsupportedSaslMechanism,
+            Self::Twice => ErrorCode::DuplicateResource,
+            Self::NotThere => ErrorCode::ResourceNotFound,
         }
     }
 }

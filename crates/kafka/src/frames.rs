@@ -45,6 +45,11 @@ impl Frames {
         Self { buffer: BytesMut::new(), allocated: 0, frame_bytes_max }
     }
 
+    /// From now on no larger frame is taken, in bytes.
+    pub(crate) fn limit(&mut self, frame_bytes_max: usize) {
+        self.frame_bytes_max = frame_bytes_max;
+    }
+
     /// Whether nothing has come that was not taken.
     pub(crate) fn is_empty(&self) -> bool {
         self.buffer.is_empty()

@@ -15,6 +15,7 @@ mod features;
 mod frames;
 mod intake;
 mod listener;
+mod login;
 mod metrics;
 mod pace;
 mod places;

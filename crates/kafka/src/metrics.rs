@@ -46,6 +46,10 @@ pub(crate) struct Metrics {
     pub(crate) slow: Counter,
     /// Answers that told the client to wait because of a quota.
     pub(crate) throttled: Counter,
+    /// Logins that have succeeded, those among them that renew a session.
+    pub(crate) logins: Counter,
+    /// Logins that have failed.
+    pub(crate) failed_logins: Counter,
 }
 
 /// The handles of one API.
@@ -67,6 +71,8 @@ impl Metrics {
             bad_handshakes: Counter::default(),
             slow: Counter::default(),
             throttled: Counter::default(),
+            logins: Counter::default(),
+            failed_logins: Counter::default(),
         };
         let door = registry.sub_registry_with_prefix("millstream_kafka");
         door.register_with_unit(
@@ -103,6 +109,8 @@ impl Metrics {
             "Answers that told the client to wait because of a quota",
             metrics.throttled.clone(),
         );
+        door.register("logins", "Logins that have succeeded", metrics.logins.clone());
+        door.register("failed_logins", "Logins that have failed", metrics.failed_logins.clone());
         metrics
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 use millstream_broker::config::{
-    BrokerOverrides, ClientCertificates, Endpoint, SecurityProtocol, TlsConfig, TransportConfig,
-    listeners,
+    BrokerConfig, BrokerOverrides, ClientCertificates, Endpoint, SecurityProtocol, TlsConfig,
+    TransportConfig, listeners,
 };
 use millstream_env::Env;
 use millstream_kafka::Listener;
@@ -56,6 +56,16 @@ impl Listening {
         let transport = TransportConfig::resolve(&start);
         for plan in &plans {
             plan.check(transport.plaintext_on_network)?;
+        }
+        let needs_login = plans.iter().find(|plan| plan.protocol.needs_sasl());
+        if let Some(plan) = needs_login
+            && BrokerConfig::resolve(&start).sasl_mechanisms.is_empty()
+        {
+            bail!(
+                "nobody could log in at listener `{}`: name a mechanism in sasl.enabled.mechanisms, or leave \
+                 that out for SCRAM-SHA-256,SCRAM-SHA-512",
+                plan.name
+            );
         }
         let needs_tls = plans.iter().any(|plan| plan.protocol.has_tls());
         let tls = match needs_tls {
@@ -107,10 +117,14 @@ impl Plan {
     /// Whether it may be opened.
     fn check(&self, plaintext_on_network: bool) -> anyhow::Result<()> {
         let Self { name, protocol, at, .. } = self;
-        if protocol.needs_sasl() {
-            bail!("listener `{name}` can't speak {protocol}: SASL is not served yet");
-        }
         let is_open = !protocol.has_tls() && !at.ip().to_canonical().is_loopback();
+        if is_open && !plaintext_on_network && protocol.needs_sasl() {
+            bail!(
+                "listener `{name}` would send what logged in clients read and write, and the passwords of PLAIN, \
+                 in the clear to everybody who reads the network: use SASL_SSL (docs/security.md says how), or, \
+                 where nobody does, --set {ALLOW_PLAINTEXT}=true"
+            );
+        }
         if is_open && !plaintext_on_network {
             bail!(
                 "listener `{name}` would be open to everybody who can reach {at}, without encryption and \

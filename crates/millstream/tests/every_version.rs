@@ -43,6 +43,7 @@ async fn every_api_answers_in_every_version() {
     streams_groups(&mut client).await;
     transactions(&mut client).await;
     configs(&mut client).await;
+    logins(&mut client).await;
     placement(&mut client).await;
     deletions(&mut client).await;
     let mut advertised = Vec::new();
@@ -98,6 +99,31 @@ async fn cluster(client: &mut Client) {
     each!(client, InitProducerId, |version| InitProducerIdRequest {
         transactional_id: None,
         ..Default::default()
+    });
+}
+
+/// This connection needs no login: that is what it is told.
+async fn logins(client: &mut Client) {
+    use alter_user_scram_credentials_request::{ScramCredentialDeletion, ScramCredentialUpsertion};
+    each!(client, SaslHandshake, |version| SaslHandshakeRequest { mechanism: "PLAIN".into() });
+    each!(client, SaslAuthenticate, |version| SaslAuthenticateRequest {
+        auth_bytes: Bytes::from_static(b"\0u\0p"),
+    });
+    each!(client, AlterUserScramCredentials, |version| AlterUserScramCredentialsRequest {
+        upsertions: vec![ScramCredentialUpsertion {
+            name: "u".into(),
+            mechanism: 1,
+            iterations: 4_096,
+            salt: Bytes::from_static(b"salt"),
+            salted_password: Bytes::from_static(&[7; 32]),
+        }],
+        deletions: vec![ScramCredentialDeletion { name: "nobody".into(), mechanism: 1 }],
+    });
+    each!(client, DescribeUserScramCredentials, |version| {
+        use describe_user_scram_credentials_request::UserName;
+        DescribeUserScramCredentialsRequest {
+            users: Some(["u", "nobody"].map(|name| UserName { name: name.into() }).into()),
+        }
     });
 }
 

@@ -349,7 +349,15 @@ async fn what_would_be_open_to_everybody_is_refused() {
         (&[tls, key, ("ssl.enabled.protocols", "")], "ssl.enabled.protocols"),
         (&[tls, key, ("ssl.enabled.protocols", "TLSv1.1")], "ssl.enabled.protocols"),
         (&[tls, key, ("ssl.principal.mapping.rules", "X")], "ssl.principal.mapping.rules: `X`"),
-        (&[(here, "SASL_SSL://127.0.0.1:0"), key], "SASL is not served yet"),
+        (&[(here, "SASL_SSL://127.0.0.1:0"), key], "can't read nowhere.pem"),
+        (
+            &[(here, "SASL_PLAINTEXT://0.0.0.0:0"), (there, "SASL_PLAINTEXT://localhost:1")],
+            "use SASL_SSL",
+        ),
+        (
+            &[(here, "SASL_PLAINTEXT://127.0.0.1:0"), ("sasl.enabled.mechanisms", "")],
+            "nobody could log in",
+        ),
         (&[(here, "TLS://127.0.0.1:0")], "what listener `TLS` speaks is not said"),
         (&[(here, "PLAINTEXT://0.0.0.0:0")], "advertised.listeners"),
     ] {

@@ -10,6 +10,9 @@
 //!                permission u8, by Kafka's numbers
 //! quotas         user, client id, address: u8 0 none, 1 default, 2 a string follows
 //!                count unsigned varint, then use u8 and limit f64, uses rising
+//! credential     user string, hash u8: 1 SHA-256, 2 SHA-512
+//!                iterations u32, then salt, stored key and server key, each behind its length as
+//!                unsigned varint; never a password, nor what could be used in its place
 //! ```
 //!
 //! The log below numbers and checksums these bytes; one append is one atomic change. Decoding is
@@ -17,6 +20,7 @@
 
 use std::sync::Arc;
 
+use millstream_auth::{Credential, Hash, Secret};
 use millstream_types::{Cursor, DecodeError, SessionId, TopicId, Uuid, varint};
 
 use crate::acl::{Binding, Draft, Operation, PatternType, Permission, ResourceType};
@@ -81,6 +85,27 @@ pub enum Entry {
     AclAdded(Binding),
     /// Tag 13: there is this access rule no more.
     AclRemoved(Binding),
+    /// Tag 10: what is kept of a user's password, replacing what was kept for this hash function.
+    CredentialSet {
+        /// The user.
+        user: Arc<str>,
+        /// The hash function.
+        hash: Hash,
+        /// What is kept.
+        credential: Credential,
+    },
+    /// Tag 11.
+    CredentialDeleted {
+        /// The user.
+        user: Arc<str>,
+        /// The hash function.
+        hash: Hash,
+    },
+    /// Tag 14: what credentials are made from of users that there are not.
+    DecoySecretSet {
+        /// Drawn at random.
+        secret: Secret,
+    },
 }
 
 /// Why stored metadata can't be read.
@@ -178,6 +203,17 @@ fn encode_one(entry: &Entry, out: &mut Vec<u8>) {
             out.push(13);
             put_acl(binding, out);
         }
+        Entry::CredentialSet { user, hash, credential } => {
+            put_holder(10, user, *hash, out);
+            put_credential(credential, out);
+        }
+        Entry::CredentialDeleted { user, hash } => {
+            put_holder(11, user, *hash, out);
+        }
+        Entry::DecoySecretSet { secret } => {
+            out.push(14);
+            out.extend(secret.0);
+        }
     }
 }
 
@@ -209,7 +245,54 @@ fn decode_one(cursor: &mut Cursor<'_>) -> Result<Entry, EntryError> {
         }
         12 => Entry::AclAdded(acl(cursor)?),
         13 => Entry::AclRemoved(acl(cursor)?),
+        10 => Entry::CredentialSet {
+            user: Arc::from(string(cursor, "user")?),
+            hash: hash(cursor)?,
+            credential: credential(cursor)?,
+        },
+        11 => Entry::CredentialDeleted {
+            user: Arc::from(string(cursor, "user")?),
+            hash: hash(cursor)?,
+        },
+        14 => Entry::DecoySecretSet { secret: Secret(cursor.array("secret")?) },
         tag => return Err(EntryError::Tag(tag)),
+    })
+}
+
+fn put_holder(tag: u8, user: &str, hash: Hash, out: &mut Vec<u8>) {
+    out.push(tag);
+    put_string(user, out);
+    out.push(hash_number(hash));
+}
+
+fn put_credential(credential: &Credential, out: &mut Vec<u8>) {
+    out.extend(credential.iterations.to_be_bytes());
+    for part in [&credential.salt, &credential.stored_key, &credential.server_key] {
+        put_bytes(part, out);
+    }
+}
+
+const fn hash_number(hash: Hash) -> u8 {
+    match hash {
+        Hash::Sha256 => 1,
+        Hash::Sha512 => 2,
+    }
+}
+
+fn hash(cursor: &mut Cursor<'_>) -> Result<Hash, EntryError> {
+    match cursor.u8("hash")? {
+        1 => Ok(Hash::Sha256),
+        2 => Ok(Hash::Sha512),
+        tag => Err(EntryError::Tag(tag)),
+    }
+}
+
+fn credential(cursor: &mut Cursor<'_>) -> Result<Credential, EntryError> {
+    Ok(Credential {
+        iterations: cursor.u32("iterations")?,
+        salt: bytes(cursor, "salt")?,
+        stored_key: bytes(cursor, "stored key")?,
+        server_key: bytes(cursor, "server key")?,
     })
 }
 
@@ -350,8 +433,17 @@ fn overrides(cursor: &mut Cursor<'_>) -> Result<Overrides, EntryError> {
 }
 
 fn put_string(text: &str, out: &mut Vec<u8>) {
-    varint::put_unsigned(out, text.len() as u64);
-    out.extend(text.as_bytes());
+    put_bytes(text.as_bytes(), out);
+}
+
+fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    varint::put_unsigned(out, bytes.len() as u64);
+    out.extend(bytes);
+}
+
+fn bytes(cursor: &mut Cursor<'_>, field: &'static str) -> Result<Vec<u8>, EntryError> {
+    let len = cursor.unsigned_varint(field)? as usize;
+    Ok(cursor.bytes(len, field)?.to_vec())
 }
 
 fn string(cursor: &mut Cursor<'_>, field: &'static str) -> Result<String, EntryError> {

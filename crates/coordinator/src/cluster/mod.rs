@@ -1,4 +1,5 @@
-//! Cluster metadata: topics, configuration overrides, access rules, quotas, sessions, producer ids, journal trims.
+//! Cluster metadata: topics, configuration overrides, access rules, quotas, credentials, sessions, producer
+//! ids, journal trims.
 //!
 //! A command looks at the state and yields entries; the host writes them to the metadata log; only
 //! [`ClusterState::replay`] changes the state. A snapshot is a list of entries too, so that there
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use millstream_types::{LeaderEpoch, ProducerId, SessionId, TopicId};
 
 use crate::acl::Acls;
+use crate::credentials::Credentials;
 use crate::quota::Quotas;
 
 mod entry;
@@ -79,6 +81,7 @@ pub struct ClusterState {
     overrides: BTreeMap<Resource, Overrides>,
     quotas: Quotas,
     acls: Acls,
+    credentials: Credentials,
     producer_ids_next: i64,
     trimmed: Option<Trimmed>,
 }
@@ -150,6 +153,12 @@ impl ClusterState {
         &self.acls
     }
 
+    /// All credentials of users.
+    #[must_use]
+    pub const fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
     /// Opens the next session.
     #[must_use]
     pub fn open_session(&self) -> Entry {
@@ -191,6 +200,11 @@ impl ClusterState {
             Entry::QuotasSet { entity, limits } => self.quotas.set(entity, limits),
             Entry::AclAdded(binding) => self.acls.add(binding),
             Entry::AclRemoved(binding) => self.acls.remove(&binding),
+            Entry::CredentialSet { user, hash, credential } => {
+                self.credentials.set(user, hash, credential);
+            }
+            Entry::CredentialDeleted { user, hash } => self.credentials.remove(&user, hash),
+            Entry::DecoySecretSet { secret } => self.credentials.set_secret(secret),
             Entry::ProducerIdsTaken { next } => self.producer_ids_next = next,
             Entry::Trimmed(trimmed) => self.trimmed = Some(trimmed),
         }
@@ -239,6 +253,7 @@ impl ClusterState {
             limits: limits.clone(),
         }));
         entries.extend(self.acls.iter().cloned().map(Entry::AclAdded));
+        entries.extend(self.credentials.snapshot());
         entries.extend(self.trimmed.clone().map(Entry::Trimmed));
         entries
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::acl::{Binding, Draft, Operation, PatternType, Permission, ResourceType};
 use crate::quota::{Entity, Limit, Limits, Name, Use};
+use millstream_auth::{Credential, Hash, Secret};
 use millstream_types::{DecodeError, Uuid};
 use proptest::prelude::*;
 
@@ -209,6 +210,18 @@ fn one_of_each() -> Vec<Entry> {
         Entry::AclAdded(rule("t", "10.0.0.0/8")),
         Entry::AclAdded(rule("*", "*")),
         Entry::AclRemoved(rule("*", "*")),
+        Entry::CredentialSet {
+            user: "anna".into(),
+            hash: Hash::Sha256,
+            credential: Credential {
+                salt: vec![1, 2],
+                iterations: 4_096,
+                stored_key: vec![3; 3],
+                server_key: vec![4; 3],
+            },
+        },
+        Entry::CredentialDeleted { user: "anna".into(), hash: Hash::Sha256 },
+        Entry::DecoySecretSet { secret: Secret([7; 32]) },
     ]
 }
 
@@ -248,6 +261,9 @@ fn todays_bytes_stay_todays_bytes() {
     let acl = encode(&one_of_each()[14..15]);
     let hex: String = acl.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, "010c0203017409557365723a616e6e610a31302e302e302e302f380302");
+    let credential = encode(&one_of_each()[17..18]);
+    let hex: String = credential.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, "010a04616e6e6101000010000201020303030303040404");
     assert_eq!(decode(&encode(&one_of_each())), Ok(one_of_each()));
 }
 
@@ -308,7 +324,7 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_leads_to_the_same_state(picks in prop::collection::vec(0..17_usize, 0..40)) {
+    fn a_snapshot_leads_to_the_same_state(picks in prop::collection::vec(0..20_usize, 0..40)) {
         let live = state(picks.into_iter().map(|pick| one_of_each()[pick].clone()));
         let restored = state(decode(&encode(&live.snapshot())).expect("readable"));
         prop_assert_eq!(restored, live);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use millstream_auth::Mechanism;
 use millstream_types::limits::BATCH_BYTES_CEILING;
 
 use super::group::{consumer_settings, streams_settings};
@@ -117,6 +118,13 @@ pub struct BrokerConfig {
     /// Who may do everything, and what else holds where requests need a right; `None`: they need none
     /// (`authorizer.class.name`).
     pub authorizer: Option<AuthorizerConfig>,
+    /// The mechanisms by which clients may log in (`sasl.enabled.mechanisms`).
+    pub sasl_mechanisms: Vec<Mechanism>,
+    /// How long a login holds (`connections.max.reauth.ms`); `None`: for ever.
+    pub session_lifetime_max: Option<Duration>,
+    /// How long after its last request a client is answered that has failed to log in
+    /// (`connection.failed.authentication.delay.ms`).
+    pub failed_login_delay: Duration,
     /// Where the data is, for people and tools (`log.dir`).
     pub data_place: String,
     /// What topics start from.
@@ -232,10 +240,22 @@ impl BrokerConfig {
             },
             full_validation: values.text("record.validation") == "full",
             authorizer: authorizer(&values),
+            sasl_mechanisms: mechanisms(values.items("sasl.enabled.mechanisms")),
+            session_lifetime_max: lifetime(number("connections.max.reauth.ms")),
+            failed_login_delay: millis(number("connection.failed.authentication.delay.ms")),
             data_place: values.text("log.dir").to_owned(),
             topic_defaults: TopicDefaults::resolve(overrides),
         }
     }
+}
+
+fn mechanisms(names: &[String]) -> Vec<Mechanism> {
+    names.iter().filter_map(|name| Mechanism::named(name)).collect()
+}
+
+/// How long something lasts, of which 0 stands for "for ever".
+fn lifetime(number: i64) -> Option<Duration> {
+    (number != 0).then(|| millis(number).min(HUNDRED_YEARS))
 }
 
 /// A rate in whole units; `None` for one that is no bound.

@@ -69,6 +69,7 @@ needs! {
     SyncGroup: Read Group;
     DescribeGroups: Describe Group;
     ListGroups: Describe Cluster "of all groups", Describe Group "others are left out";
+    SaslHandshake:;
     ApiVersions:;
     CreateTopics:
         Create Cluster "or on the topic", Create Topic "or on the cluster",
@@ -98,6 +99,7 @@ needs! {
         AlterConfigs Cluster "of brokers and client metrics";
     AlterReplicaLogDirs: Alter Cluster;
     DescribeLogDirs: Describe Cluster;
+    SaslAuthenticate:;
     CreatePartitions: Alter Topic;
     DeleteGroups: Delete Group;
     ElectLeaders: Alter Cluster;
@@ -109,6 +111,8 @@ needs! {
     OffsetDelete: Delete Group, Read Topic;
     DescribeClientQuotas: DescribeConfigs Cluster;
     AlterClientQuotas: AlterConfigs Cluster;
+    DescribeUserScramCredentials: Describe Cluster;
+    AlterUserScramCredentials: Alter Cluster;
     DescribeQuorum: Describe Cluster;
     UpdateFeatures: Alter Cluster;
     DescribeCluster: Describe Cluster "to be told what may be done to the cluster";

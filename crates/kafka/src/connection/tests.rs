@@ -20,6 +20,10 @@ struct ByHand {
     short: Arc<AtomicBool>,
     /// Until when the client is left alone, in nanoseconds.
     muted_until: Arc<AtomicU64>,
+    /// The largest request, in bytes.
+    request_bytes_max: Arc<AtomicU64>,
+    /// Until when the client must have logged in, in nanoseconds.
+    login_until: Arc<AtomicU64>,
 }
 
 impl Service for ByHand {
@@ -37,6 +41,14 @@ impl Service for ByHand {
 
     fn muted_until(&self) -> Monotonic {
         Monotonic(self.muted_until.load(Ordering::Relaxed))
+    }
+
+    fn request_bytes_max(&self, most: usize) -> usize {
+        most.min(usize::try_from(self.request_bytes_max.load(Ordering::Relaxed)).expect("64 bits"))
+    }
+
+    fn login_until(&self) -> Monotonic {
+        Monotonic(self.login_until.load(Ordering::Relaxed))
     }
 
     fn start(&mut self, frame: Frame, room: Option<Held>) -> Started {
@@ -57,6 +69,8 @@ struct Bench {
     closed: oneshot::Receiver<Close>,
     short: Arc<AtomicBool>,
     muted_until: Arc<AtomicU64>,
+    request_bytes_max: Arc<AtomicU64>,
+    login_until: Arc<AtomicU64>,
 }
 
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -70,6 +84,8 @@ fn connect_in(env: &Env, clock: &Arc<HandClock>, intake: &Arc<Intake>, buffer: u
     let (ours, peer) = tokio::io::duplex(buffer);
     let (log, short) = (Log::default(), Arc::default());
     let muted_until = Arc::default();
+    let endless = || Arc::new(AtomicU64::new(u64::MAX));
+    let (request_bytes_max, login_until) = (endless(), endless());
     let (sender, closed) = oneshot::channel();
     let bounds = Bounds {
         request_bytes_max: 1 << 20,
@@ -81,12 +97,23 @@ fn connect_in(env: &Env, clock: &Arc<HandClock>, intake: &Arc<Intake>, buffer: u
         log: Arc::clone(&log),
         short: Arc::clone(&short),
         muted_until: Arc::clone(&muted_until),
+        request_bytes_max: Arc::clone(&request_bytes_max),
+        login_until: Arc::clone(&login_until),
     };
     let serving = serve(ours, service, env.clone(), bounds, std::future::pending());
     env.spawn("connection", async move {
         let _ = sender.send(serving.await);
     });
-    Bench { peer, log, clock: Arc::clone(clock), closed, short, muted_until }
+    Bench {
+        peer,
+        log,
+        clock: Arc::clone(clock),
+        closed,
+        short,
+        muted_until,
+        request_bytes_max,
+        login_until,
+    }
 }
 
 impl Bench {
@@ -409,6 +436,58 @@ async fn who_stops_reading_is_left_when_memory_is_short() {
 }
 
 #[tokio::test]
+async fn a_last_answer_is_written_before_the_end() {
+    let mut bench = connect(64);
+    bench.send(&["p1", "p2", "p3"]).await;
+    bench.answer("p3", text("three")).await;
+    let mut last = text("two").expect("an answer").expect("an answer");
+    last.ends = Some(Close::Refused("why".to_owned()));
+    bench.answer("p2", Ok(Some(last))).await;
+    bench.answer("p1", text("one")).await;
+    assert_eq!(bench.receive(6).await, "onetwo");
+    assert_eq!(bench.closed.await, Ok(Close::Refused("why".to_owned())));
+}
+
+#[tokio::test]
+async fn what_a_client_may_send_grows_with_its_login() {
+    let mut bench = connect(64);
+    bench.request_bytes_max.store(3, Ordering::Relaxed);
+    bench.send(&["x12"]).await;
+    assert_eq!(bench.started(), ["x12"]);
+    bench.request_bytes_max.store(u64::MAX, Ordering::Relaxed);
+    bench.answer("x12", text("one")).await;
+    bench.send(&["x1234"]).await;
+    assert_eq!(bench.started(), ["x1234"]);
+    bench.request_bytes_max.store(3, Ordering::Relaxed);
+    bench.answer("x1234", text("two")).await;
+    bench.send(&["x1234"]).await;
+    assert!(matches!(bench.closed.await, Ok(Close::Refused(_))));
+}
+
+#[tokio::test]
+async fn who_does_not_log_in_in_time_is_left_whatever_it_does() {
+    for begins in [&b""[..], b"\0\0", b"\0\0\0\x02x"] {
+        let mut bench = connect(64);
+        let limit = bench.clock.monotonic().plus(IDLE_MAX / 2);
+        bench.login_until.store(limit.0, Ordering::Relaxed);
+        bench.peer.write_all(begins).await.expect("connected");
+        settle().await;
+        bench.pass(IDLE_MAX / 2 - Duration::from_nanos(1)).await;
+        assert!(bench.is_open());
+        bench.pass(Duration::from_nanos(1)).await;
+        assert!(matches!(bench.closed.await, Ok(Close::Refused(_))), "{begins:?}");
+    }
+    let mut bench = connect(64);
+    let limit = bench.clock.monotonic().plus(IDLE_MAX / 2);
+    bench.login_until.store(limit.0, Ordering::Relaxed);
+    bench.send(&["x"]).await;
+    bench.login_until.store(u64::MAX, Ordering::Relaxed);
+    bench.answer("x", text("in")).await;
+    bench.pass(IDLE_MAX / 2).await;
+    assert!(bench.is_open(), "it has logged in");
+}
+
+#[tokio::test]
 async fn a_connection_is_small() {
     let (env, clock) = Env::seeded(1);
     let (ours, peer) = tokio::io::duplex(64 * 1024);
@@ -418,8 +497,13 @@ async fn a_connection_is_small() {
         idle_max: IDLE_MAX,
         intake: Intake::new(None),
     };
-    let service =
-        ByHand { log: Log::default(), short: Arc::default(), muted_until: Arc::default() };
+    let service = ByHand {
+        log: Log::default(),
+        short: Arc::default(),
+        muted_until: Arc::default(),
+        request_bytes_max: Arc::default(),
+        login_until: Arc::default(),
+    };
     let serving = serve(ours, service, env, bounds, std::future::pending());
     assert!(size_of_val(&serving) <= 2_048, "{} bytes", size_of_val(&serving));
     drop((serving, peer, clock));

@@ -59,6 +59,9 @@ pub(crate) async fn ask(client: &mut Client, api: ApiKey, prefix: &str) -> Strin
     if let Some(answer) = configs(client, api, &names).await {
         return answer;
     }
+    if let Some(answer) = logins(client, api, &names).await {
+        return answer;
+    }
     let answer = cluster(client, api, &names).await;
     answer.unwrap_or_else(|| panic!("there is no sample of {}: add one", api.name()))
 }
@@ -457,6 +460,33 @@ async fn configs(client: &mut Client, api: ApiKey, names: &Names<'_>) -> Option<
             };
             let request = AlterClientQuotasRequest { entries: vec![entry], validate_only: true };
             told!(client, 1, request)
+        }
+        _ => None,
+    }
+}
+
+async fn logins(client: &mut Client, api: ApiKey, names: &Names<'_>) -> Option<String> {
+    match api {
+        ApiKey::SaslHandshake => {
+            told!(client, 1, SaslHandshakeRequest { mechanism: "PLAIN".into() })
+        }
+        ApiKey::SaslAuthenticate => told!(client, 2, SaslAuthenticateRequest::default()),
+        ApiKey::DescribeUserScramCredentials => {
+            told!(client, 0, DescribeUserScramCredentialsRequest { users: None })
+        }
+        ApiKey::AlterUserScramCredentials => {
+            let upsertion = alter_user_scram_credentials_request::ScramCredentialUpsertion {
+                name: names.of("user"),
+                mechanism: 1,
+                iterations: 4_096,
+                salt: Bytes::from_static(b"salt"),
+                salted_password: Bytes::from_static(&[7; 32]),
+            };
+            let request = AlterUserScramCredentialsRequest {
+                upsertions: vec![upsertion],
+                ..Default::default()
+            };
+            told!(client, 0, request)
         }
         _ => None,
     }

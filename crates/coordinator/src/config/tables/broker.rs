@@ -4,11 +4,11 @@
 
 use super::super::Section;
 use super::super::entry::Allowed::{
-    AddressLimits, AtLeast, Between, BetweenOrDefault, Distinct, OneOf, Users,
+    AddressLimits, AtLeast, Between, BetweenOrDefault, Distinct, ListOf, OneOf, Users,
 };
 use super::super::entry::Effect::{AcceptedOnly, Later, Reported};
 use super::super::entry::{Entry, boolean, int, list, long, short, string};
-use super::words::{AUTHORIZERS, COMPRESSIONS, INT_MAX, INT_MAX_ARRAY};
+use super::words::{AUTHORIZERS, COMPRESSIONS, INT_MAX, INT_MAX_ARRAY, MECHANISMS};
 use super::{groups, log, transport};
 
 pub(crate) static SECTIONS: &[Section] = &[
@@ -337,19 +337,25 @@ static REMOTE: &[Entry] = &[
         ),
 ];
 
+/// What is offered unless somebody says otherwise: those that don't send the password.
+const MECHANISMS_DEFAULT: &str = "SCRAM-SHA-256,SCRAM-SHA-512";
+
 static SECURITY: &[Entry] = &[
-    list("sasl.enabled.mechanisms", "")
-        .allow(Distinct)
-        .read_only()
-        .effect(Later)
-        .doc("The SASL mechanisms that clients may use. Without effect yet: there are none."),
+    list("sasl.enabled.mechanisms", MECHANISMS_DEFAULT).allow(ListOf(MECHANISMS)).read_only().doc(
+        "The SASL mechanisms by which clients may log in on listeners with SASL. PLAIN sends the password \
+         as it is: add it only where all such listeners have TLS.",
+    ),
+    int("connection.failed.authentication.delay.ms", "100").allow(Between(0, 10_000)).read_only().doc(
+        "How long after its last request a client is answered that has failed to log in, in milliseconds, \
+         so that passwords can't be tried quickly, nor be told from names by the time that it takes.",
+    ),
     long("sasl.kerberos.min.time.before.relogin", "60000").effect(Later).doc(
         "How long a Kerberos login rests before it is renewed, in milliseconds. Without effect yet: \
          there is no Kerberos.",
     ),
-    long("connections.max.reauth.ms", "0").read_only().effect(Later).doc(
-        "How long a SASL session lasts before the client must log in again, in \
-         milliseconds; 0 sets no limit.",
+    long("connections.max.reauth.ms", "0").allow(AtLeast(0)).read_only().doc(
+        "How long a SASL session lasts before the client must log in again, in milliseconds; one that has \
+         not is closed at its next request. 0 sets no limit.",
     ),
     string("authorizer.class.name", "").allow(OneOf(AUTHORIZERS)).read_only().doc(
         "Whether requests need a right: empty for no, `standard`, or the name of Kafka's own \

@@ -7,6 +7,8 @@ pub(super) const AUTHORIZERS: &[&str] =
     &["", "standard", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"];
 pub(super) const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 pub(super) const ISOLATION_LEVELS: &[&str] = &["read_committed", "read_uncommitted"];
+/// The mechanisms of SASL that there are.
+pub(super) const MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
 /// The largest 64-bit number: Kafka's "never" and "no limit".
 pub(super) const NEVER: &str = "9223372036854775807";

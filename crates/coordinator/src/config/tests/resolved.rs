@@ -5,6 +5,7 @@ use crate::txn::TxnSettings;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millstream_auth::{Hash, Mechanism};
 use millstream_record::{Compression, TimestampType};
 
 use super::super::{
@@ -86,6 +87,9 @@ fn the_defaults_of_a_broker() {
         durability: Durability::Flush,
         full_validation: false,
         authorizer: None,
+        sasl_mechanisms: vec![Mechanism::Scram(Hash::Sha256), Mechanism::Scram(Hash::Sha512)],
+        session_lifetime_max: None,
+        failed_login_delay: Duration::from_millis(100),
         data_place: "./millstream-data".to_owned(),
         topic_defaults: BrokerConfig::default().topic_defaults,
     };

@@ -1,0 +1,466 @@
+//! Logins as clients meet them, over a broker in memory whose time stands still.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_auth::{ClientExchange, Derivation, Hash, Mechanism, Nonce};
+use millstream_broker::config::SecurityProtocol;
+use millstream_broker::quota::{Change, Entity, Name};
+use millstream_broker::{Alteration, Broker, Node, Stores, Upsertion};
+use millstream_env::{DataDir, Env, HandClock, JournalSettings};
+use millstream_kafka::{Door, Listener};
+use millstream_types::BrokerId;
+use millstream_wire::create_topics_request::CreatableTopic;
+use millstream_wire::{
+    ApiVersionsRequest, CreateTopicsRequest, ErrorCode, Message as _, MetadataRequest, Reader,
+    Request, ResponseHeader, SaslAuthenticateRequest, SaslAuthenticateResponse,
+    SaslHandshakeRequest, SaslHandshakeResponse, StrBytes, encode_request,
+};
+use prometheus_client::registry::Registry;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+const SHA_256: Mechanism = Mechanism::Scram(Hash::Sha256);
+const SHA_512: Mechanism = Mechanism::Scram(Hash::Sha512);
+const PASSWORD: &str = "pencil";
+/// `connection.failed.authentication.delay.ms`.
+const DELAY: Duration = Duration::from_millis(100);
+
+struct World {
+    broker: Broker,
+    clock: Arc<HandClock>,
+    door: Door,
+}
+
+/// A broker that knows Alice by both hash functions, and Bob by SHA-256.
+async fn world(settings: &[(&str, &str)]) -> World {
+    let (env, clock) = Env::seeded(1);
+    let data = DataDir::in_memory(env.clone()).unwrap();
+    let stores = Stores {
+        journals: data.journals(JournalSettings::default()).await.unwrap(),
+        blobs: data.blobs().unwrap(),
+        metadata: data.meta(),
+        reserve: data.reserve(),
+    };
+    let node =
+        Node { id: BrokerId(1), cluster_id: data.cluster(), host: "in-memory".to_owned(), port: 0 };
+    let all = ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512");
+    let settings: BTreeMap<_, _> = std::iter::once(&all)
+        .chain(settings)
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let broker = Broker::start(env, node, stores, settings).await.unwrap();
+    for (user, hash) in [("alice", Hash::Sha256), ("alice", Hash::Sha512), ("bob", Hash::Sha256)] {
+        let salt = b"salt".to_vec();
+        let derivation = Derivation::new(hash, PASSWORD.as_bytes(), &salt, 4_096);
+        let salted_password = derivation.finish();
+        let set = Upsertion { hash: Some(hash), iterations: 4_096, salt, salted_password };
+        let wanted = vec![(Arc::from(user), Alteration::Set(set))];
+        let outcomes = broker.alter_credentials(wanted).await.unwrap();
+        assert!(outcomes.values().all(Result::is_ok));
+    }
+    let door = Door::new(broker.clone(), &mut Registry::default());
+    World { broker, clock, door }
+}
+
+/// What `future` gives as long as nobody moves the clock; `None` when it goes on waiting.
+async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = future => Some(done),
+        () = settle() => None,
+    }
+}
+
+/// Lets all tasks do what they can do now.
+async fn settle() {
+    for _ in 0..2_000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A client's connection.
+struct Peer(DuplexStream);
+
+impl World {
+    /// A connection whose client has to log in.
+    fn connect(&self) -> Peer {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let told = ("in-memory".to_owned(), 0);
+        let protocol = SecurityProtocol::SaslPlaintext;
+        let at = Listener::new("SASL_PLAINTEXT", protocol, told, None).unwrap();
+        self.door.take_at(ours, &Arc::new(at));
+        Peer(theirs)
+    }
+
+    /// A connection whose client is logged in.
+    async fn logged_in(&self, mechanism: Mechanism, user: &str) -> Peer {
+        let mut peer = self.connect();
+        let answer = peer.log_in(mechanism, user, PASSWORD).await;
+        assert_eq!(code(answer.error_code), ErrorCode::None, "{answer:?}");
+        peer
+    }
+}
+
+fn code(code: i16) -> ErrorCode {
+    ErrorCode::or_unknown(code)
+}
+
+impl Peer {
+    async fn send(&mut self, frame: &[u8]) {
+        let length = i32::try_from(frame.len()).unwrap();
+        self.0.write_all(&length.to_be_bytes()).await.unwrap();
+        self.0.write_all(frame).await.unwrap();
+    }
+
+    /// The next answer, without its length; `None` when the connection has ended.
+    async fn frame(&mut self) -> Option<Bytes> {
+        let length = self.0.read_i32().await.ok()?;
+        let mut frame = vec![0; usize::try_from(length).unwrap()];
+        self.0.read_exact(&mut frame).await.unwrap();
+        Some(Bytes::from(frame))
+    }
+
+    async fn begin<R: Request>(&mut self, version: i16, request: &R) {
+        for segment in encode_request(request, version, 7, Some("c".into())).unwrap() {
+            self.0.write_all(&segment).await.unwrap();
+        }
+    }
+
+    /// The answer to a request; `None` when the connection has ended.
+    async fn answer<R: Request>(&mut self, version: i16) -> Option<R::Response> {
+        let frame = self.frame().await?;
+        let mut reader = Reader::new(&frame);
+        let header = ResponseHeader::decode(&mut reader, R::response_header_version(version));
+        assert_eq!(header.unwrap().correlation_id, 7);
+        let response = R::Response::decode(&mut reader, version).unwrap();
+        assert_eq!(reader.remaining(), 0);
+        Some(response)
+    }
+
+    async fn ask<R: Request>(&mut self, version: i16, request: &R) -> Option<R::Response> {
+        self.begin(version, request).await;
+        self.answer::<R>(version).await
+    }
+
+    async fn handshake(&mut self, name: &'static str, version: i16) -> SaslHandshakeResponse {
+        let request = SaslHandshakeRequest { mechanism: name.into() };
+        self.ask(version, &request).await.expect("an answer")
+    }
+
+    async fn token(&mut self, token: Vec<u8>) -> Option<SaslAuthenticateResponse> {
+        let request = SaslAuthenticateRequest { auth_bytes: Bytes::from(token) };
+        self.ask(2, &request).await
+    }
+
+    /// A whole login; the last answer to it, which must come without delay.
+    async fn log_in(
+        &mut self,
+        mechanism: Mechanism,
+        user: &str,
+        password: &str,
+    ) -> SaslAuthenticateResponse {
+        let begun = self.handshake(mechanism.name(), 1).await;
+        assert_eq!(code(begun.error_code), ErrorCode::None);
+        let mut client = ClientExchange::new(mechanism, user, password, Nonce([1; 24]));
+        let mut token = client.first();
+        loop {
+            let answer = self.token(token).await.expect("an answer");
+            if answer.error_code != 0 {
+                return answer;
+            }
+            match client.answer(&answer.auth_bytes).expect("the server is trusted") {
+                Some(next) => token = next,
+                None => return answer,
+            }
+        }
+    }
+
+    /// Whether requests are served.
+    async fn is_served(&mut self) -> bool {
+        self.ask(12, &MetadataRequest::default()).await.is_some()
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_logged_in_is_served() {
+    let world = world(&[]).await;
+    for (mechanism, user) in [
+        (Mechanism::Plain, "alice"),
+        (Mechanism::Plain, "bob"),
+        (SHA_256, "alice"),
+        (SHA_256, "bob"),
+        (SHA_512, "alice"),
+    ] {
+        let mut peer = world.connect();
+        let logged_in = soon(peer.log_in(mechanism, user, PASSWORD)).await.expect("no delay");
+        assert_eq!(code(logged_in.error_code), ErrorCode::None, "{mechanism} {user}");
+        assert_eq!(logged_in.session_lifetime_ms, 0);
+        assert!(peer.is_served().await, "{mechanism} {user}");
+    }
+}
+
+/// Pitfall 25.
+#[tokio::test]
+async fn a_user_logs_in_by_either_hash_function() {
+    let world = world(&[]).await;
+    for mechanism in [SHA_256, SHA_512] {
+        let mut peer = world.logged_in(mechanism, "alice").await;
+        assert!(peer.is_served().await, "{mechanism}");
+    }
+    let held: Vec<_> = world.broker.credentials().remove("alice").unwrap();
+    assert_eq!(held.iter().map(|held| held.hash).collect::<Vec<_>>(), Hash::ALL);
+}
+
+/// Whoever it is who is refused, and for whatever reason, it takes the same time, and the connection ends.
+#[tokio::test]
+async fn who_does_not_know_the_password_is_refused_after_a_while() {
+    let world = world(&[]).await;
+    let mut said = Vec::new();
+    for (mechanism, user, password) in [
+        (Mechanism::Plain, "alice", "pen"),
+        (Mechanism::Plain, "nobody", PASSWORD),
+        (SHA_256, "alice", "pen"),
+        (SHA_256, "nobody", PASSWORD),
+        (SHA_512, "bob", PASSWORD),
+    ] {
+        let mut peer = world.connect();
+        let refused = {
+            let mut refused = Box::pin(peer.log_in(mechanism, user, password));
+            assert!(soon(&mut refused).await.is_none(), "{mechanism} {user}: no delay");
+            world.clock.advance(DELAY - Duration::from_millis(1));
+            assert!(soon(&mut refused).await.is_none(), "{mechanism} {user}: too little");
+            world.clock.advance(Duration::from_millis(1));
+            soon(refused).await.expect("the delay is over")
+        };
+        assert_eq!(code(refused.error_code), ErrorCode::SaslAuthenticationFailed);
+        assert_eq!(refused.auth_bytes, Bytes::new());
+        said.push(refused.error_message.unwrap());
+        assert_eq!(soon(peer.frame()).await, Some(None), "the connection ends");
+    }
+    said.dedup();
+    assert_eq!(said.len(), 1, "{said:?}");
+}
+
+/// Pitfall 5: what there is can be asked before the login, and is the same then; nothing else can.
+#[tokio::test]
+async fn only_what_there_is_can_be_asked_before_the_login() {
+    let world = world(&[]).await;
+    let asks = ApiVersionsRequest {
+        client_software_name: "test".into(),
+        client_software_version: "1".into(),
+        ..ApiVersionsRequest::default()
+    };
+    let mut peer = world.connect();
+    let before = peer.ask(4, &asks).await.expect("an answer").api_keys;
+    assert!(before.len() > 20);
+    peer.log_in(SHA_256, "alice", PASSWORD).await;
+    let after = peer.ask(4, &asks).await.expect("an answer").api_keys;
+    assert_eq!(before, after);
+    let mut without = Peer(world.door.connect());
+    assert_eq!(without.ask(4, &asks).await.expect("an answer").api_keys, before);
+    // A version that is too new is answered, too.
+    let mut peer = world.connect();
+    peer.send(&[0, 18, 0, 99, 0, 0, 0, 7, 0, 1, b'c', 0]).await;
+    assert!(peer.frame().await.is_some());
+    // Everything else ends the connection, without a look at what is in it.
+    for ask in [0_u8, 1, 3, 10, 22, 60, 50, 51] {
+        let mut peer = world.connect();
+        peer.send(&[0, ask, 0, 1, 0, 0, 0, 7, 0, 1, b'c', 0xff, 0xff, 0xff, 0xff]).await;
+        assert_eq!(soon(peer.frame()).await, Some(None), "API {ask}");
+    }
+    let mut peer = world.connect();
+    assert!(!peer.is_served().await);
+    // In the midst of a login, too.
+    let mut peer = world.connect();
+    peer.handshake(SHA_256.name(), 1).await;
+    assert!(!peer.is_served().await);
+}
+
+#[tokio::test]
+async fn a_mechanism_that_is_not_offered_is_refused() {
+    let world = world(&[("sasl.enabled.mechanisms", "SCRAM-SHA-512")]).await;
+    for name in ["PLAIN", "SCRAM-SHA-256", "GSSAPI", "scram-sha-512", ""] {
+        let mut peer = world.connect();
+        let refused = {
+            let mut refused = Box::pin(peer.handshake(name, 1));
+            assert!(soon(&mut refused).await.is_none(), "{name}: no delay");
+            world.clock.advance(DELAY);
+            soon(refused).await.expect("the delay is over")
+        };
+        assert_eq!(code(refused.error_code), ErrorCode::UnsupportedSaslMechanism, "{name}");
+        assert_eq!(refused.mechanisms, [StrBytes::from("SCRAM-SHA-512")]);
+        assert_eq!(soon(peer.frame()).await, Some(None), "{name}: the connection ends");
+    }
+    let mut peer = world.logged_in(SHA_512, "alice").await;
+    assert!(peer.is_served().await);
+}
+
+/// Logs in with bare tokens. Whether the connection is served then.
+async fn with_bare_tokens(world: &World, mechanism: Mechanism, password: &str) -> Option<bool> {
+    let mut peer = world.connect();
+    let begun = peer.handshake(mechanism.name(), 0).await;
+    assert_eq!(code(begun.error_code), ErrorCode::None);
+    let mut client = ClientExchange::new(mechanism, "alice", password, Nonce([1; 24]));
+    let mut token = client.first();
+    loop {
+        peer.send(&token).await;
+        let answer = soon(peer.frame()).await?;
+        match client.answer(&answer?).expect("the server is trusted") {
+            Some(next) => token = next,
+            None => return Some(peer.is_served().await),
+        }
+    }
+}
+
+/// Pitfall 71: after version 0 of the handshake tokens have no request around them, after version 1 they do.
+#[tokio::test]
+async fn both_versions_of_the_handshake_lead_to_a_login() {
+    let world = world(&[]).await;
+    for mechanism in Mechanism::ALL {
+        assert_eq!(with_bare_tokens(&world, mechanism, PASSWORD).await, Some(true), "{mechanism}");
+        // There is no way to say why: the connection ends, after the same delay.
+        assert_eq!(with_bare_tokens(&world, mechanism, "wrong").await, None, "{mechanism}");
+        let mut peer = world.logged_in(mechanism, "alice").await;
+        assert!(peer.is_served().await);
+    }
+    let mut peer = world.connect();
+    peer.handshake("PLAIN", 0).await;
+    peer.send(b"\0alice\0wrong").await;
+    assert_eq!(soon(peer.frame()).await, None, "not yet");
+    world.clock.advance(DELAY);
+    assert_eq!(soon(peer.frame()).await, Some(None), "the connection ends");
+}
+
+#[tokio::test]
+async fn requests_of_a_login_come_in_their_order() {
+    let world = world(&[]).await;
+    // A token before it was said by which mechanism.
+    let mut peer = world.connect();
+    let refused = {
+        let mut refused = Box::pin(peer.token(b"\0alice\0pencil".to_vec()));
+        assert!(soon(&mut refused).await.is_none(), "no delay");
+        world.clock.advance(DELAY);
+        soon(refused).await.expect("the delay is over").expect("an answer")
+    };
+    assert_eq!(code(refused.error_code), ErrorCode::IllegalSaslState);
+    assert_eq!(soon(peer.frame()).await, Some(None), "the connection ends");
+    // Two handshakes.
+    let mut peer = world.connect();
+    peer.handshake("PLAIN", 1).await;
+    let refused = {
+        let mut refused = Box::pin(peer.handshake("PLAIN", 1));
+        assert!(soon(&mut refused).await.is_none(), "no delay");
+        world.clock.advance(DELAY);
+        soon(refused).await.expect("the delay is over")
+    };
+    assert_eq!(code(refused.error_code), ErrorCode::IllegalSaslState);
+    assert_eq!(soon(peer.frame()).await, Some(None), "the connection ends");
+    // After the login, and where there is none: refused, and nothing else.
+    for mut peer in [world.logged_in(SHA_256, "alice").await, Peer(world.door.connect())] {
+        let refused = peer.handshake("PLAIN", 1).await;
+        assert_eq!(code(refused.error_code), ErrorCode::IllegalSaslState);
+        let refused = peer.token(Vec::new()).await.expect("an answer");
+        assert_eq!(code(refused.error_code), ErrorCode::IllegalSaslState);
+        assert!(peer.is_served().await);
+    }
+}
+
+/// Pitfall 70 (KIP-368).
+#[tokio::test]
+async fn a_session_ends_unless_it_is_renewed() {
+    let world = world(&[("connections.max.reauth.ms", "60000")]).await;
+    let minute = Duration::from_secs(60);
+    let mut peer = world.connect();
+    let begun = peer.log_in(SHA_256, "alice", PASSWORD).await;
+    assert_eq!(begun.session_lifetime_ms, 60_000);
+    world.clock.advance(minute / 2);
+    assert!(peer.is_served().await);
+    let renewed = peer.log_in(SHA_256, "alice", PASSWORD).await;
+    assert_eq!((renewed.error_code, renewed.session_lifetime_ms), (0, 60_000));
+    world.clock.advance(minute);
+    assert!(peer.is_served().await, "its session was renewed");
+    world.clock.advance(Duration::from_nanos(1));
+    assert!(!peer.is_served().await, "its session has expired");
+    // Others may not go on with it, nor by another mechanism.
+    for (mechanism, user) in [(SHA_256, "bob"), (SHA_512, "alice")] {
+        let mut peer = world.logged_in(SHA_256, "alice").await;
+        let refused = {
+            let mut refused = Box::pin(peer.log_in(mechanism, user, PASSWORD));
+            assert!(soon(&mut refused).await.is_none(), "no delay");
+            world.clock.advance(DELAY);
+            soon(refused).await.expect("the delay is over")
+        };
+        assert_eq!(code(refused.error_code), ErrorCode::SaslAuthenticationFailed);
+        assert_eq!(soon(peer.frame()).await, Some(None), "the connection ends");
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_log_in_is_left() {
+    let world = world(&[]).await;
+    let mut silent = world.connect();
+    let mut begun = world.connect();
+    begun.handshake("PLAIN", 1).await;
+    let mut half = world.connect();
+    half.0.write_all(&[0, 0, 0, 100, 0]).await.unwrap();
+    let mut logged_in = world.logged_in(SHA_256, "alice").await;
+    world.clock.advance(Duration::from_secs(29));
+    for peer in [&mut silent, &mut begun, &mut half] {
+        assert_eq!(soon(peer.frame()).await, None, "it has some time");
+    }
+    world.clock.advance(Duration::from_secs(1));
+    for peer in [&mut silent, &mut begun, &mut half] {
+        assert_eq!(soon(peer.frame()).await, Some(None), "its time is up");
+    }
+    assert!(logged_in.is_served().await);
+}
+
+#[tokio::test]
+async fn who_is_not_logged_in_sends_nothing_large() {
+    let world = world(&[]).await;
+    for (length, is_read) in [(8 * 1024, true), (8 * 1024 + 1, false), (1 << 20, false)] {
+        let mut peer = world.connect();
+        peer.0.write_all(&i32::to_be_bytes(length)).await.unwrap();
+        let waits = soon(peer.frame()).await.is_none();
+        assert_eq!(waits, is_read, "{length} bytes");
+    }
+    let mut peer = world.logged_in(SHA_256, "alice").await;
+    peer.0.write_all(&i32::to_be_bytes(1 << 20)).await.unwrap();
+    assert!(soon(peer.frame()).await.is_none(), "whoever is may");
+}
+
+/// Makes a topic of three partitions. The error.
+async fn create(peer: &mut Peer, name: &'static str) -> ErrorCode {
+    let topic = CreatableTopic {
+        name: name.into(),
+        num_partitions: 3,
+        replication_factor: 1,
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
+    code(peer.ask(7, &request).await.expect("an answer").topics[0].error_code)
+}
+
+/// Quotas, and all else that asks who somebody is, know the user.
+#[tokio::test]
+async fn a_connection_speaks_for_its_user() {
+    let world = world(&[]).await;
+    let user = Some(Name::Is(Arc::from("alice")));
+    let entity = Entity { user, ..Entity::default() };
+    // One partition in ten seconds, and then what there is in debt.
+    let change = Change { of: "controller_mutation_rate".to_owned(), to: Some(0.1) };
+    world.broker.alter_quotas(entity, vec![change], false).await.unwrap();
+    let mut alice = world.logged_in(SHA_256, "alice").await;
+    let mut bob = world.logged_in(Mechanism::Plain, "bob").await;
+    assert_eq!(create(&mut alice, "a").await, ErrorCode::None);
+    let mut other = world.logged_in(SHA_512, "alice").await;
+    assert_eq!(create(&mut other, "b").await, ErrorCode::ThrottlingQuotaExceeded);
+    for name in ["c", "d"] {
+        assert_eq!(create(&mut bob, name).await, ErrorCode::None);
+    }
+}
