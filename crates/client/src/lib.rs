@@ -20,13 +20,14 @@ mod producer;
 pub use admin::{
     AclFilter, AclOperation, AclPattern, AclPermission, AclResource, AclRule, Admin,
     CommittedOffset, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic, FoundOffset,
-    GroupDescription, GroupListing, GroupMember, Isolation, NewTopic, OffsetSpec, Resource,
+    GroupDescription, GroupListing, GroupMember, Isolation, NewCredential, NewTopic, OffsetSpec,
+    Resource, UserListing,
 };
 pub use cluster::{
     Backoff, Broker, Cluster, ClusterSettings, Coordinated, Lane, LaneOwner, Metadata, Partition,
     Retry, Target, Topic, TopicName, TopicPartition,
 };
-pub use connection::{ApiVersions, Connection, ConnectionSettings, Pending};
+pub use connection::{ApiVersions, Connection, ConnectionSettings, LoginSettings, Pending};
 pub use connector::{
     Address, BadAddress, Connector, DEFAULT_PORT, Duplex, InProcess, TcpConnector,
 };

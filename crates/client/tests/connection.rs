@@ -40,6 +40,7 @@ fn connection_settings() -> ConnectionSettings {
         client_id: "test".into(),
         frame_bytes_max: 10_000,
         request_timeout: Duration::from_secs(10),
+        login: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use millstream_auth::Mechanism;
 use millstream_client::Address;
 
 use crate::commands::acl::AclCommand;
@@ -16,6 +17,7 @@ use crate::commands::produce::ProduceArgs;
 use crate::commands::restore::RestoreArgs;
 use crate::commands::serve::ServeArgs;
 use crate::commands::topic::TopicCommand;
+use crate::commands::user::UserCommand;
 
 /// A durable, partitioned, replayable log that speaks the Kafka protocol.
 #[derive(Debug, Parser)]
@@ -31,8 +33,9 @@ Start here:
   millstream consume news                read it
   millstream COMMAND --help              options and examples of a command
 
-`topic`, `produce`, `consume`, `group` and `acl` work with any Kafka-compatible cluster: name it
-with --bootstrap HOST:PORT or the environment variable MILLSTREAM_BOOTSTRAP; --ca FILE.pem for TLS."
+`topic`, `produce`, `consume`, `group`, `user` and `acl` work with any Kafka-compatible cluster:
+name it with --bootstrap HOST:PORT or the environment variable MILLSTREAM_BOOTSTRAP; --ca FILE.pem
+for TLS, --login USER where one has to log in."
 )]
 pub struct Cli {
     /// What to do.
@@ -58,6 +61,9 @@ pub enum Command {
     /// Say who may do what
     #[command(subcommand)]
     Acl(AclCommand),
+    /// Add, list and delete users that log in
+    #[command(subcommand)]
+    User(UserCommand),
     /// Look into a data directory that no server uses
     #[command(subcommand)]
     Log(LogCommand),
@@ -97,9 +103,39 @@ pub struct ClusterArgs {
         help_heading = "Cluster"
     )]
     pub cert: Option<PathBuf>,
+    /// Log in as this user
+    #[arg(long, value_name = "USER", env = "MILLSTREAM_LOGIN", help_heading = "Cluster")]
+    pub login: Option<String>,
+    /// Read that user's password from the first line of this file [default: asked for]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MILLSTREAM_LOGIN_PASSWORD_FILE",
+        requires = "login",
+        help_heading = "Cluster"
+    )]
+    pub login_password_file: Option<PathBuf>,
+    /// How to log in: SCRAM-SHA-256, SCRAM-SHA-512, or PLAIN, which shows the password to the broker
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "MILLSTREAM_LOGIN_MECHANISM",
+        default_value = "SCRAM-SHA-256",
+        value_parser = mechanism,
+        help_heading = "Cluster"
+    )]
+    pub login_mechanism: Mechanism,
     /// Show the result as JSON, for programs
     #[arg(long)]
     pub json: bool,
+}
+
+/// Reads the name of a mechanism.
+fn mechanism(text: &str) -> Result<Mechanism, String> {
+    Mechanism::named(&text.to_ascii_uppercase()).ok_or_else(|| {
+        let known = Mechanism::ALL.map(Mechanism::name).join(", ");
+        format!("`{text}` is none of {known}")
+    })
 }
 
 /// A setting as it is typed.
@@ -162,6 +198,17 @@ mod tests {
             ("topic list --bootstrap ::1:1", "error: invalid value '::1:1' for '--bootstrap "),
             ("group reset g --topic t", "error: the following required arguments were not provid"),
             ("group reset g --to x", "error: invalid value 'x' for '--to <WHERE>': "),
+            ("user add", "error: the following required arguments were not provided:"),
+            (
+                "user add u --mechanism plain",
+                "error: invalid value 'plain' for '--mechanism <NAME>'",
+            ),
+            ("user add u --iterations 1", "error: invalid value '1' for '--iterations <N>': "),
+            ("user list --login-password-file f", "error: the following required arguments were"),
+            (
+                "user list --login-mechanism x",
+                "error: invalid value 'x' for '--login-mechanism <NA",
+            ),
             ("serve --kafka-listen here", "error: invalid value 'here' for '--kafka-listen "),
             ("serve --set x", "error: invalid value 'x' for '--set <NAME=VALUE>': `x` is not NAME"),
             ("serve --log-format xml", "error: invalid value 'xml' for '--log-format <FORMAT>'"),
@@ -207,6 +254,10 @@ mod tests {
             "acl list --principal User:a --topic t --matching --json",
             "acl remove --operation ALTER_CONFIGS --cluster",
             "acl remove --all",
+            "user add u --password-file p --mechanism scram-sha-512 --iterations 8192",
+            "user add u --data-dir d",
+            "user list --login admin --login-password-file p --login-mechanism plain",
+            "user delete u --if-exists --json",
             "backup /backup/one --data-dir data --json",
             "restore /backup/one --data-dir data --json",
             "cert server --host a --host 127.0.0.1,::1 --days 30 --force --dir x --json",

@@ -1,4 +1,4 @@
-//! Administration: topics, configurations, groups, offsets, access rules.
+//! Administration: topics, configurations, groups, offsets, users, access rules.
 //!
 //! Every call retries what may go away for as long as the cluster's settings say. A call that
 //! changes something and whose answer got lost is sent again, and may then find its work done.
@@ -10,6 +10,7 @@ mod offsets;
 mod records;
 mod streams;
 mod topics;
+mod users;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ pub(crate) use groups::{
 pub(crate) use offsets::list_offsets;
 pub use offsets::{FoundOffset, Isolation, OffsetSpec};
 pub use topics::{CreatedTopic, NewTopic};
+pub use users::{NewCredential, UserListing};
 
 use crate::cluster::{Cluster, TopicName, TopicPartition};
 use crate::error::Error;

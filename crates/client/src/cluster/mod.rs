@@ -18,7 +18,7 @@ use millstream_wire::{
 pub use metadata::{Broker, Metadata, Partition, Topic, TopicName, TopicPartition};
 pub use retry::{Backoff, Retry};
 
-use crate::connection::{Connection, ConnectionSettings};
+use crate::connection::{Connection, ConnectionSettings, LoginSettings};
 use crate::connector::{Address, Connector};
 use crate::error::Error;
 
@@ -41,6 +41,8 @@ pub struct ClusterSettings {
     pub metadata_age_max: Duration,
     /// The longest answer that is taken, in bytes.
     pub frame_bytes_max: usize,
+    /// Who the client is, where it has to say so.
+    pub login: Option<LoginSettings>,
 }
 
 impl ClusterSettings {
@@ -56,6 +58,7 @@ impl ClusterSettings {
             backoff: Backoff::default(),
             metadata_age_max: Duration::from_secs(300),
             frame_bytes_max: 128 << 20,
+            login: None,
         }
     }
 }
@@ -552,6 +555,7 @@ impl Cluster {
             client_id: StrBytes::from(settings.client_id.clone()),
             frame_bytes_max: settings.frame_bytes_max,
             request_timeout: settings.request_timeout,
+            login: settings.login.clone(),
         };
         Connection::open(self.env().clone(), stream, address, connection).await
     }

@@ -6,6 +6,7 @@
 //! on opens another.
 
 mod driver;
+mod login;
 mod versions;
 
 use std::future::Future;
@@ -23,6 +24,7 @@ use millstream_wire::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use login::LoginSettings;
 pub use versions::ApiVersions;
 
 use crate::connector::{Address, Duplex};
@@ -38,6 +40,8 @@ pub struct ConnectionSettings {
     pub frame_bytes_max: usize,
     /// How long an answer may take.
     pub request_timeout: Duration,
+    /// Who the client is, where it has to say so.
+    pub login: Option<LoginSettings>,
 }
 
 /// A connection to a broker. Cheap to clone; it ends when the last clone and the last request are
@@ -79,11 +83,13 @@ pub struct Pending<R> {
 const API_VERSIONS_FIRST: i16 = 4;
 
 impl Connection {
-    /// Takes `stream` as a connection to the broker at `address`, and asks it for its versions.
+    /// Takes `stream` as a connection to the broker at `address`, asks it for its versions, and logs in if
+    /// the settings say as whom.
     ///
     /// # Errors
     ///
-    /// When the peer leaves, does not answer in time, or does not speak the protocol.
+    /// When the peer leaves, does not answer in time, does not speak the protocol, or does not let
+    /// the client in.
     pub async fn open(
         env: Env,
         stream: Box<dyn Duplex>,
@@ -103,6 +109,9 @@ impl Connection {
             versions: Arc::new(ApiVersions::default()),
         };
         connection.versions = Arc::new(connection.negotiate().await?);
+        if let Some(login) = &connection.settings.login {
+            connection.log_in(login).await?;
+        }
         Ok(connection)
     }
 

@@ -49,7 +49,7 @@ fn advice(error: &Error) -> Option<String> {
         ),
         Error::Disconnected { .. } => Some(
             "the broker closed the connection; does it expect TLS (--ca FILE.pem), a certificate \
-             (--cert FILE.pem), or another way to say who you are?"
+             (--cert FILE.pem), or a login (--login USER)?"
                 .to_owned(),
         ),
         Error::Refused { what, code, message } => refused(what, *code, message.is_some()),

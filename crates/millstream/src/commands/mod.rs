@@ -12,14 +12,16 @@ pub mod produce;
 pub mod restore;
 pub mod serve;
 pub mod topic;
+pub mod user;
 
 mod advice;
+mod password;
 mod reach;
 
 use std::io;
 use std::process::ExitCode;
 
-use millstream_client::{Admin, Cluster, ClusterSettings, Error};
+use millstream_client::{Admin, Cluster, ClusterSettings, LoginSettings};
 use millstream_env::Env;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,6 +41,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Consume(args) => Box::pin(consume::run(args)).await,
         Command::Group(command) => Box::pin(group::run(command)).await,
         Command::Acl(command) => Box::pin(acl::run(command)).await,
+        Command::User(command) => Box::pin(user::run(command)).await,
         Command::Log(command) => Box::pin(log::run(command)).await,
         Command::Backup(args) => Box::pin(backup::run(args)).await,
         Command::Restore(args) => Box::pin(restore::run(args)).await,
@@ -78,20 +81,31 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// The cluster that the command line names.
-async fn connect(args: &ClusterArgs) -> Result<Cluster, Error> {
+async fn connect(args: &ClusterArgs) -> anyhow::Result<Cluster> {
+    let login = match &args.login {
+        None => None,
+        Some(user) => Some(LoginSettings {
+            mechanism: args.login_mechanism,
+            user: user.clone(),
+            password: match &args.login_password_file {
+                Some(path) => password::from_file(path)?,
+                None => password::of_login(user)?,
+            },
+        }),
+    };
     let env = Env::real(Handle::current());
     let settings = ClusterSettings {
         client_id: "millstream-cli".to_owned(),
         // A person is waiting.
         patience: std::time::Duration::from_secs(20),
+        login,
         ..ClusterSettings::new(args.bootstrap.clone())
     };
-    let connector = reach::connector(args, &env);
-    let connector = connector.map_err(|error| Error::Invalid(error.to_string()))?;
-    Cluster::connect(env, connector, settings).await
+    let connector = reach::connector(args, &env)?;
+    Ok(Cluster::connect(env, connector, settings).await?)
 }
 
-async fn admin(args: &ClusterArgs) -> Result<Admin, Error> {
+async fn admin(args: &ClusterArgs) -> anyhow::Result<Admin> {
     Ok(Admin::new(connect(args).await?))
 }
 

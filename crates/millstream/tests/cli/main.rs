@@ -14,3 +14,4 @@ mod records;
 mod serve;
 mod start;
 mod topic;
+mod user;
