@@ -63,7 +63,7 @@ pub enum CredentialError {
         found: usize,
     },
     /// The user is named twice.
-    #[error("the request names the user twice")]
+    #[error("the request names the user twice: change one of his credentials at a time")]
     Twice,
     /// There is nothing to delete.
     #[error("the user has no such credential: list what there is with `millstream user list`")]
