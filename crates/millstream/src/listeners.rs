@@ -13,6 +13,7 @@ use millstream_env::Env;
 use millstream_kafka::Listener;
 use millstream_tls::{ClientAuth, Rules, ServerTls, ServerTlsSettings, Version};
 use tokio::net::{TcpListener, lookup_host};
+use tracing::warn;
 
 use crate::{ServerConfig, Settings};
 
@@ -118,6 +119,13 @@ impl Plan {
     fn check(&self, plaintext_on_network: bool) -> anyhow::Result<()> {
         let Self { name, protocol, at, .. } = self;
         let is_open = !protocol.has_tls() && !at.ip().to_canonical().is_loopback();
+        if is_open && plaintext_on_network {
+            let who = match protocol.needs_sasl() {
+                true => "a listener sends everything in the clear",
+                false => "a listener is open to everybody who can reach it",
+            };
+            warn!(%name, %at, "{who}: {ALLOW_PLAINTEXT}=true");
+        }
         if is_open && !plaintext_on_network && protocol.needs_sasl() {
             bail!(
                 "listener `{name}` would send what logged in clients read and write, and the passwords of PLAIN, \

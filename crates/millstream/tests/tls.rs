@@ -234,7 +234,10 @@ fn produce() -> ProduceRequest {
     ProduceRequest { acks: -1, timeout_ms: 10_000, topic_data: vec![topic], ..Default::default() }
 }
 
-async fn create_topic(client: &mut Client) {
+async fn create_topic<S>(client: &mut Client<S>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
     let name = Some("t".into());
     let topic = metadata_request::MetadataRequestTopic { name, ..Default::default() };
     let create = MetadataRequest {
@@ -307,6 +310,32 @@ async fn a_certificate_is_a_user() {
         let answer = client.ask(9, produce()).await;
         assert_eq!(answer.throttle_time_ms > 0, is_slowed, "{name:?}");
     }
+    world.server.stop().await;
+}
+
+/// What a certificate says is what rights go by; without one, and on another listener, it counts for nothing.
+#[tokio::test]
+async fn rights_go_by_the_certificate() {
+    let world = world(&[
+        ("ssl.client.auth", "requested"),
+        ("ssl.principal.mapping.rules", "RULE:^CN=([^,]+)$/$1/"),
+        ("authorizer.class.name", "standard"),
+        ("super.users", "User:admin"),
+    ])
+    .await;
+    let (allowed, denied) = (ErrorCode::None, ErrorCode::TopicAuthorizationFailed);
+    for (name, expected) in [(Some("admin"), allowed), (Some("alice"), denied), (None, denied)] {
+        let certificate = name.map(|name| signed(&world.authority, name, 2090));
+        let config = client(&world.authority, certificate.as_deref());
+        let mut client = Client::over(world.connect(config).await.unwrap());
+        create_topic(&mut client).await;
+        let answer = client.ask(9, produce()).await;
+        let error = answer.responses[0].partition_responses[0].error_code;
+        assert_eq!(error, expected.code(), "{name:?}");
+    }
+    let plain = TcpStream::connect(world.address("PLAINTEXT")).await.unwrap();
+    let answer = Client::over(plain).ask(9, produce()).await;
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, denied.code());
     world.server.stop().await;
 }
 

@@ -91,6 +91,7 @@ fn a_wildcard_is_taken_when_clients_are_told_an_address() {
          --set millstream.allow.plaintext.on.network=true",
     );
     assert!(server.kafka.starts_with("0.0.0.0:"), "{}", server.kafka);
+    assert!(server.said.contains("is open to everybody"), "{}", server.said);
 }
 
 #[test]
