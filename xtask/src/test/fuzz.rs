@@ -32,13 +32,14 @@ const fn target(package: &'static str, in_library: bool, test: &'static str) -> 
 }
 
 /// What faces a socket or a disk; at most eight.
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 9] = [
     target("millstream-wire", false, "requests"),
     target("millstream-kafka", true, "frames::tests::fuzz_frames"),
     target("millstream-record", false, "batches"),
     target("millstream-record", false, "stored_formats"),
     target("millstream-record", false, "checkpoints"),
     target("millstream-env", false, "journals"),
+    target("millstream-auth", false, "connections_before_their_login"),
     target("millstream-coordinator", false, "metadata_entries"),
     target("millstream-coordinator", true, "group::tests::fuzz::groups"),
 ];
