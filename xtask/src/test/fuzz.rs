@@ -31,7 +31,7 @@ const fn target(package: &'static str, in_library: bool, test: &'static str) -> 
     Target { package, in_library, test }
 }
 
-/// What faces a socket or a disk; at most eight.
+/// What faces a socket or a disk. Few: each takes its minutes of every long run.
 const TARGETS: [Target; 9] = [
     target("millstream-wire", false, "requests"),
     target("millstream-kafka", true, "frames::tests::fuzz_frames"),
