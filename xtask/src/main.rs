@@ -49,3 +49,25 @@ fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_path_buf()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// README's first command is refused by cargo where `cargo run` could mean two programs.
+    #[test]
+    fn cargo_run_can_only_mean_one_program() {
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        cargo.args(["metadata", "--no-deps", "--format-version", "1"]).current_dir(root());
+        let told = cargo.output().expect("cargo runs").stdout;
+        let told: Value = serde_json::from_slice(&told).expect("JSON");
+        let list = |of: &Value, what: &str| of[what].as_array().expect("a list").clone();
+        let members = list(&told, "workspace_default_members");
+        let packages = list(&told, "packages").into_iter().filter(|it| members.contains(&it["id"]));
+        let targets = packages.flat_map(|package| list(&package, "targets"));
+        let programs = targets.filter(|target| list(target, "kind").contains(&"bin".into()));
+        let names: Vec<_> = programs.map(|program| program["name"].clone()).collect();
+        assert_eq!(names, ["millstream"]);
+    }
+}
