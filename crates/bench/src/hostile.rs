@@ -58,7 +58,8 @@ pub(crate) struct Hostile {
     /// Only these kinds, with commas between them: flood, deaf, garbage, idle.
     #[arg(long, value_delimiter = ',', default_value = "flood,deaf,garbage,idle")]
     kinds: Vec<String>,
-    /// A quota for each client id, in MB/s: of what it writes, and of what it reads.
+    /// A quota for each client id but the well-behaved one, which has ten times what it sends, in MB/s:
+    /// of what it writes, and of what it reads.
     #[arg(long)]
     quota: Option<f64>,
     /// The program `millstream`.
@@ -105,7 +106,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn run(plan: &Hostile) -> anyhow::Result<()> {
     let runtime = Runtime::new()?;
     let server = Server::start(plan)?;
-    let batches = set_up(&runtime, server.address, plan.quota)?;
+    let batches = set_up(&runtime, server.address, plan)?;
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     let mut idle_bytes = Vec::new();
     // Memory and caches as they are after a while.
@@ -203,11 +204,14 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Makes the topics, and what the well-behaved client sends; sets the quotas.
-fn set_up(runtime: &Runtime, address: SocketAddr, quota: Option<f64>) -> anyhow::Result<Batches> {
+fn set_up(runtime: &Runtime, address: SocketAddr, plan: &Hostile) -> anyhow::Result<Batches> {
     runtime.block_on(async {
         let mut peer = Peer::connect(address).await?;
-        if let Some(megabytes) = quota {
-            peer.limit_clients((megabytes * 1e6).round()).await?;
+        if let Some(megabytes) = plan.quota {
+            let ample = 10.0 * f64::from(plan.rate) * KIB as f64;
+            peer.limit_clients(None, (megabytes * 1e6).round()).await?;
+            // The client id is the topic's name.
+            peer.limit_clients(Some(TOPIC), ample).await?;
         }
         peer.create_topic(TOPIC, 1, &[]).await?;
         peer.create_topic(FLOOD_TOPIC, FLOOD.partitions, &[]).await

@@ -102,15 +102,20 @@ impl Peer {
         self.wait_for_leaders(name, partitions).await
     }
 
-    /// Limits what each client id may write and read, in bytes per second.
+    /// Limits what one client id, or each that has no limit of its own, may write and read, in bytes per second.
     ///
     /// # Errors
     ///
     /// When the broker refuses.
-    pub(crate) async fn limit_clients(&mut self, rate: f64) -> anyhow::Result<()> {
+    pub(crate) async fn limit_clients(
+        &mut self,
+        client_id: Option<&str>,
+        rate: f64,
+    ) -> anyhow::Result<()> {
         let of = ["producer_byte_rate", "consumer_byte_rate"];
         let ops = of.map(|of| OpData { key: StrBytes::from(of), value: rate, remove: false });
-        let entity = EntityData { entity_type: StrBytes::from("client-id"), entity_name: None };
+        let entity_name = client_id.map(|id| StrBytes::from(id.to_owned()));
+        let entity = EntityData { entity_type: StrBytes::from("client-id"), entity_name };
         let entry = EntryData { entity: vec![entity], ops: ops.into() };
         let request = AlterClientQuotasRequest { entries: vec![entry], validate_only: false };
         let response = self.call(&request, ALTER_CLIENT_QUOTAS_VERSION).await?;
