@@ -48,7 +48,7 @@ enum State {
 }
 
 impl ClientExchange {
-    /// Begins to log `user` in.
+    /// Begins to log `user` in. For OAUTHBEARER the password is the token, and without a user its own counts.
     #[must_use]
     pub fn new(mechanism: Mechanism, user: &str, password: &str, nonce: Nonce) -> Self {
         let (user, password) = (user.to_owned(), password.to_owned());
@@ -67,12 +67,18 @@ impl ClientExchange {
         match self.mechanism {
             Mechanism::Plain => format!("\0{}\0{}", self.user, self.password).into_bytes(),
             Mechanism::Scram(_) => format!("n,,{}", self.bare()).into_bytes(),
+            Mechanism::OauthBearer => {
+                let act_as = match self.user.as_str() {
+                    "" => String::new(),
+                    user => format!("a={}", escaped(user)),
+                };
+                format!("n,{act_as},\u{1}auth=Bearer {}\u{1}\u{1}", self.password).into_bytes()
+            }
         }
     }
 
     fn bare(&self) -> String {
-        let user = self.user.replace('=', "=3D").replace(',', "=2C");
-        format!("n={user},r={}", self.nonce)
+        format!("n={},r={}", escaped(&self.user), self.nonce)
     }
 
     /// Takes the server's answer. What to send next; `None` when all is said.
@@ -84,6 +90,9 @@ impl ClientExchange {
         match (std::mem::replace(&mut self.state, State::Over), self.mechanism) {
             (State::Begun, Mechanism::Plain) => Ok(None),
             (State::Begun, Mechanism::Scram(hash)) => self.prove(hash, answer).map(Some),
+            (State::Begun, Mechanism::OauthBearer) if answer.is_empty() => Ok(None),
+            // The token is no good. The server says why when it has heard that this was understood.
+            (State::Begun, Mechanism::OauthBearer) => Ok(Some(vec![1])),
             (State::Proven(expected), _) => {
                 let said = answer.strip_prefix(b"v=").ok_or(Distrust::Malformed)?;
                 let said = said.split(|byte| *byte == b',').next().unwrap_or_default();
@@ -121,6 +130,11 @@ impl ClientExchange {
         self.state = State::Proven(hash.hmac(&server_key, &[said.as_bytes()]));
         Ok(format!("{without_proof},p={}", BASE64.encode(proof)).into_bytes())
     }
+}
+
+/// A name as these mechanisms write it.
+fn escaped(name: &str) -> String {
+    name.replace('=', "=3D").replace(',', "=2C")
 }
 
 impl std::fmt::Debug for ClientExchange {

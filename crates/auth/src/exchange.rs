@@ -1,14 +1,16 @@
 //! One login by one mechanism.
 
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use millstream_types::Principal;
 
+use crate::bearer::{self, BearerToken};
 use crate::password::PasswordCheck;
 use crate::scram::{Challenge, Final, First};
-use crate::{Credential, Hash, Mechanism, plain};
+use crate::{BadToken, Credential, Hash, Mechanism, Verified, plain};
 
 /// Who there is. Asked only for what a login needs.
 pub trait Users {
@@ -44,6 +46,9 @@ pub enum Refused {
     /// A proof that belongs to another exchange: it may have been overheard.
     #[error("the proof belongs to another login")]
     Nonce,
+    /// A token of an issuer that is no good.
+    #[error(transparent)]
+    Token(#[from] BadToken),
     /// A delegation token.
     #[error("delegation tokens are not offered")]
     DelegationToken,
@@ -60,12 +65,27 @@ pub enum Refused {
 pub enum Step {
     /// This is to be sent, and another message awaited.
     Challenge(Vec<u8>),
-    /// The client is who it says, and is to be sent this.
-    Done(Principal, Vec<u8>),
+    /// The client is who it says.
+    Done(Proven),
     /// Work that takes a while says whether the client is who it says.
     Check(Box<PasswordCheck>),
+    /// Whether the client is who it says depends on this token: [`Exchange::verified`] is to be told.
+    Verify(BearerToken),
+    /// The client is refused, and is to be sent this. It says that it has heard so, and is told why.
+    Fault(&'static [u8]),
     /// The client is refused. Nothing further of it counts.
     Refused(Refused),
+}
+
+/// Who a client has proven to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// The user.
+    pub user: Principal,
+    /// What the client is to be sent.
+    pub answer: Vec<u8>,
+    /// For how long what it has shown is valid, if not for ever.
+    pub lifetime: Option<Duration>,
 }
 
 /// A login that has begun.
@@ -81,6 +101,10 @@ enum State {
     First(Nonce),
     /// The last message of SCRAM is awaited.
     Proof(Box<Challenge>),
+    /// What a token is worth is awaited; the client wants to act as this user.
+    Token(Option<String>),
+    /// That the client has understood that its token is no good is awaited.
+    Fault(BadToken),
     /// None is.
     Over,
 }
@@ -121,11 +145,34 @@ impl Exchange {
                 self.state = State::Proof(Box::new(challenge));
                 Ok(Step::Challenge(answer))
             }
+            (State::First(_), Mechanism::OauthBearer) => {
+                let said = bearer::parse(message)?;
+                self.state = State::Token(said.act_as);
+                Ok(Step::Verify(said.token))
+            }
+            (State::Fault(why), _) => Err(Refused::Token(why)),
             (State::Proof(challenge), _) => {
                 let (user, answer) = challenge.verify(&Final::parse(message)?)?;
-                Ok(Step::Done(user, answer))
+                Ok(Step::Done(Proven { user, answer, lifetime: None }))
             }
-            (State::Over, _) => Err(Refused::Over),
+            (State::Token(_) | State::Over, _) => Err(Refused::Over),
+        }
+    }
+
+    /// What the token has come to that [`Step::Verify`] asked about.
+    pub fn verified(&mut self, outcome: Result<Verified, BadToken>) -> Step {
+        match (std::mem::replace(&mut self.state, State::Over), outcome) {
+            (State::Token(Some(name)), Ok(verified)) if name != verified.user.name() => {
+                Step::Refused(Refused::OtherIdentity)
+            }
+            (State::Token(_), Ok(Verified { user, lifetime })) => {
+                Step::Done(Proven { user, answer: Vec::new(), lifetime: Some(lifetime) })
+            }
+            (State::Token(_), Err(why)) => {
+                self.state = State::Fault(why);
+                Step::Fault(bearer::INVALID_TOKEN)
+            }
+            _ => Step::Refused(Refused::Over),
         }
     }
 }

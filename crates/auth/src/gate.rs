@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use millstream_types::{Monotonic, Principal};
 
-use crate::exchange::{Exchange, Nonce, Refused, Step, Users};
-use crate::{Mechanism, PasswordCheck};
+use crate::bearer::BearerToken;
+use crate::exchange::{Exchange, Nonce, Proven, Refused, Step, Users};
+use crate::{BadToken, Mechanism, PasswordCheck, Verified};
 
 /// How long a connection may take until its first login has succeeded. Nobody needs as long, and whoever
 /// does not log in takes the place of somebody who would.
@@ -66,6 +67,10 @@ pub enum TokenStep {
     Done(Login),
     /// Work is to be done, and its result given to [`Gate::checked`].
     Check(Box<PasswordCheck>),
+    /// What this token is worth is to be found out, and given to [`Gate::verified`].
+    Verify(BearerToken),
+    /// It is refused, and to be sent this; the connection is over after its next token, which tells nothing.
+    Fault(&'static [u8]),
     /// It is refused. The connection is over.
     Refused(Refused),
     /// No token was awaited: the connection is over, unless it is logged in.
@@ -197,10 +202,26 @@ impl Gate {
         if self.session.as_ref().is_some_and(|session| session.mechanism != mechanism) {
             return self.refuse(Refused::Changed);
         }
-        match exchange.step(token, users) {
+        let step = exchange.step(token, users);
+        self.follow(step, now)
+    }
+
+    /// What the token has come to that [`TokenStep::Verify`] asked about.
+    pub fn verified(&mut self, outcome: Result<Verified, BadToken>, now: Monotonic) -> TokenStep {
+        let State::Tokens { exchange, .. } = &mut self.state else {
+            return self.refuse(Refused::Over);
+        };
+        let step = exchange.verified(outcome);
+        self.follow(step, now)
+    }
+
+    fn follow(&mut self, step: Step, now: Monotonic) -> TokenStep {
+        match step {
             Step::Challenge(answer) => TokenStep::Challenge(answer),
             Step::Check(check) => TokenStep::Check(check),
-            Step::Done(user, answer) => self.open(user, answer, now),
+            Step::Verify(token) => TokenStep::Verify(token),
+            Step::Fault(answer) => TokenStep::Fault(answer),
+            Step::Done(proven) => self.open(proven, now),
             Step::Refused(why) => self.refuse(why),
         }
     }
@@ -208,26 +229,29 @@ impl Gate {
     /// What the work has come to that [`TokenStep::Check`] asked for.
     pub fn checked(&mut self, outcome: Result<Principal, Refused>, now: Monotonic) -> TokenStep {
         match outcome {
-            Ok(user) => self.open(user, Vec::new(), now),
+            Ok(user) => self.open(Proven { user, answer: Vec::new(), lifetime: None }, now),
             Err(why) => self.refuse(why),
         }
     }
 
-    fn open(&mut self, user: Principal, answer: Vec<u8>, now: Monotonic) -> TokenStep {
+    fn open(&mut self, proven: Proven, now: Monotonic) -> TokenStep {
         let State::Tokens { exchange, .. } = &self.state else {
             return self.refuse(Refused::Over);
         };
         let mechanism = exchange.mechanism();
+        let Proven { user, answer, lifetime } = proven;
         let former = self.session.take();
         if former.as_ref().is_some_and(|former| former.user != user) {
             self.session = former;
             return self.refuse(Refused::Changed);
         }
-        let expires = self.lifetime_max.map(|lifetime| now.plus(lifetime));
+        // A session ends with what it was opened by.
+        let lifetime = [lifetime, self.lifetime_max].into_iter().flatten().min();
+        let expires = lifetime.map(|lifetime| now.plus(lifetime));
         let renewed = former.and_then(|former| former.renewed);
         self.session = Some(Session { user: user.clone(), mechanism, renewed, expires });
         self.state = State::Open;
-        TokenStep::Done(Login { user, answer, lifetime: self.lifetime_max })
+        TokenStep::Done(Login { user, answer, lifetime })
     }
 
     fn refuse(&mut self, why: Refused) -> TokenStep {

@@ -11,11 +11,18 @@ pub enum Mechanism {
     Plain,
     /// It proves that it knows its password, and that the server knows what belongs to it (RFC 5802).
     Scram(Hash),
+    /// It shows a token that an issuer has given it (RFC 7628): only over TLS.
+    OauthBearer,
 }
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Plain, Self::Scram(Hash::Sha256), Self::Scram(Hash::Sha512)];
+    pub const ALL: [Self; 4] =
+        [Self::Plain, Self::Scram(Hash::Sha256), Self::Scram(Hash::Sha512), Self::OauthBearer];
+
+    /// Those that go by passwords.
+    pub const OF_PASSWORDS: [Self; 3] =
+        [Self::Plain, Self::Scram(Hash::Sha256), Self::Scram(Hash::Sha512)];
 
     /// Its registered name.
     #[must_use]
@@ -24,6 +31,7 @@ impl Mechanism {
             Self::Plain => "PLAIN",
             Self::Scram(Hash::Sha256) => "SCRAM-SHA-256",
             Self::Scram(Hash::Sha512) => "SCRAM-SHA-512",
+            Self::OauthBearer => "OAUTHBEARER",
         }
     }
 

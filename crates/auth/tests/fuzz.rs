@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use bolero::check;
 use millstream_auth::{
-    Ask, ClientExchange, Exchange, Gate, Hash, Mechanism, Nonce, Step, TokenStep,
+    Ask, BadToken, ClientExchange, Exchange, Expected, Gate, Hash, Jwt, KeySet, Mechanism, Nonce,
+    Step, TokenStep, Verified,
 };
-use millstream_types::{Monotonic, Principal};
+use millstream_types::{Monotonic, Principal, Timestamp};
 use proptest::prelude::*;
 use users::{Known, NAMES, PASSWORD};
 
@@ -25,6 +26,8 @@ struct World {
     gate: Gate,
     now: Monotonic,
     client: Option<ClientExchange>,
+    /// Whom a good token stands for.
+    name: &'static str,
     /// What the client would say next, if it were honest, and whether its password is right.
     next: Vec<u8>,
     honest: bool,
@@ -34,6 +37,8 @@ struct World {
 }
 
 const LIFETIME: Duration = Duration::from_secs(60);
+/// For how long a token is valid.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(30);
 
 impl World {
     fn new() -> Self {
@@ -43,6 +48,7 @@ impl World {
             gate: Gate::new(now, Some(LIFETIME)),
             now,
             client: None,
+            name: "",
             next: Vec::new(),
             honest: false,
             session: None,
@@ -51,10 +57,11 @@ impl World {
     }
 
     fn handshake(&mut self, which: u8, who: u8) {
-        let mechanism = Mechanism::ALL.get(usize::from(which % 4)).copied();
+        let mechanism = Mechanism::ALL.get(usize::from(which % 5)).copied();
         let begun = self.gate.handshake(mechanism, which < 128, Nonce([which; 24]), self.now);
         if let (Ok(()), Some(mechanism)) = (begun, mechanism) {
             let name = NAMES[usize::from(who % 3)];
+            self.name = name;
             self.honest = who < 200;
             let password = if self.honest { PASSWORD } else { "wrong" };
             let client = ClientExchange::new(mechanism, name, password, Nonce([who; 24]));
@@ -69,26 +76,44 @@ impl World {
                 let outcome = check.advance(u32::MAX).expect("all rounds are done");
                 self.gate.checked(outcome, self.now)
             }
+            TokenStep::Verify(token) => {
+                let is_good = token.text() == PASSWORD;
+                let verified =
+                    Verified { user: Principal::user(self.name), lifetime: TOKEN_LIFETIME };
+                let outcome = if is_good { Ok(verified) } else { Err(BadToken::Signature) };
+                self.gate.verified(outcome, self.now)
+            }
             step => step,
         };
         match step {
-            TokenStep::Challenge(answer) => {
-                let answered = self.client.as_mut().map(|client| client.answer(&answer));
-                self.next = answered.and_then(Result::ok).flatten().unwrap_or_default();
-            }
+            TokenStep::Challenge(answer) => self.answer(&answer),
+            TokenStep::Fault(answer) => self.answer(answer),
             TokenStep::Done(login) => {
                 assert!(self.honest, "a wrong password");
-                assert_eq!(token, self.next, "what was said is no proof");
                 let mechanism = self.client.as_ref().map(ClientExchange::mechanism);
                 let mechanism = mechanism.expect("it has begun");
+                let lifetime = match mechanism {
+                    // What is around a token can be written in several ways.
+                    Mechanism::OauthBearer => TOKEN_LIFETIME,
+                    _ => {
+                        assert_eq!(token, self.next, "what was said is no proof");
+                        LIFETIME
+                    }
+                };
+                assert_eq!(login.lifetime, Some(lifetime));
                 if let Some((user, by, _)) = &self.session {
                     assert_eq!((user, *by), (&login.user, mechanism), "somebody else's");
                 }
-                self.session = Some((login.user, mechanism, self.now.plus(LIFETIME)));
+                self.session = Some((login.user, mechanism, self.now.plus(lifetime)));
             }
-            TokenStep::Check(_) => panic!("it was checked"),
+            TokenStep::Check(_) | TokenStep::Verify(_) => panic!("it was checked"),
             TokenStep::Refused(_) | TokenStep::Unexpected => {}
         }
+    }
+
+    fn answer(&mut self, answer: &[u8]) {
+        let answered = self.client.as_mut().map(|client| client.answer(answer));
+        self.next = answered.and_then(Result::ok).flatten().unwrap_or_default();
     }
 
     fn play(&mut self, (kind, a, b, bytes): &Move) {
@@ -135,6 +160,59 @@ fn connections_before_their_login() {
     });
 }
 
+/// Tokens and key sets, raw, and as JSON with parts of good ones.
+#[test]
+fn tokens_and_keys_before_they_are_trusted() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+    const PIECES: [&str; 16] = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        r#""alg""#,
+        r#""RS256""#,
+        r#""kid""#,
+        r#""keys""#,
+        r#""kty""#,
+        r#""exp""#,
+        r#""sub""#,
+        r#""aud""#,
+        "1e9",
+        "\\u0000",
+    ];
+    let expected = Expected {
+        issuer: Some("i".to_owned()),
+        audiences: vec!["a".to_owned()],
+        skew: Duration::from_secs(30),
+        subject_claim: "sub".to_owned(),
+        scope_claim: "scope".to_owned(),
+    };
+    check!().with_type::<(Vec<u8>, Vec<u8>)>().with_iterations(1_000).for_each(|(raw, built)| {
+        let text: String = built.iter().map(|piece| PIECES[usize::from(piece % 16)]).collect();
+        let header = r#"{"alg":"ES256"}"#;
+        for bytes in [raw.as_slice(), text.as_bytes()] {
+            let _ = KeySet::parse(bytes);
+            let part = BASE64.encode(bytes);
+            let tokens = [
+                String::from_utf8_lossy(bytes).into_owned(),
+                format!("{part}.e30.AAAA"),
+                format!("{}.{part}.AAAA", BASE64.encode(header)),
+            ];
+            for token in &tokens {
+                let Ok(jwt) = Jwt::parse(token) else { continue };
+                let refused = jwt.judge(|_, _| false, &expected, Timestamp(0));
+                assert_eq!(refused, Err(BadToken::Signature));
+                if let Ok(one) = jwt.judge(|_, _| true, &expected, Timestamp(0)) {
+                    assert!(one.lifetime > Duration::ZERO && !one.user.name().is_empty());
+                }
+            }
+        }
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -161,7 +239,7 @@ proptest! {
     /// No bytes from outside do any harm, and none let anybody in.
     #[test]
     fn noise_lets_nobody_in(
-        which in 0_usize..3,
+        which in 0_usize..4,
         messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..4),
     ) {
         let mut server = Exchange::new(Mechanism::ALL[which], Nonce([2; 24]));

@@ -7,8 +7,8 @@ mod users;
 use std::time::Duration;
 
 use millstream_auth::{
-    Ask, ClientExchange, Distrust, Exchange, Gate, HandshakeRefused, Hash, LOGIN_TIME_MAX,
-    Mechanism, Nonce, Refused, Step, TokenStep,
+    Ask, BadToken, ClientExchange, Distrust, Exchange, Gate, HandshakeRefused, Hash,
+    LOGIN_TIME_MAX, Mechanism, Nonce, Refused, Step, TokenStep, Verified,
 };
 use millstream_types::{Monotonic, Principal};
 use users::{Known, PASSWORD};
@@ -40,7 +40,10 @@ fn log_in(
                 };
                 return (outcome, client.answer(b"").map(|_| ()));
             }
-            Step::Done(user, answer) => return (Ok(user), client.answer(&answer).map(|_| ())),
+            Step::Done(proven) => {
+                return (Ok(proven.user), client.answer(&proven.answer).map(|_| ()));
+            }
+            step @ (Step::Verify(_) | Step::Fault(_)) => panic!("no password: {step:?}"),
             Step::Refused(why) => return (Err(why), Ok(())),
         };
         match client.answer(&answer) {
@@ -54,7 +57,7 @@ fn log_in(
 #[test]
 fn users_are_let_in_by_their_password_alone() {
     let users = Known::new();
-    for mechanism in Mechanism::ALL {
+    for mechanism in Mechanism::OF_PASSWORDS {
         for name in ["alice", "a,b=c", "käthe"] {
             let (server, client) = log_in(mechanism, &users, name, PASSWORD);
             assert_eq!((server, client), (Ok(Principal::user(name)), Ok(())), "{mechanism} {name}");
@@ -246,4 +249,109 @@ fn a_connection_stays_that_of_its_user_and_mechanism() {
     let refused = gate.handshake(Some(Mechanism::Plain), true, Nonce([2; 24]), at(50));
     assert_eq!(refused, Err(HandshakeRefused::NotNow));
     check_admitted(&gate, at(50), [true; 4]);
+}
+
+const TOKEN: &str = "header.payload.signature";
+
+/// Shows a token, and says what it is worth. The client does its part.
+fn bearer(
+    gate: &mut Gate,
+    (act_as, token): (&str, &str),
+    worth: Result<Verified, BadToken>,
+    now: Monotonic,
+) -> TokenStep {
+    let users = Known::new();
+    let mut client = ClientExchange::new(Mechanism::OauthBearer, act_as, token, Nonce([1; 24]));
+    let TokenStep::Verify(shown) = gate.token(&client.first(), &users, now) else {
+        panic!("it is to be verified")
+    };
+    assert_eq!(shown.text(), token);
+    match gate.verified(worth, now) {
+        TokenStep::Fault(answer) => {
+            assert_eq!(answer, br#"{"status":"invalid_token"}"#);
+            let last = client.answer(answer).expect("understood").expect("one byte");
+            assert_eq!(last, [1]);
+            gate.token(&last, &users, now)
+        }
+        TokenStep::Done(login) => {
+            assert_eq!(client.answer(&login.answer), Ok(None));
+            TokenStep::Done(login)
+        }
+        other => other,
+    }
+}
+
+fn worth(user: &str, seconds: u64) -> Result<Verified, BadToken> {
+    Ok(Verified { user: Principal::user(user), lifetime: Duration::from_secs(seconds) })
+}
+
+fn begun(lifetime: Option<u64>) -> Gate {
+    let mut gate = Gate::new(at(1), lifetime.map(Duration::from_secs));
+    gate.handshake(Some(Mechanism::OauthBearer), true, Nonce([2; 24]), at(1)).expect("offered");
+    gate
+}
+
+/// Whichever ends first: the token or what sessions may last.
+#[test]
+fn a_session_ends_with_its_token() {
+    for (session, token, expected) in [(None, 60, 60), (Some(90), 60, 60), (Some(30), 60, 30)] {
+        let mut gate = begun(session);
+        let login = bearer(&mut gate, ("", TOKEN), worth("alice", token), at(1));
+        let TokenStep::Done(login) = login else { panic!("{login:?}") };
+        let lifetime = Some(Duration::from_secs(expected));
+        assert_eq!((login.user, login.lifetime), (Principal::user("alice"), lifetime));
+        check_admitted(&gate, at(1 + expected), [true; 4]);
+        check_admitted(&gate, at(2 + expected), [false, true, true, false]);
+    }
+}
+
+#[test]
+fn a_renewed_token_must_be_the_same_users() {
+    let again = |gate: &mut Gate, user: &str, act_as: &str, now| {
+        let asked = gate.handshake(Some(Mechanism::OauthBearer), true, Nonce([2; 24]), now);
+        asked.expect("it may be renewed");
+        bearer(gate, (act_as, TOKEN), worth(user, 60), now)
+    };
+    let mut gate = begun(None);
+    assert!(matches!(
+        bearer(&mut gate, ("", TOKEN), worth("alice", 60), at(1)),
+        TokenStep::Done(_)
+    ));
+    assert!(matches!(again(&mut gate, "alice", "alice", at(50)), TokenStep::Done(_)));
+    check_admitted(&gate, at(110), [true; 4]);
+    // Late, which is not too late; but nobody else.
+    assert!(matches!(again(&mut gate, "alice", "", at(120)), TokenStep::Done(_)));
+    let refused = again(&mut gate, "bob", "", at(130));
+    assert!(matches!(refused, TokenStep::Refused(Refused::Changed)), "{refused:?}");
+    check_admitted(&gate, at(130), [false; 4]);
+}
+
+/// RFC 7628 section 3.2.3: the client is told in two steps, and nothing of it is heard after that.
+#[test]
+fn a_token_that_is_no_good_ends_the_connection() {
+    let mut gate = begun(None);
+    let refused = bearer(&mut gate, ("", TOKEN), Err(BadToken::Expired), at(1));
+    let expected = Refused::Token(BadToken::Expired);
+    assert!(matches!(refused, TokenStep::Refused(why) if why == expected), "{refused:?}");
+    check_admitted(&gate, at(1), [false; 4]);
+    // Whatever is said in the second step.
+    for second in [&b""[..], b"\x01\x01", b"n,,\x01auth=Bearer x\x01\x01"] {
+        let mut gate = begun(None);
+        let users = Known::new();
+        let first = ClientExchange::new(Mechanism::OauthBearer, "", TOKEN, Nonce([1; 24])).first();
+        assert!(matches!(gate.token(&first, &users, at(1)), TokenStep::Verify(_)));
+        assert!(matches!(gate.verified(Err(BadToken::Signature), at(1)), TokenStep::Fault(_)));
+        check_admitted(&gate, at(1), [false, true, true, false]);
+        let refused = gate.token(second, &users, at(1));
+        assert!(matches!(refused, TokenStep::Refused(Refused::Token(BadToken::Signature))));
+        check_admitted(&gate, at(1), [false; 4]);
+    }
+    // A good token of somebody else than the client says it is.
+    let mut gate = begun(None);
+    let refused = bearer(&mut gate, ("bob", TOKEN), worth("alice", 60), at(1));
+    assert!(matches!(refused, TokenStep::Refused(Refused::OtherIdentity)), "{refused:?}");
+    // What nobody has asked about.
+    let mut gate = begun(None);
+    assert!(matches!(gate.verified(worth("alice", 60), at(1)), TokenStep::Refused(Refused::Over)));
+    check_admitted(&gate, at(1), [false; 4]);
 }

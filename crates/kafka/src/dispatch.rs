@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_broker::quota::Use;
 use millstream_broker::{Broker, Share};
+use millstream_oauth::Issuer;
 use millstream_types::{Monotonic, Principal};
 use millstream_wire::{
     ApiKey, ApiVersionsRequest, DecodeError, Message as _, Reader, Request, RequestHeader,
@@ -162,6 +163,8 @@ pub(crate) struct Dispatch {
     /// Whom a connection speaks for that does not say so.
     anonymous: Principal,
     passwords: Passwords,
+    /// Whose tokens are taken.
+    issuer: Option<Arc<Issuer>>,
     metrics: Arc<Metrics>,
     /// In the order of [`SERVED`].
     by_api: Vec<ApiMetrics>,
@@ -197,14 +200,14 @@ impl Drop for Turn<'_> {
 }
 
 impl Dispatch {
-    pub(crate) fn new(broker: Broker, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn new(broker: Broker, issuer: Option<Arc<Issuer>>, metrics: &Arc<Metrics>) -> Self {
         let config = broker.config();
         let sessions = Sessions::new(config.fetch_session_slots, config.fetch_session_bytes);
         let intake = Intake::new(config.request_memory_bytes);
         let by_api = SERVED.iter().map(|served| metrics.api(served.api)).collect();
         let anonymous = Principal::anonymous();
         let (passwords, metrics) = (Passwords::default(), Arc::clone(metrics));
-        Self { broker, sessions, intake, anonymous, passwords, metrics, by_api }
+        Self { broker, sessions, intake, anonymous, passwords, issuer, metrics, by_api }
     }
 
     pub(crate) fn session(self: &Arc<Self>, peer: Peer) -> Session {
@@ -262,14 +265,19 @@ impl Sender {
         token: &[u8],
         begun: Monotonic,
     ) -> Verdict {
-        let (verdict, user) = login.token(&dispatch.broker, &dispatch.passwords, token).await;
+        let (passwords, issuer) = (&dispatch.passwords, dispatch.issuer.as_deref());
+        let (verdict, user) = login.token(&dispatch.broker, passwords, issuer, token).await;
         if let Some(user) = user {
             dispatch.metrics.logins.inc();
             // Set before if it has logged in before: it is the same then.
             self.principal.get_or_init(|| user);
         }
-        if !matches!(verdict, Verdict::Answer { .. }) {
-            dispatch.delay_refusal(begun).await;
+        match verdict {
+            // It has waited before it was told.
+            Verdict::Answer { .. } | Verdict::Refused { again: true, .. } => {}
+            Verdict::Fault(_) | Verdict::Refused { again: false, .. } | Verdict::Unexpected => {
+                dispatch.delay_refusal(begun).await;
+            }
         }
         verdict
     }
@@ -423,7 +431,8 @@ impl Session {
                 "a client that has not logged in; does it need security.protocol=SASL_PLAINTEXT or SASL_SSL?"
             }
             Some(_) => {
-                "a client whose session has expired (connections.max.reauth.ms) and was not renewed"
+                "a client whose session has expired (connections.max.reauth.ms, or what it has logged in by) and \
+                 was not renewed"
             }
         };
         Err(Close::Refused(format!("{} of {why}", api.name())))
@@ -438,13 +447,14 @@ impl Session {
                 Some(login) => sender.take_token(&dispatch, login, &token, begun).await,
                 None => Verdict::Unexpected,
             };
+            let answer = |token: Bytes| {
+                let length = i32::try_from(token.len()).unwrap_or(i32::MAX).to_be_bytes();
+                Ok(Some(vec![Bytes::copy_from_slice(&length), token].into()))
+            };
             match verdict {
-                Verdict::Answer { token, .. } => {
-                    let length = i32::try_from(token.len()).unwrap_or(i32::MAX).to_be_bytes();
-                    let segments = vec![Bytes::copy_from_slice(&length), Bytes::from(token)];
-                    Ok(Some(segments.into()))
-                }
-                Verdict::Refused(why) => Err(Close::Refused(why)),
+                Verdict::Answer { token, .. } => answer(Bytes::from(token)),
+                Verdict::Fault(token) => answer(Bytes::from_static(token)),
+                Verdict::Refused { why, .. } => Err(Close::Refused(why)),
                 Verdict::Unexpected => Err(Close::Refused("a token out of place".to_owned())),
             }
         })

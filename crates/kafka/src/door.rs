@@ -8,6 +8,7 @@ use std::time::Duration;
 use millstream_broker::Broker;
 use millstream_env::Env;
 use millstream_env::open_files::sockets_max;
+use millstream_oauth::Issuer;
 use millstream_tls::{HandshakeError, ServerTls};
 use prometheus_client::registry::Registry;
 use rustix::net::sockopt;
@@ -63,8 +64,14 @@ impl Door {
     /// A door to `broker`; its metrics go to `registry`.
     #[must_use]
     pub fn new(broker: Broker, registry: &mut Registry) -> Self {
+        Self::trusting(broker, None, registry)
+    }
+
+    /// The same, through which one comes also by tokens of `issuer`.
+    #[must_use]
+    pub fn trusting(broker: Broker, issuer: Option<Arc<Issuer>>, registry: &mut Registry) -> Self {
         let metrics = Arc::new(Metrics::register(registry));
-        let dispatch = Arc::new(Dispatch::new(broker.clone(), &metrics));
+        let dispatch = Arc::new(Dispatch::new(broker.clone(), issuer, &metrics));
         registry.register_collector(Box::new(IntakeCollector(Arc::clone(&dispatch.intake))));
         let inside = Arc::new(Listener::in_process(broker.node()));
         Self(Arc::new(Inner {

@@ -4,9 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millstream_auth::{Ask, Gate, HandshakeRefused, Mechanism, Nonce, TokenStep};
+use millstream_auth::{
+    Ask, BadToken, Gate, HandshakeRefused, Mechanism, Nonce, Refused, TokenStep,
+};
 use millstream_broker::Broker;
 use millstream_env::Env;
+use millstream_oauth::Issuer;
 use millstream_types::{Monotonic, Principal};
 use millstream_wire::ApiKey;
 use tokio::sync::Semaphore;
@@ -42,8 +45,10 @@ pub(crate) struct Passwords(Semaphore);
 pub(crate) enum Verdict {
     /// It is answered. `lifetime`: for how long the session holds that has begun, if it ends.
     Answer { token: Vec<u8>, lifetime: Option<Duration> },
-    /// It is refused, and the connection is over; says why, without a secret.
-    Refused(String),
+    /// It is refused, and this is answered; the connection is over after the client's next token.
+    Fault(&'static [u8]),
+    /// It is refused, and the connection is over; says why, without a secret. `again`: after [`Verdict::Fault`].
+    Refused { why: String, again: bool },
     /// None was awaited, and the connection is over.
     Unexpected,
 }
@@ -111,6 +116,7 @@ impl Login {
         &self,
         broker: &Broker,
         passwords: &Passwords,
+        issuer: Option<&Issuer>,
         token: &[u8],
     ) -> (Verdict, Option<Principal>) {
         let now = || broker.env().clock.monotonic();
@@ -127,6 +133,13 @@ impl Login {
                 };
                 self.change(|gate| gate.checked(outcome, now()))
             }
+            TokenStep::Verify(token) => {
+                let outcome = match issuer {
+                    Some(issuer) => issuer.judge(token.text()).await,
+                    None => Err(BadToken::NoKeys),
+                };
+                self.change(|gate| gate.verified(outcome, now()))
+            }
             step => step,
         };
         match step {
@@ -135,8 +148,14 @@ impl Login {
                 let (token, lifetime) = (login.answer, login.lifetime);
                 (Verdict::Answer { token, lifetime }, Some(login.user))
             }
-            TokenStep::Refused(why) => (Verdict::Refused(format!("login failed: {why}")), None),
-            TokenStep::Check(_) | TokenStep::Unexpected => (Verdict::Unexpected, None),
+            TokenStep::Fault(token) => (Verdict::Fault(token), None),
+            TokenStep::Refused(why) => {
+                let again = matches!(why, Refused::Token(_));
+                (Verdict::Refused { why: format!("login failed: {why}"), again }, None)
+            }
+            TokenStep::Check(_) | TokenStep::Verify(_) | TokenStep::Unexpected => {
+                (Verdict::Unexpected, None)
+            }
         }
     }
 

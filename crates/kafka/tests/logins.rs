@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_auth::Expected;
 use millstream_auth::{ClientExchange, Derivation, Hash, Mechanism, Nonce};
 use millstream_broker::config::SecurityProtocol;
 use millstream_broker::quota::{Change, Entity, Name};
 use millstream_broker::{Alteration, Broker, Node, Stores, Upsertion};
 use millstream_env::{DataDir, Env, HandClock, JournalSettings};
 use millstream_kafka::{Door, Listener};
+use millstream_oauth::{Issuer, IssuerSettings, Place, Signer};
 use millstream_types::BrokerId;
 use millstream_wire::create_topics_request::CreatableTopic;
 use millstream_wire::{
@@ -38,6 +40,11 @@ struct World {
 
 /// A broker that knows Alice by both hash functions, and Bob by SHA-256.
 async fn world(settings: &[(&str, &str)]) -> World {
+    world_trusting(None, settings).await
+}
+
+/// The same, which takes tokens of an issuer, too.
+async fn world_trusting(issuer: Option<&Signer>, settings: &[(&str, &str)]) -> World {
     let (env, clock) = Env::seeded(1);
     let data = DataDir::in_memory(env.clone()).unwrap();
     let stores = Stores {
@@ -48,12 +55,12 @@ async fn world(settings: &[(&str, &str)]) -> World {
     };
     let node =
         Node { id: BrokerId(1), cluster_id: data.cluster(), host: "in-memory".to_owned(), port: 0 };
-    let all = ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512");
+    let all = ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER");
     let settings: BTreeMap<_, _> = std::iter::once(&all)
         .chain(settings)
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    let broker = Broker::start(env, node, stores, settings).await.unwrap();
+    let broker = Broker::start(env.clone(), node, stores, settings).await.unwrap();
     for (user, hash) in [("alice", Hash::Sha256), ("alice", Hash::Sha512), ("bob", Hash::Sha256)] {
         let salt = b"salt".to_vec();
         let derivation = Derivation::new(hash, PASSWORD.as_bytes(), &salt, 4_096);
@@ -63,8 +70,32 @@ async fn world(settings: &[(&str, &str)]) -> World {
         let outcomes = broker.alter_credentials(wanted).await.unwrap();
         assert!(outcomes.values().all(Result::is_ok));
     }
-    let door = Door::new(broker.clone(), &mut Registry::default());
+    let issuer = match issuer {
+        Some(signer) => Some(trust(signer, &env).await),
+        None => None,
+    };
+    let door = Door::trusting(broker.clone(), issuer, &mut Registry::default());
     World { broker, clock, door }
+}
+
+/// Trust in the tokens of `signer`, made for anybody.
+async fn trust(signer: &Signer, env: &Env) -> Arc<Issuer> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jwks.json");
+    #[expect(clippy::disallowed_methods, reason = "a file of the test")]
+    std::fs::write(&path, signer.key_set()).unwrap();
+    let expected = Expected {
+        issuer: None,
+        audiences: Vec::new(),
+        skew: Duration::ZERO,
+        subject_claim: "sub".to_owned(),
+        scope_claim: "scope".to_owned(),
+    };
+    let (refresh, retry, retry_max) = Default::default();
+    let (place, trust_store) = (Place::File(path), None);
+    let settings = IssuerSettings { place, refresh, retry, retry_max, trust_store, expected };
+    // The folder is not needed again: nobody fetches keys a second time.
+    Issuer::open(settings, env.clone()).await.unwrap()
 }
 
 /// What `future` gives as long as nobody moves the clock; `None` when it goes on waiting.
@@ -321,7 +352,7 @@ async fn with_bare_tokens(world: &World, mechanism: Mechanism, password: &str) -
 #[tokio::test]
 async fn both_versions_of_the_handshake_lead_to_a_login() {
     let world = world(&[]).await;
-    for mechanism in Mechanism::ALL {
+    for mechanism in Mechanism::OF_PASSWORDS {
         assert_eq!(with_bare_tokens(&world, mechanism, PASSWORD).await, Some(true), "{mechanism}");
         // There is no way to say why: the connection ends, after the same delay.
         assert_eq!(with_bare_tokens(&world, mechanism, "wrong").await, None, "{mechanism}");
@@ -463,4 +494,104 @@ async fn a_connection_speaks_for_its_user() {
     for name in ["c", "d"] {
         assert_eq!(create(&mut bob, name).await, ErrorCode::None);
     }
+}
+
+/// A token of `user` that is valid for so many seconds.
+fn token(world: &World, signer: &Signer, user: &str, seconds: i64) -> String {
+    let now = world.broker.env().clock.wall().0 / 1_000;
+    let claims = format!(r#"{{"sub":"{user}","iat":{now},"exp":{}}}"#, now + seconds);
+    signer.token(&claims).unwrap()
+}
+
+/// RFC 7628, KIP-255 and KIP-368.
+#[tokio::test]
+async fn a_session_by_a_token_ends_with_it_unless_it_is_renewed() {
+    let signer = Signer::generate().unwrap();
+    for (session_max, seconds, lifetime) in
+        [("0", 60, 60_000), ("90000", 60, 60_000), ("30000", 60, 30_000)]
+    {
+        let world =
+            world_trusting(Some(&signer), &[("connections.max.reauth.ms", session_max)]).await;
+        let mut peer = world.connect();
+        let first = token(&world, &signer, "alice", seconds);
+        let begun = peer.log_in(Mechanism::OauthBearer, "", &first).await;
+        assert_eq!((begun.error_code, begun.session_lifetime_ms), (0, lifetime));
+        assert_eq!(begun.auth_bytes, Bytes::new());
+        assert!(peer.is_served().await);
+        world.clock.advance(Duration::from_secs(29));
+        let second = token(&world, &signer, "alice", seconds);
+        let renewed = peer.log_in(Mechanism::OauthBearer, "alice", &second).await;
+        assert_eq!((renewed.error_code, renewed.session_lifetime_ms), (0, lifetime));
+        world.clock.advance(Duration::from_millis(lifetime.unsigned_abs()));
+        assert!(peer.is_served().await, "its session was renewed");
+        world.clock.advance(Duration::from_nanos(1));
+        assert!(!peer.is_served().await, "its token has expired");
+        // A token of somebody else does not go on with it.
+        let mut peer = world.connect();
+        let mine = token(&world, &signer, "alice", seconds);
+        assert_eq!(peer.log_in(Mechanism::OauthBearer, "", &mine).await.error_code, 0);
+        let other = token(&world, &signer, "bob", seconds);
+        let refused = {
+            let mut refused = Box::pin(peer.log_in(Mechanism::OauthBearer, "", &other));
+            assert!(soon(&mut refused).await.is_none(), "no delay");
+            world.clock.advance(DELAY);
+            soon(refused).await.expect("the delay is over")
+        };
+        assert_eq!(code(refused.error_code), ErrorCode::SaslAuthenticationFailed);
+        assert_eq!(soon(peer.frame()).await, Some(None), "the connection ends");
+    }
+}
+
+/// RFC 7628 section 3.2.3: what is wrong is told in two steps. The first is what takes its time.
+#[tokio::test]
+async fn a_bad_token_is_refused_in_two_steps() {
+    let signer = Signer::generate().unwrap();
+    let world = world_trusting(Some(&signer), &[]).await;
+    let good = token(&world, &signer, "alice", 60);
+    let expired = token(&world, &signer, "alice", 0);
+    for (bad, says) in [
+        (&good[..good.len() - 2], "signature is wrong"),
+        (&expired, "has expired"),
+        ("e30.e30.", "signed by none of"),
+    ] {
+        let mut peer = world.connect();
+        peer.handshake("OAUTHBEARER", 1).await;
+        let first = format!("n,,\x01auth=Bearer {bad}\x01\x01").into_bytes();
+        let fault = {
+            let mut fault = Box::pin(peer.token(first));
+            assert!(soon(&mut fault).await.is_none(), "{says}: no delay");
+            world.clock.advance(DELAY);
+            soon(fault).await.expect("the delay is over").expect("an answer")
+        };
+        assert_eq!(
+            (fault.error_code, &fault.auth_bytes[..]),
+            (0, &br#"{"status":"invalid_token"}"#[..])
+        );
+        let refused = soon(peer.token(vec![1])).await.expect("no second delay").expect("an answer");
+        assert_eq!(code(refused.error_code), ErrorCode::SaslAuthenticationFailed);
+        let told = refused.error_message.unwrap();
+        assert!(told.contains(says) && !told.contains(bad), "{told}");
+        assert_eq!(soon(peer.frame()).await, Some(None), "the connection ends");
+    }
+    // Without a request around them.
+    for (token, is_served) in [(good.as_str(), true), ("x", false)] {
+        let mut peer = world.connect();
+        peer.handshake("OAUTHBEARER", 0).await;
+        peer.send(format!("n,,\x01auth=Bearer {token}\x01\x01").as_bytes()).await;
+        settle().await;
+        world.clock.advance(DELAY);
+        let answer = soon(peer.frame()).await.unwrap().unwrap();
+        assert_eq!(answer.is_empty(), is_served);
+        if is_served {
+            assert!(peer.is_served().await);
+        } else {
+            peer.send(&[1]).await;
+            assert_eq!(soon(peer.frame()).await, Some(None), "the connection ends");
+        }
+    }
+    // Without an issuer nobody's tokens are good.
+    let world = world_trusting(None, &[("connection.failed.authentication.delay.ms", "0")]).await;
+    let mut peer = world.connect();
+    let refused = peer.log_in(Mechanism::OauthBearer, "", &good).await;
+    assert_eq!(code(refused.error_code), ErrorCode::SaslAuthenticationFailed);
 }

@@ -16,6 +16,7 @@
 pub mod cli;
 pub mod commands;
 
+mod issuer;
 mod listeners;
 mod metrics;
 mod output;

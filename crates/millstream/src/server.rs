@@ -107,6 +107,7 @@ impl Server {
     pub async fn start(config: ServerConfig) -> anyhow::Result<Self> {
         validate_start(&config.settings)?;
         let env = Env::real(Handle::current());
+        let issuer = crate::issuer::issuer(&config.settings, &env).await?;
         let kafka = Listening::open(&config, &env).await?;
         let http = listen(config.http_listen, "--http-listen").await?;
         let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -130,7 +131,7 @@ impl Server {
                 registry.register_collector(Box::new(TlsCollector(Arc::clone(tls))));
                 env.spawn("certificates", millstream_tls::watch(Arc::downgrade(tls), env.clone()));
             }
-            Door::new(broker.clone(), &mut registry)
+            Door::trusting(broker.clone(), issuer, &mut registry)
         };
         let kafka_addresses = accept(&env, &door, kafka)?;
         let ready = Arc::new(ready);

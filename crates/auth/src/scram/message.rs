@@ -99,7 +99,7 @@ pub(super) fn server_final(signature: &[u8]) -> String {
 }
 
 /// Reads a name, in which `=2C` stands for a comma and `=3D` for `=`.
-fn name(text: &str) -> Result<Cow<'_, str>, Refused> {
+pub(crate) fn name(text: &str) -> Result<Cow<'_, str>, Refused> {
     if text.is_empty() || text.contains('\0') {
         return Err(Refused::Malformed);
     }

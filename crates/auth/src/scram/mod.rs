@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq as _;
 use crate::exchange::Refused;
 use crate::{Credential, Hash};
 
-pub(crate) use message::{Final, First};
+pub(crate) use message::{Final, First, name};
 
 /// What a server knows between a client's two messages.
 #[derive(Clone, Debug)]

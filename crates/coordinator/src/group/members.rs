@@ -341,7 +341,7 @@ impl Members {
                 .extend(member.instance.iter().map(|name| (Arc::clone(name), Arc::clone(id))));
         }
         let bytes = self.by_id.iter().map(|(id, member)| member_bytes(id, &member.protocols));
-        assert_eq!(self.bytes, bytes.sum());
+        assert_eq!(self.bytes, bytes.sum::<usize>());
         assert_eq!(self.speakers, speakers);
         assert_eq!(self.by_instance, by_instance);
     }

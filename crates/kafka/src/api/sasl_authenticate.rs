@@ -20,7 +20,8 @@ pub(crate) async fn handle(
     };
     match verdict {
         Verdict::Answer { token, lifetime } => {
-            let lifetime = lifetime.map_or(0, |lifetime| lifetime.as_millis());
+            // 0 would say that it never ends.
+            let lifetime = lifetime.map_or(0, |lifetime| lifetime.as_millis().max(1));
             Outcome::Answer(SaslAuthenticateResponse {
                 error_code: ErrorCode::None.code(),
                 error_message: None,
@@ -28,7 +29,12 @@ pub(crate) async fn handle(
                 session_lifetime_ms: i64::try_from(lifetime).unwrap_or(i64::MAX),
             })
         }
-        Verdict::Refused(why) => {
+        // RFC 7628: what is wrong is a challenge, and the client's next token is refused.
+        Verdict::Fault(token) => Outcome::Answer(SaslAuthenticateResponse {
+            auth_bytes: Bytes::from_static(token),
+            ..SaslAuthenticateResponse::default()
+        }),
+        Verdict::Refused { why, .. } => {
             let answer = refused(ErrorCode::SaslAuthenticationFailed, why.clone());
             Outcome::Last(answer, Close::Refused(why))
         }

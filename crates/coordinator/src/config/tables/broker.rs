@@ -9,7 +9,7 @@ use super::super::entry::Allowed::{
 use super::super::entry::Effect::{AcceptedOnly, Later, Reported};
 use super::super::entry::{Entry, boolean, int, list, long, short, string};
 use super::words::{AUTHORIZERS, COMPRESSIONS, INT_MAX, INT_MAX_ARRAY, MECHANISMS};
-use super::{groups, log, transport};
+use super::{groups, log, oauth, transport};
 
 pub(crate) static SECTIONS: &[Section] = &[
     Section { title: "Topics", entries: TOPICS },
@@ -26,6 +26,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     Section { title: "Replication and threads", entries: MACHINERY },
     Section { title: "Remote storage", entries: REMOTE },
     Section { title: "Security", entries: SECURITY },
+    Section { title: "Logins by tokens of an issuer", entries: oauth::OAUTH },
     Section { title: "What this broker is", entries: IDENTITY },
     Section { title: "Millstream's own", entries: OWN },
 ];
@@ -343,7 +344,7 @@ const MECHANISMS_DEFAULT: &str = "SCRAM-SHA-256,SCRAM-SHA-512";
 static SECURITY: &[Entry] = &[
     list("sasl.enabled.mechanisms", MECHANISMS_DEFAULT).allow(ListOf(MECHANISMS)).read_only().doc(
         "The SASL mechanisms by which clients may log in on listeners with SASL. PLAIN sends the password \
-         as it is: add it only where all such listeners have TLS.",
+         as it is, and OAUTHBEARER a token: add them only where all such listeners have TLS.",
     ),
     int("connection.failed.authentication.delay.ms", "100").allow(Between(0, 10_000)).read_only().doc(
         "How long after its last request a client is answered that has failed to log in, in milliseconds, \

@@ -5,6 +5,7 @@ pub(super) mod client_metrics;
 pub(super) mod group;
 mod groups;
 mod log;
+mod oauth;
 pub(super) mod topic;
 mod transport;
 mod words;

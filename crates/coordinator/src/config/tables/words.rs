@@ -8,7 +8,7 @@ pub(super) const AUTHORIZERS: &[&str] =
 pub(super) const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 pub(super) const ISOLATION_LEVELS: &[&str] = &["read_committed", "read_uncommitted"];
 /// The mechanisms of SASL that there are.
-pub(super) const MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+pub(super) const MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 
 /// The largest 64-bit number: Kafka's "never" and "no limit".
 pub(super) const NEVER: &str = "9223372036854775807";

@@ -3,6 +3,7 @@ use super::*;
 mod described;
 mod groups;
 mod listeners;
+mod oauth;
 mod page;
 mod resolved;
 mod set;

@@ -277,7 +277,10 @@ impl ConsumerGroup {
         }
         assert_eq!(*self.owners, owners);
         assert_eq!(*self.statics, statics);
-        assert_eq!(self.bytes, self.members.iter().map(|(id, it)| it.about.bytes(id)).sum());
+        assert_eq!(
+            self.bytes,
+            self.members.iter().map(|(id, it)| it.about.bytes(id)).sum::<usize>()
+        );
         let classics = self.members.values().filter(|member| member.about.classic.is_some());
         assert_eq!(self.classics, classics.count());
         assert!(self.target.epoch <= self.group.epoch, "the target is not ahead of the group");

@@ -344,7 +344,10 @@ impl StreamsGroup {
         }
         assert_eq!(*self.holders, holders);
         assert_eq!(*self.statics, statics);
-        assert_eq!(self.bytes, self.members.iter().map(|(id, it)| it.about.bytes(id)).sum());
+        assert_eq!(
+            self.bytes,
+            self.members.iter().map(|(id, it)| it.about.bytes(id)).sum::<usize>()
+        );
         assert!(self.target.epoch <= self.group.epoch, "the target is not ahead of the group");
     }
 }

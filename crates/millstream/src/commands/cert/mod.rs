@@ -1,9 +1,10 @@
-//! `millstream cert`: certificates to develop and test with, and a look at any.
+//! `millstream cert`: certificates and tokens to develop and test with, and a look at any certificate.
 
 mod authority;
 mod client;
 mod server;
 mod show;
+mod token;
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -25,6 +26,8 @@ pub enum CertCommand {
     Server(server::ServerArgs),
     /// Make a certificate for a client, signed by the same authority
     Client(client::ClientArgs),
+    /// Make a token to log in with, signed by an issuer of your own
+    Token(token::TokenArgs),
     /// Show what certificates say, and until when
     Show(show::ShowArgs),
 }
@@ -56,6 +59,7 @@ pub(super) fn run(command: CertCommand) -> anyhow::Result<()> {
     match command {
         CertCommand::Server(args) => server::run(args, &env),
         CertCommand::Client(args) => client::run(args, &env),
+        CertCommand::Token(args) => token::run(args, &env),
         CertCommand::Show(args) => show::run(args, env.clock.wall()),
     }
 }

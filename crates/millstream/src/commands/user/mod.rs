@@ -60,6 +60,11 @@ fn hash(text: &str) -> Result<Hash, String> {
         Some(Mechanism::Plain) => Err("PLAIN has no passwords of its own: it takes those of \
                                        SCRAM-SHA-256 and SCRAM-SHA-512"
             .to_owned()),
+        Some(Mechanism::OauthBearer) => {
+            Err("OAUTHBEARER has no passwords: its users are those whom the \
+                                             issuer's tokens name"
+                .to_owned())
+        }
         None => Err(format!("`{text}` is neither SCRAM-SHA-256 nor SCRAM-SHA-512")),
     }
 }
