@@ -33,6 +33,8 @@ pub struct ClientExchange {
     mechanism: Mechanism,
     user: String,
     password: String,
+    /// Whether these are id and HMAC of a delegation token.
+    by_token: bool,
     /// What it adds to make the exchange its own.
     nonce: String,
     state: State,
@@ -52,7 +54,16 @@ impl ClientExchange {
     #[must_use]
     pub fn new(mechanism: Mechanism, user: &str, password: &str, nonce: Nonce) -> Self {
         let (user, password) = (user.to_owned(), password.to_owned());
-        Self { mechanism, user, password, nonce: BASE64.encode(nonce.0), state: State::Begun }
+        let (by_token, nonce) = (false, BASE64.encode(nonce.0));
+        Self { mechanism, user, password, by_token, nonce, state: State::Begun }
+    }
+
+    /// The same by a delegation token: the user is its id, and the password its HMAC in base64 (KIP-48). Only
+    /// SCRAM knows such logins.
+    #[must_use]
+    pub fn by_token(mut self) -> Self {
+        self.by_token = true;
+        self
     }
 
     /// The mechanism.
@@ -78,7 +89,8 @@ impl ClientExchange {
     }
 
     fn bare(&self) -> String {
-        format!("n={},r={}", escaped(&self.user), self.nonce)
+        let token = if self.by_token { ",tokenauth=true" } else { "" };
+        format!("n={},r={}{token}", escaped(&self.user), self.nonce)
     }
 
     /// Takes the server's answer. What to send next; `None` when all is said.

@@ -9,8 +9,8 @@ use millstream_types::Principal;
 
 use crate::bearer::{self, BearerToken};
 use crate::password::PasswordCheck;
-use crate::scram::{Challenge, Final, First};
-use crate::{BadToken, Credential, Hash, Mechanism, Verified, plain};
+use crate::scram::{Challenge, Final, First, Whose};
+use crate::{BadToken, Credential, Hash, Mechanism, Verified, connection_string, plain};
 
 /// Who there is. Asked only for what a login needs.
 pub trait Users {
@@ -21,6 +21,27 @@ pub trait Users {
     /// That by which a password is checked that is said, and its hash function; the same goes for a user
     /// that there is not.
     fn any_credential(&self, user: &str) -> (Hash, Credential);
+
+    /// What is kept for logins by the delegation token of that id, and whom it stands for; for one that there is
+    /// not, what looks the same, and nobody.
+    fn token(&self, id: &str, hash: Hash) -> (Credential, Option<TokenOwner>) {
+        (self.credential(id, hash), None)
+    }
+
+    /// Whether somebody who calls himself `$ConnectionString` says name and password in a connection string
+    /// (`millstream.sasl.plain.connection.strings`).
+    fn takes_connection_strings(&self) -> bool {
+        false
+    }
+}
+
+/// Whom a delegation token stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenOwner {
+    /// The user.
+    pub user: Principal,
+    /// For how long from now.
+    pub lifetime: Duration,
 }
 
 /// What a server adds to make an exchange its own: random, and never used twice.
@@ -49,9 +70,6 @@ pub enum Refused {
     /// A token of an issuer that is no good.
     #[error(transparent)]
     Token(#[from] BadToken),
-    /// A delegation token.
-    #[error("delegation tokens are not offered")]
-    DelegationToken,
     /// The exchange is over.
     #[error("this login is over: begin another")]
     Over,
@@ -86,6 +104,15 @@ pub struct Proven {
     pub answer: Vec<u8>,
     /// For how long what it has shown is valid, if not for ever.
     pub lifetime: Option<Duration>,
+    /// Whether it has proven that by a delegation token, which can't be used to get others.
+    pub by_token: bool,
+}
+
+impl Proven {
+    /// A user himself, for good, to whom nothing more is to be said.
+    pub(crate) const fn of(user: Principal) -> Self {
+        Self { user, answer: Vec::new(), lifetime: None, by_token: false }
+    }
 }
 
 /// A login that has begun.
@@ -131,7 +158,10 @@ impl Exchange {
     fn take(&mut self, state: State, message: &[u8], users: &impl Users) -> Result<Step, Refused> {
         match (state, self.mechanism) {
             (State::First(_), Mechanism::Plain) => {
-                let said = plain::parse(message)?;
+                let mut said = plain::parse(message)?;
+                if said.user == connection_string::USER && users.takes_connection_strings() {
+                    said = connection_string::parse(said.password)?;
+                }
                 let (hash, credential) = users.any_credential(said.user);
                 let password = said.password.as_bytes();
                 let check = PasswordCheck::new(said.user, password, hash, credential);
@@ -139,9 +169,15 @@ impl Exchange {
             }
             (State::First(nonce), Mechanism::Scram(hash)) => {
                 let first = First::parse(message)?;
-                let credential = users.credential(&first.user, hash);
+                let known = if first.by_token {
+                    let (credential, owner) = users.token(&first.user, hash);
+                    (credential, Whose::Token(owner))
+                } else {
+                    let user = Principal::user(first.user.as_ref());
+                    (users.credential(&first.user, hash), Whose::User(user))
+                };
                 let (challenge, answer) =
-                    Challenge::new(hash, &first, credential, &BASE64.encode(nonce.0));
+                    Challenge::new(hash, &first, known, &BASE64.encode(nonce.0));
                 self.state = State::Proof(Box::new(challenge));
                 Ok(Step::Challenge(answer))
             }
@@ -152,8 +188,7 @@ impl Exchange {
             }
             (State::Fault(why), _) => Err(Refused::Token(why)),
             (State::Proof(challenge), _) => {
-                let (user, answer) = challenge.verify(&Final::parse(message)?)?;
-                Ok(Step::Done(Proven { user, answer, lifetime: None }))
+                Ok(Step::Done(challenge.verify(&Final::parse(message)?)?))
             }
             (State::Token(_) | State::Over, _) => Err(Refused::Over),
         }
@@ -166,7 +201,7 @@ impl Exchange {
                 Step::Refused(Refused::OtherIdentity)
             }
             (State::Token(_), Ok(Verified { user, lifetime })) => {
-                Step::Done(Proven { user, answer: Vec::new(), lifetime: Some(lifetime) })
+                Step::Done(Proven { lifetime: Some(lifetime), ..Proven::of(user) })
             }
             (State::Token(_), Err(why)) => {
                 self.state = State::Fault(why);

@@ -56,6 +56,8 @@ pub struct Login {
     pub answer: Vec<u8>,
     /// For how long it holds, if not for ever.
     pub lifetime: Option<Duration>,
+    /// Whether it was by a delegation token.
+    pub by_token: bool,
 }
 
 /// What a client's token leads to.
@@ -105,6 +107,8 @@ enum State {
 struct Session {
     user: Principal,
     mechanism: Mechanism,
+    /// Whether it was opened by a delegation token.
+    by_token: bool,
     /// When the login was begun, if it was one after the first.
     renewed: Option<Monotonic>,
     expires: Option<Monotonic>,
@@ -229,7 +233,7 @@ impl Gate {
     /// What the work has come to that [`TokenStep::Check`] asked for.
     pub fn checked(&mut self, outcome: Result<Principal, Refused>, now: Monotonic) -> TokenStep {
         match outcome {
-            Ok(user) => self.open(Proven { user, answer: Vec::new(), lifetime: None }, now),
+            Ok(user) => self.open(Proven::of(user), now),
             Err(why) => self.refuse(why),
         }
     }
@@ -239,9 +243,10 @@ impl Gate {
             return self.refuse(Refused::Over);
         };
         let mechanism = exchange.mechanism();
-        let Proven { user, answer, lifetime } = proven;
+        let Proven { user, answer, lifetime, by_token } = proven;
         let former = self.session.take();
-        if former.as_ref().is_some_and(|former| former.user != user) {
+        if former.as_ref().is_some_and(|former| former.user != user || former.by_token != by_token)
+        {
             self.session = former;
             return self.refuse(Refused::Changed);
         }
@@ -249,9 +254,9 @@ impl Gate {
         let lifetime = [lifetime, self.lifetime_max].into_iter().flatten().min();
         let expires = lifetime.map(|lifetime| now.plus(lifetime));
         let renewed = former.and_then(|former| former.renewed);
-        self.session = Some(Session { user: user.clone(), mechanism, renewed, expires });
+        self.session = Some(Session { user: user.clone(), mechanism, by_token, renewed, expires });
         self.state = State::Open;
-        TokenStep::Done(Login { user, answer, lifetime })
+        TokenStep::Done(Login { user, answer, lifetime, by_token })
     }
 
     fn refuse(&mut self, why: Refused) -> TokenStep {

@@ -11,7 +11,9 @@
 
 mod bearer;
 mod client;
+mod connection_string;
 mod credential;
+mod delegation;
 mod exchange;
 mod gate;
 mod hash;
@@ -25,7 +27,8 @@ mod token;
 pub use bearer::BearerToken;
 pub use client::{ClientExchange, Distrust};
 pub use credential::{Credential, ITERATIONS_MAX, ITERATIONS_MIN, SALT_BYTES, Secret, Shape};
-pub use exchange::{Exchange, Nonce, Proven, Refused, Step, Users};
+pub use delegation::{TokenHmac, TokenKey};
+pub use exchange::{Exchange, Nonce, Proven, Refused, Step, TokenOwner, Users};
 pub use gate::{Ask, Gate, HandshakeRefused, LOGIN_TIME_MAX, Login, TokenStep};
 pub use hash::Hash;
 pub use mechanism::Mechanism;

@@ -11,7 +11,7 @@ use millstream_auth::{
     LOGIN_TIME_MAX, Mechanism, Nonce, Refused, Step, TokenStep, Verified,
 };
 use millstream_types::{Monotonic, Principal};
-use users::{Known, PASSWORD};
+use users::{Known, PASSWORD, TOKEN_ID, TOKEN_TIME};
 
 const SHA_256: Mechanism = Mechanism::Scram(Hash::Sha256);
 
@@ -354,4 +354,92 @@ fn a_token_that_is_no_good_ends_the_connection() {
     let mut gate = begun(None);
     assert!(matches!(gate.verified(worth("alice", 60), at(1)), TokenStep::Refused(Refused::Over)));
     check_admitted(&gate, at(1), [false; 4]);
+}
+
+/// The habit of Azure Event Hubs, where it is allowed.
+#[test]
+fn a_connection_string_says_user_and_password() {
+    let said = |user: &str, password: &str| {
+        format!(
+            "Endpoint=sb://a/;SharedAccessKeyName={user};SharedAccessKey={password};EntityPath=x"
+        )
+    };
+    let log_in = |users: &Known, password: &str| {
+        log_in(Mechanism::Plain, users, "$ConnectionString", password).0
+    };
+    let (with, without) = (Known::with_connection_strings(), Known::new());
+    assert_eq!(log_in(&with, &said("alice", PASSWORD)), Ok(Principal::user("alice")));
+    for (users, password, expected) in [
+        (&with, said("alice", "wrong"), Refused::Credentials),
+        (&with, said("nobody", PASSWORD), Refused::Credentials),
+        (&with, said("$ConnectionString", PASSWORD), Refused::Credentials),
+        (&with, PASSWORD.to_owned(), Refused::Malformed),
+        (&without, said("alice", PASSWORD), Refused::Credentials),
+    ] {
+        assert_eq!(log_in(users, &password), Err(expected), "{password}");
+    }
+}
+
+/// Logs in by SCRAM, as a user or by a delegation token.
+fn scram(gate: &mut Gate, name: &str, by_token: bool, now: Monotonic) -> TokenStep {
+    let users = Known::new();
+    let mut client = ClientExchange::new(SHA_256, name, PASSWORD, Nonce([1; 24]));
+    if by_token {
+        client = client.by_token();
+    }
+    let TokenStep::Challenge(answer) = gate.token(&client.first(), &users, now) else {
+        panic!("no challenge")
+    };
+    let last = client.answer(&answer).expect("trusted").expect("a proof");
+    let step = gate.token(&last, &users, now);
+    if let TokenStep::Done(login) = &step {
+        assert_eq!(client.answer(&login.answer), Ok(None));
+    }
+    step
+}
+
+fn handshake(gate: &mut Gate, now: Monotonic) {
+    gate.handshake(Some(SHA_256), true, Nonce([2; 24]), now).expect("offered");
+}
+
+/// KIP-48: the token's id is no user's name, and the other way round.
+#[test]
+fn a_delegation_token_stands_for_its_owner_for_a_while() {
+    for (name, by_token, expected) in [
+        (TOKEN_ID, true, Some((Some(TOKEN_TIME), true))),
+        ("alice", false, Some((None, false))),
+        ("alice", true, None),
+        (TOKEN_ID, false, None),
+        ("nobody", true, None),
+    ] {
+        let mut gate = Gate::new(at(1), None);
+        handshake(&mut gate, at(1));
+        match (scram(&mut gate, name, by_token, at(1)), expected) {
+            (TokenStep::Done(login), Some(expected)) => {
+                assert_eq!((login.lifetime, login.by_token), expected);
+                assert_eq!(login.user, Principal::user("alice"));
+            }
+            (TokenStep::Refused(Refused::Credentials), None) => {}
+            (other, _) => panic!("{name} {by_token}: {other:?}"),
+        }
+    }
+}
+
+/// What a token may not do, its owner's password does not do for it later, nor a token for what began with that.
+#[test]
+fn a_session_stays_one_by_a_token_or_not() {
+    for begins_by_token in [true, false] {
+        for goes_on_by_token in [true, false] {
+            let name = |by_token| if by_token { TOKEN_ID } else { "alice" };
+            let mut gate = Gate::new(at(1), Some(Duration::from_secs(60)));
+            handshake(&mut gate, at(1));
+            let begun = scram(&mut gate, name(begins_by_token), begins_by_token, at(1));
+            assert!(matches!(begun, TokenStep::Done(_)));
+            handshake(&mut gate, at(20));
+            let gone_on = scram(&mut gate, name(goes_on_by_token), goes_on_by_token, at(20));
+            let is_same = begins_by_token == goes_on_by_token;
+            assert_eq!(matches!(gone_on, TokenStep::Done(_)), is_same, "{gone_on:?}");
+            check_admitted(&gate, at(20), [is_same; 4]);
+        }
+    }
 }

@@ -48,8 +48,16 @@ impl Broker {
 
     /// Lets a login look at who there is. `look` must not wait for anything.
     pub fn users<T>(&self, look: impl FnOnce(&KnownUsers<'_>) -> T) -> T {
+        let config = self.config();
+        let now = self.env().clock.wall();
         self.0.metadata.read(|state| {
-            look(&KnownUsers { credentials: state.credentials(), secret: &self.0.decoy_secret })
+            look(&KnownUsers {
+                credentials: state.credentials(),
+                secret: &self.0.decoy_secret,
+                connection_strings: config.connection_strings,
+                delegations: config.delegation.key.as_ref().map(|key| (state.delegations(), key)),
+                now,
+            })
         })
     }
 }

@@ -33,6 +33,7 @@ mod backup;
 mod budget;
 mod configs;
 mod credentials;
+mod delegations;
 mod epoch;
 mod fetch;
 mod group_host;
@@ -57,6 +58,7 @@ pub use backup::{BackupError, BackupStep, Checked, backup, verify};
 pub use budget::Share;
 pub use configs::{ConfigTarget, ConfigsError};
 pub use credentials::{HeldCredential, StoredUsers};
+pub use delegations::{TokenError, TokenRequest};
 pub use epoch::EpochError;
 pub use fetch::{Answer, Bounds, FetchError, Fetched, Want};
 pub use group_host::GroupsError;
@@ -90,6 +92,8 @@ pub use millstream_coordinator::cluster::{CreateError, PartitionsError};
 pub use millstream_coordinator::config;
 /// Changes of users' credentials.
 pub use millstream_coordinator::credentials::{Alteration, CredentialError, KnownUsers, Upsertion};
+/// Delegation tokens.
+pub use millstream_coordinator::delegation;
 /// What is asked of and answered by the coordinator of groups.
 pub use millstream_coordinator::group as groups;
 /// What can be limited, for whom, and to how much.

@@ -132,6 +132,8 @@ impl Topics {
                 | Entry::CredentialSet { .. }
                 | Entry::CredentialDeleted { .. }
                 | Entry::DecoySecretSet { .. }
+                | Entry::DelegationSet(_)
+                | Entry::DelegationRemoved { .. }
                 | Entry::Trimmed(_) => {}
             }
         }

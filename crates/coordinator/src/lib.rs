@@ -9,6 +9,7 @@ pub mod acl;
 pub mod cluster;
 pub mod config;
 pub mod credentials;
+pub mod delegation;
 pub mod group;
 mod host;
 pub mod quota;

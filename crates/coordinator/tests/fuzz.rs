@@ -2,6 +2,9 @@
 //!
 //! `cargo test` runs it briefly; `cargo xtask test --long` for minutes (CONTRIBUTING.md).
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use bolero::check;
 use millstream_auth::{Credential, Hash, Secret};
 use millstream_coordinator::acl::{
@@ -10,8 +13,9 @@ use millstream_coordinator::acl::{
 use millstream_coordinator::cluster::{
     ClusterState, Entry, NewTopic, Overrides, Replication, decode, encode,
 };
+use millstream_coordinator::delegation::Delegation;
 use millstream_testkit::edits::{Edit, edited};
-use millstream_types::Uuid;
+use millstream_types::{Timestamp, Uuid};
 
 /// A command: which, on what, how much.
 type Command = (u8, u8, i32, String);
@@ -23,7 +27,7 @@ fn hash(which: u8) -> Hash {
 fn entry(state: &ClusterState, (kind, which, number, text): &Command) -> Option<Entry> {
     let id = Uuid([*which % 4; 16]);
     let name = format!("topic-{}", which % 4);
-    match kind % 12 {
+    match kind % 14 {
         0 => Some(state.open_session()),
         1 => {
             let overrides = Overrides::from([(text.clone(), text.clone())]);
@@ -52,6 +56,18 @@ fn entry(state: &ClusterState, (kind, which, number, text): &Command) -> Option<
         }
         9 => Some(Entry::CredentialDeleted { user: text.as_str().into(), hash: hash(*which) }),
         10 => Some(Entry::DecoySecretSet { secret: Secret([*which; 32]) }),
+        11 => Some(Entry::DelegationSet(Arc::new(Delegation {
+            id: text.as_str().into(),
+            owner: text.as_str().into(),
+            requester: name.into(),
+            renewers: vec![text.as_str().into(); usize::from(which % 3)],
+            issued: Timestamp(i64::from(*number)),
+            expires: Timestamp(0),
+            ends: Timestamp(i64::MAX),
+            digest: [*which; 32],
+            credentials: BTreeMap::new(),
+        }))),
+        12 => Some(Entry::DelegationRemoved { id: text.as_str().into() }),
         // What no command makes is replayed all the same, if it can be read.
         _ => Some(Entry::PartitionsSet { id, partitions: *number }),
     }

@@ -24,7 +24,7 @@ use crate::connection::{Answer, Close, Reply, Service, Started};
 use crate::frames::Frame;
 use crate::intake::{Held, Intake};
 use crate::listener::Peer;
-use crate::login::{self, Login, Passwords, Verdict};
+use crate::login::{self, Login, Opened, Passwords, Verdict};
 use crate::metrics::{ApiMetrics, Metrics};
 use crate::throttle::{Client, Throttle};
 use crate::timer::NEVER;
@@ -99,6 +99,10 @@ served! {
     DescribeLogDirs 1..=5 => api::admin::describe_log_dirs::handle;
     SaslAuthenticate 0..=2 => api::sasl_authenticate::handle;
     CreatePartitions 0..=3 => api::admin::create_partitions::handle;
+    CreateDelegationToken 1..=3 => api::delegation::create::handle;
+    RenewDelegationToken 1..=2 => api::delegation::renew::handle;
+    ExpireDelegationToken 1..=2 => api::delegation::expire::handle;
+    DescribeDelegationToken 1..=3 => api::delegation::describe::handle;
     DeleteGroups 0..=3 => api::group::delete::handle;
     ElectLeaders 0..=2 => api::admin::elect_leaders::handle;
     IncrementalAlterConfigs 0..=1 => api::admin::incremental_alter_configs::handle;
@@ -186,6 +190,8 @@ struct Sender {
     throttle: Throttle,
     /// Whom the connection speaks for, once it has said so. That never changes.
     principal: OnceLock<Principal>,
+    /// Whether it has said so by a delegation token.
+    by_token: AtomicBool,
     /// Whether it has to say so, and how far it has come.
     login: Option<Login>,
 }
@@ -211,13 +217,13 @@ impl Dispatch {
     }
 
     pub(crate) fn session(self: &Arc<Self>, peer: Peer) -> Session {
-        let (turn, written, throttle) = Default::default();
+        let (turn, by_token, written, throttle) = Default::default();
         // Where one logs in, that says who somebody is, whatever certificate he has.
         let needs_login = peer.listener.protocol().needs_sasl();
         let login = needs_login.then(|| Login::new(&self.broker));
         let speaks = peer.certificate.clone().filter(|_| !needs_login);
         let principal = speaks.map_or_else(OnceLock::new, OnceLock::from);
-        let sender = Arc::new(Sender { peer, turn, written, throttle, principal, login });
+        let sender = Arc::new(Sender { peer, turn, written, throttle, principal, by_token, login });
         Session { dispatch: Arc::clone(self), sender }
     }
 
@@ -266,9 +272,10 @@ impl Sender {
         begun: Monotonic,
     ) -> Verdict {
         let (passwords, issuer) = (&dispatch.passwords, dispatch.issuer.as_deref());
-        let (verdict, user) = login.token(&dispatch.broker, passwords, issuer, token).await;
-        if let Some(user) = user {
+        let (verdict, opened) = login.token(&dispatch.broker, passwords, issuer, token).await;
+        if let Some(Opened { user, by_token }) = opened {
             dispatch.metrics.logins.inc();
+            self.by_token.store(by_token, Ordering::Relaxed);
             // Set before if it has logged in before: it is the same then.
             self.principal.get_or_init(|| user);
         }
@@ -302,6 +309,16 @@ impl Call {
     /// Whom the connection speaks for.
     pub(crate) fn principal(&self) -> &Principal {
         self.sender.principal(&self.dispatch)
+    }
+
+    /// Whether the client has said who it is, by a login or a certificate.
+    pub(crate) fn has_said_who_it_is(&self) -> bool {
+        self.sender.principal.get().is_some()
+    }
+
+    /// Whether it has said so by a delegation token.
+    pub(crate) fn is_by_token(&self) -> bool {
+        self.sender.by_token.load(Ordering::Relaxed)
     }
 
     /// How far the client has come with its login, if it needs one.

@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use millstream_broker::acl::AclError;
 use millstream_broker::config::{ConfigError, Kind};
+use millstream_broker::delegation::DelegationError;
 use millstream_broker::groups::{
     CommitError, CommitPartitionError, ConsumerHeartbeatError, DeleteGroupError,
     DeleteOffsetsError, DeletePartitionError, FetchError as GroupFetchError, FetchRefused,
@@ -17,7 +18,7 @@ use millstream_broker::record::{BatchError, CompressionError};
 use millstream_broker::txn::{AddPartitionsError, EndError, InitError};
 use millstream_broker::{
     ChangeError, ConfigsError, CredentialError, DeleteError, EpochError, FetchError, GroupsError,
-    OffsetError, ProduceError, RemoveError, TopicError, TxnError,
+    OffsetError, ProduceError, RemoveError, TokenError, TopicError, TxnError,
 };
 use millstream_wire::{ErrorCode, StrBytes};
 
@@ -98,6 +99,19 @@ impl Code for CredentialError {
             Self::NoMechanism => ErrorCode::UnsupportedSaslMechanism,
             Self::Twice => ErrorCode::DuplicateResource,
             Self::NotThere => ErrorCode::ResourceNotFound,
+        }
+    }
+}
+
+impl Code for TokenError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Disabled => ErrorCode::DelegationTokenAuthDisabled,
+            Self::Refused(DelegationError::NotFound) => ErrorCode::DelegationTokenNotFound,
+            Self::Refused(DelegationError::Expired) => ErrorCode::DelegationTokenExpired,
+            Self::Refused(DelegationError::NotYours) => ErrorCode::DelegationTokenOwnerMismatch,
+            Self::Refused(DelegationError::TooMany) => ErrorCode::PolicyViolation,
+            Self::Metadata(_) => ErrorCode::KafkaStorageError,
         }
     }
 }

@@ -40,6 +40,13 @@ pub(crate) struct Login {
 #[derive(Debug)]
 pub(crate) struct Passwords(Semaphore);
 
+/// A login that has succeeded.
+pub(crate) struct Opened {
+    pub(crate) user: Principal,
+    /// Whether it was by a delegation token.
+    pub(crate) by_token: bool,
+}
+
 /// What becomes of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -118,7 +125,7 @@ impl Login {
         passwords: &Passwords,
         issuer: Option<&Issuer>,
         token: &[u8],
-    ) -> (Verdict, Option<Principal>) {
+    ) -> (Verdict, Option<Opened>) {
         let now = || broker.env().clock.monotonic();
         let step = broker.users(|users| self.change(|gate| gate.token(token, users, now())));
         let step = match step {
@@ -146,7 +153,8 @@ impl Login {
             TokenStep::Challenge(token) => (Verdict::Answer { token, lifetime: None }, None),
             TokenStep::Done(login) => {
                 let (token, lifetime) = (login.answer, login.lifetime);
-                (Verdict::Answer { token, lifetime }, Some(login.user))
+                let opened = Opened { user: login.user, by_token: login.by_token };
+                (Verdict::Answer { token, lifetime }, Some(opened))
             }
             TokenStep::Fault(token) => (Verdict::Fault(token), None),
             TokenStep::Refused(why) => {

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_auth::Expected;
-use millstream_auth::{ClientExchange, Derivation, Hash, Mechanism, Nonce};
+use millstream_auth::{ClientExchange, Derivation, Hash, Mechanism, Nonce, TokenHmac};
+use millstream_broker::acl::{
+    Binding, Draft, Filter, Operation, PatternType, Permission, ResourceType,
+};
 use millstream_broker::config::SecurityProtocol;
 use millstream_broker::quota::{Change, Entity, Name};
 use millstream_broker::{Alteration, Broker, Node, Stores, Upsertion};
@@ -17,11 +20,16 @@ use millstream_env::{DataDir, Env, HandClock, JournalSettings};
 use millstream_kafka::{Door, Listener};
 use millstream_oauth::{Issuer, IssuerSettings, Place, Signer};
 use millstream_types::BrokerId;
+use millstream_wire::create_delegation_token_request::CreatableRenewers;
 use millstream_wire::create_topics_request::CreatableTopic;
+use millstream_wire::describe_delegation_token_request::DescribeDelegationTokenOwner;
 use millstream_wire::{
-    ApiVersionsRequest, CreateTopicsRequest, ErrorCode, Message as _, MetadataRequest, Reader,
-    Request, ResponseHeader, SaslAuthenticateRequest, SaslAuthenticateResponse,
-    SaslHandshakeRequest, SaslHandshakeResponse, StrBytes, encode_request,
+    ApiVersionsRequest, CreateDelegationTokenRequest, CreateDelegationTokenResponse,
+    CreateTopicsRequest, DescribeDelegationTokenRequest, ErrorCode, ExpireDelegationTokenRequest,
+    ExpireDelegationTokenResponse, Message as _, MetadataRequest, Reader,
+    RenewDelegationTokenRequest, RenewDelegationTokenResponse, Request, ResponseHeader,
+    SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+    StrBytes, encode_request,
 };
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -594,4 +602,239 @@ async fn a_bad_token_is_refused_in_two_steps() {
     let mut peer = world.connect();
     let refused = peer.log_in(Mechanism::OauthBearer, "", &good).await;
     assert_eq!(code(refused.error_code), ErrorCode::SaslAuthenticationFailed);
+}
+
+const KEY: (&str, &str) = ("delegation.token.secret.key", "a secret that is long");
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+fn user(name: &str) -> (StrBytes, StrBytes) {
+    ("User".into(), StrBytes::from(name.to_owned()))
+}
+
+impl Peer {
+    async fn create_token(
+        &mut self,
+        owner: &str,
+        renewers: &[&str],
+    ) -> CreateDelegationTokenResponse {
+        let renewers = renewers.iter().map(|renewer| {
+            let (principal_type, principal_name) = user(renewer);
+            CreatableRenewers { principal_type, principal_name }
+        });
+        let (kind, name) = user(owner);
+        let request = CreateDelegationTokenRequest {
+            owner_principal_type: Some(kind),
+            owner_principal_name: Some(name),
+            renewers: renewers.collect(),
+            max_lifetime_ms: -1,
+        };
+        self.ask(3, &request).await.expect("an answer")
+    }
+
+    async fn renew_token(
+        &mut self,
+        hmac: &Bytes,
+        renew_period_ms: i64,
+    ) -> RenewDelegationTokenResponse {
+        let request = RenewDelegationTokenRequest { hmac: hmac.clone(), renew_period_ms };
+        self.ask(2, &request).await.expect("an answer")
+    }
+
+    async fn expire_token(
+        &mut self,
+        hmac: &Bytes,
+        period_ms: i64,
+    ) -> ExpireDelegationTokenResponse {
+        let (hmac, expiry_time_period_ms) = (hmac.clone(), period_ms);
+        let request = ExpireDelegationTokenRequest { hmac, expiry_time_period_ms };
+        self.ask(2, &request).await.expect("an answer")
+    }
+
+    /// The owners of the tokens that are told, and the code.
+    async fn owners(&mut self, of: Option<&[&str]>) -> (ErrorCode, Vec<String>) {
+        let owners = of.map(|owners| {
+            let owners = owners.iter().map(|owner| {
+                let (principal_type, principal_name) = user(owner);
+                DescribeDelegationTokenOwner { principal_type, principal_name }
+            });
+            owners.collect()
+        });
+        let request = DescribeDelegationTokenRequest { owners };
+        let told = self.ask(3, &request).await.expect("an answer");
+        let mut names: Vec<_> =
+            told.tokens.iter().map(|token| token.principal_name.to_string()).collect();
+        names.sort();
+        (code(told.error_code), names)
+    }
+
+    /// Logs in by a delegation token.
+    async fn log_in_by_token(
+        &mut self,
+        hash: Hash,
+        token: &CreateDelegationTokenResponse,
+    ) -> SaslAuthenticateResponse {
+        let mechanism = Mechanism::Scram(hash);
+        self.handshake(mechanism.name(), 1).await;
+        let password = TokenHmac::said(token.hmac.to_vec()).password();
+        let nonce = Nonce([1; 24]);
+        let client = ClientExchange::new(mechanism, &token.token_id, &password, nonce);
+        let mut client = client.by_token();
+        let answer = self.token(client.first()).await.expect("an answer");
+        let last = client.answer(&answer.auth_bytes).expect("trusted").expect("a proof");
+        self.token(last).await.expect("an answer")
+    }
+}
+
+/// KIP-48: made by one who has logged in, for programs that then act as he.
+#[tokio::test]
+async fn a_delegation_token_lets_others_act_as_its_owner() {
+    let world = world(&[KEY, ("connections.max.idle.ms", "-1")]).await;
+    let mut alice = world.logged_in(SHA_256, "alice").await;
+    let token = alice.create_token("", &["bob"]).await;
+    assert_eq!(code(token.error_code), ErrorCode::None);
+    assert_eq!(token.expiry_timestamp_ms - token.issue_timestamp_ms, DAY_MS);
+    assert_eq!(token.max_timestamp_ms - token.issue_timestamp_ms, 7 * DAY_MS);
+    assert_eq!((&*token.principal_name, token.hmac.len()), ("alice", 64));
+    for hash in Hash::ALL {
+        let mut program = world.connect();
+        let answer = program.log_in_by_token(hash, &token).await;
+        assert_eq!(
+            (code(answer.error_code), answer.session_lifetime_ms),
+            (ErrorCode::None, DAY_MS)
+        );
+        assert_eq!(
+            create(&mut program, if hash == Hash::Sha256 { "a" } else { "b" }).await,
+            ErrorCode::None
+        );
+        // A token does not get another one, nor is it told of any.
+        let refused = ErrorCode::DelegationTokenRequestNotAllowed;
+        assert_eq!(code(program.create_token("", &[]).await.error_code), refused);
+        assert_eq!(code(program.renew_token(&token.hmac, -1).await.error_code), refused);
+        assert_eq!(code(program.expire_token(&token.hmac, -1).await.error_code), refused);
+        assert_eq!(program.owners(None).await, (refused, Vec::new()));
+        // The session ends with the token.
+        let ends = Duration::from_millis(DAY_MS.unsigned_abs()) + Duration::from_nanos(1);
+        if hash == Hash::Sha512 {
+            world.clock.advance(ends);
+            assert!(!program.is_served().await);
+        }
+    }
+    // And nobody begins another.
+    let mut program = world.connect();
+    let refused = {
+        let mut refused = Box::pin(program.log_in_by_token(Hash::Sha256, &token));
+        assert!(soon(&mut refused).await.is_none(), "no delay");
+        world.clock.advance(DELAY);
+        soon(refused).await.expect("the delay is over")
+    };
+    assert_eq!(code(refused.error_code), ErrorCode::SaslAuthenticationFailed);
+    let expired = alice.renew_token(&token.hmac, -1).await;
+    assert_eq!(code(expired.error_code), ErrorCode::DelegationTokenExpired);
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_and_ended_by_those_who_may() {
+    let world = world(&[KEY]).await;
+    let mut alice = world.logged_in(SHA_256, "alice").await;
+    let mut bob = world.logged_in(SHA_256, "bob").await;
+    let token = alice.create_token("", &["bob"]).await;
+    let own = alice.create_token("", &[]).await;
+    let now = world.broker.env().clock.wall().0;
+    for (hmac, period, expected) in [
+        (&token.hmac, 1_000, Ok(now + 1_000)),
+        (&token.hmac, 9 * DAY_MS, Ok(now + DAY_MS)),
+        (&token.hmac, -1, Ok(now + DAY_MS)),
+        (&own.hmac, -1, Err(ErrorCode::DelegationTokenOwnerMismatch)),
+        (&Bytes::from_static(b"x"), -1, Err(ErrorCode::DelegationTokenNotFound)),
+    ] {
+        let renewed = bob.renew_token(hmac, period).await;
+        let expires = renewed.expiry_timestamp_ms;
+        let renewed = match code(renewed.error_code) {
+            ErrorCode::None => Ok(expires),
+            error => Err(error),
+        };
+        assert_eq!(renewed, expected);
+    }
+    assert_eq!(bob.owners(None).await, (ErrorCode::None, vec!["alice".to_owned(); 2]));
+    assert_eq!(bob.owners(Some(&[])).await, (ErrorCode::None, Vec::new()));
+    assert_eq!(bob.owners(Some(&["bob"])).await, (ErrorCode::None, vec!["alice".to_owned()]));
+    let ended = bob.expire_token(&own.hmac, -1).await;
+    assert_eq!(code(ended.error_code), ErrorCode::DelegationTokenOwnerMismatch);
+    let ends = alice.expire_token(&own.hmac, 1_000).await;
+    assert_eq!((code(ends.error_code), ends.expiry_timestamp_ms), (ErrorCode::None, now + 1_000));
+    let ended = bob.expire_token(&token.hmac, -1).await;
+    assert_eq!((code(ended.error_code), ended.expiry_timestamp_ms), (ErrorCode::None, now));
+    let gone = bob.renew_token(&token.hmac, -1).await;
+    assert_eq!(code(gone.error_code), ErrorCode::DelegationTokenNotFound);
+    assert_eq!(alice.owners(None).await.1.len(), 1);
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(alice.owners(None).await, (ErrorCode::None, Vec::new()));
+}
+
+/// KIP-373: for others, with the right to.
+#[tokio::test]
+async fn tokens_of_others_take_rights() {
+    let rights = [("authorizer.class.name", "standard"), ("super.users", "User:bob")];
+    let world = world(&[&[KEY][..], &rights].concat()).await;
+    let mut alice = world.logged_in(SHA_256, "alice").await;
+    let mut bob = world.logged_in(SHA_256, "bob").await;
+    let refused = alice.create_token("carol", &[]).await;
+    assert_eq!(code(refused.error_code), ErrorCode::DelegationTokenAuthorizationFailed);
+    let made = bob.create_token("carol", &[]).await;
+    assert_eq!(code(made.error_code), ErrorCode::None);
+    assert_eq!((&*made.principal_name, &*made.token_requester_principal_name), ("carol", "bob"));
+    // Who has asked for it is not its owner.
+    let renewed = bob.renew_token(&made.hmac, -1).await;
+    assert_eq!(code(renewed.error_code), ErrorCode::DelegationTokenOwnerMismatch);
+    assert_eq!(bob.owners(None).await.1, ["carol"], "who may do everything is told");
+    assert!(alice.owners(None).await.1.is_empty());
+    for (operation, resource, name) in [
+        (Operation::Describe, ResourceType::DelegationToken, &*made.token_id),
+        (Operation::DescribeTokens, ResourceType::User, "User:carol"),
+    ] {
+        let rule = Binding::new(&Draft {
+            resource,
+            pattern: PatternType::Literal,
+            name,
+            principal: "User:alice",
+            host: "*",
+            operation,
+            permission: Permission::Allow,
+        });
+        let rule = rule.unwrap();
+        world.broker.add_acls(vec![rule]).await.unwrap();
+        assert_eq!(alice.owners(None).await.1, ["carol"], "{operation}");
+        world.broker.remove_acls(vec![Filter::default()]).await.unwrap();
+        assert!(alice.owners(None).await.1.is_empty());
+    }
+    // The program acts as the owner, who has no password at all.
+    let mut program = world.connect();
+    let answer = program.log_in_by_token(Hash::Sha512, &made).await;
+    assert_eq!(code(answer.error_code), ErrorCode::None);
+    assert_eq!(create(&mut program, "a").await, ErrorCode::TopicAuthorizationFailed);
+}
+
+#[tokio::test]
+async fn there_are_tokens_only_where_there_is_a_secret_and_for_who_has_logged_in() {
+    let without = world(&[]).await;
+    let mut alice = without.logged_in(SHA_256, "alice").await;
+    let disabled = ErrorCode::DelegationTokenAuthDisabled;
+    assert_eq!(code(alice.create_token("", &[]).await.error_code), disabled);
+    assert_eq!(code(alice.renew_token(&Bytes::new(), -1).await.error_code), disabled);
+    assert_eq!(code(alice.expire_token(&Bytes::new(), -1).await.error_code), disabled);
+    assert_eq!(alice.owners(None).await, (disabled, Vec::new()));
+    let world = world(&[KEY]).await;
+    let mut anybody = Peer(world.door.connect());
+    let refused = ErrorCode::DelegationTokenRequestNotAllowed;
+    assert_eq!(code(anybody.create_token("", &[]).await.error_code), refused);
+    assert_eq!(anybody.owners(None).await, (refused, Vec::new()));
+    // Other kinds of principals than users there are not.
+    let mut alice = world.logged_in(SHA_256, "alice").await;
+    let request = CreateDelegationTokenRequest {
+        owner_principal_type: Some("Group".into()),
+        owner_principal_name: Some("g".into()),
+        ..CreateDelegationTokenRequest::default()
+    };
+    let made = alice.ask(3, &request).await.expect("an answer");
+    assert_eq!(code(made.error_code), ErrorCode::InvalidPrincipalType);
 }

@@ -35,13 +35,17 @@ const DENIALS: [ErrorCode; 4] = [
 ];
 
 /// APIs that need no right, and those that leave out what may not be told.
-const SILENT: [ApiKey; 6] = [
+const SILENT: [ApiKey; 10] = [
     ApiKey::ApiVersions,
     ApiKey::SaslHandshake,
     ApiKey::SaslAuthenticate,
     ApiKey::DescribeCluster,
     ApiKey::ListGroups,
     ApiKey::ListTransactions,
+    ApiKey::CreateDelegationToken,
+    ApiKey::RenewDelegationToken,
+    ApiKey::ExpireDelegationToken,
+    ApiKey::DescribeDelegationToken,
 ];
 
 const CONFIG: [(&str, &str); 2] =
@@ -111,8 +115,10 @@ fn errors(answer: &str) -> BTreeSet<ErrorCode> {
         let end = part.find(|c: char| c != '-' && !c.is_ascii_digit()).expect("a number ends");
         ErrorCode::or_unknown(part[..end].parse().expect("a number"))
     });
-    // The clients here have nothing to log in to, and are told so whatever they may do.
-    let none = [ErrorCode::None, ErrorCode::IllegalSaslState];
+    // The clients here have nothing to log in to, and are told so whatever they may do; nobody in particular
+    // gets no delegation tokens.
+    let none =
+        [ErrorCode::None, ErrorCode::IllegalSaslState, ErrorCode::DelegationTokenRequestNotAllowed];
     codes.filter(|code| !none.contains(code)).collect()
 }
 

@@ -44,6 +44,7 @@ async fn every_api_answers_in_every_version() {
     transactions(&mut client).await;
     configs(&mut client).await;
     logins(&mut client).await;
+    tokens(&mut client).await;
     placement(&mut client).await;
     deletions(&mut client).await;
     let mut advertised = Vec::new();
@@ -124,6 +125,30 @@ async fn logins(client: &mut Client) {
         DescribeUserScramCredentialsRequest {
             users: Some(["u", "nobody"].map(|name| UserName { name: name.into() }).into()),
         }
+    });
+}
+
+/// Nobody in particular gets no delegation tokens: that is what it is told.
+async fn tokens(client: &mut Client) {
+    let hmac = Bytes::from_static(&[7; 64]);
+    each!(client, CreateDelegationToken, |version| CreateDelegationTokenRequest {
+        renewers: vec![create_delegation_token_request::CreatableRenewers {
+            principal_type: "User".into(),
+            principal_name: "u".into(),
+        }],
+        max_lifetime_ms: -1,
+        ..Default::default()
+    });
+    each!(client, RenewDelegationToken, |version| RenewDelegationTokenRequest {
+        hmac: hmac.clone(),
+        renew_period_ms: -1,
+    });
+    each!(client, ExpireDelegationToken, |version| ExpireDelegationTokenRequest {
+        hmac: hmac.clone(),
+        expiry_time_period_ms: -1,
+    });
+    each!(client, DescribeDelegationToken, |version| DescribeDelegationTokenRequest {
+        owners: None,
     });
 }
 

@@ -16,6 +16,8 @@ pub(crate) struct First<'a> {
     pub(crate) bare: &'a str,
     pub(crate) user: Cow<'a, str>,
     pub(crate) nonce: &'a str,
+    /// Whether the name is that of a delegation token (KIP-48), and no user's.
+    pub(crate) by_token: bool,
 }
 
 /// A client's last message.
@@ -52,11 +54,9 @@ impl<'a> First<'a> {
         if !is_nonce(nonce) {
             return Err(Refused::Malformed);
         }
+        let mut by_token = false;
         for extension in parts {
-            // The name is that of a delegation token then, and no user's.
-            if attribute(extension)? == ("tokenauth", "true") {
-                return Err(Refused::DelegationToken);
-            }
+            by_token |= attribute(extension)? == ("tokenauth", "true");
         }
         if !act_as.is_empty() {
             let act_as = name(act_as.strip_prefix("a=").ok_or(Refused::Malformed)?)?;
@@ -64,7 +64,7 @@ impl<'a> First<'a> {
                 return Err(Refused::OtherIdentity);
             }
         }
-        Ok(Self { header, bare, user, nonce })
+        Ok(Self { header, bare, user, nonce, by_token })
     }
 }
 
@@ -157,7 +157,17 @@ mod tests {
         check_first("n,,n=user,r=n,tokenauth=false,x=y", Ok(("n,,", "user")));
         check_first("n,a=other,n=user,r=nonce", Err(Refused::OtherIdentity));
         check_first("p=tls-unique,,n=user,r=nonce", Err(Refused::ChannelBinding));
-        check_first("n,,n=token,r=n,tokenauth=true", Err(Refused::DelegationToken));
+        for (extensions, expected) in [
+            ("", false),
+            (",tokenauth=true", true),
+            (",x=y,tokenauth=true,z=y", true),
+            (",tokenauth=false", false),
+            (",Tokenauth=true", false),
+        ] {
+            let message = format!("n,,n=token,r=n{extensions}");
+            let first = First::parse(message.as_bytes()).expect("a message");
+            assert_eq!(first.by_token, expected, "{message}");
+        }
         for malformed in [
             "",
             "n",

@@ -6,16 +6,25 @@ mod message;
 use millstream_types::Principal;
 use subtle::ConstantTimeEq as _;
 
-use crate::exchange::Refused;
+use crate::exchange::{Proven, Refused, TokenOwner};
 use crate::{Credential, Hash};
 
 pub(crate) use message::{Final, First, name};
+
+/// Who somebody is whose proof is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The user himself.
+    User(Principal),
+    /// Whom a delegation token stands for; `None` for one that there is not, whatever is proven.
+    Token(Option<TokenOwner>),
+}
 
 /// What a server knows between a client's two messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Challenge {
     hash: Hash,
-    user: Principal,
+    whose: Whose,
     credential: Credential,
     /// The client's and the server's.
     nonce: String,
@@ -30,14 +39,14 @@ impl Challenge {
     pub(crate) fn new(
         hash: Hash,
         first: &First<'_>,
-        credential: Credential,
+        (credential, whose): (Credential, Whose),
         server_nonce: &str,
     ) -> (Self, Vec<u8>) {
         let nonce = format!("{}{server_nonce}", first.nonce);
         let answer = message::server_first(&nonce, &credential.salt, credential.iterations);
         let challenge = Self {
             hash,
-            user: Principal::user(first.user.as_ref()),
+            whose,
             credential,
             nonce,
             header: first.header.to_owned(),
@@ -47,7 +56,7 @@ impl Challenge {
     }
 
     /// Whether the client's last message proves what it has to: who it is then, and the server's own proof.
-    pub(crate) fn verify(self, last: &Final<'_>) -> Result<(Principal, Vec<u8>), Refused> {
+    pub(crate) fn verify(self, last: &Final<'_>) -> Result<Proven, Refused> {
         // What was said to another challenge, or about another beginning, proves nothing.
         if last.nonce != self.nonce {
             return Err(Refused::Nonce);
@@ -67,7 +76,14 @@ impl Challenge {
             return Err(Refused::Credentials);
         }
         let own = self.hash.hmac(&self.credential.server_key, &said);
-        Ok((self.user, message::server_final(&own).into_bytes()))
+        let answer = message::server_final(&own).into_bytes();
+        match self.whose {
+            Whose::User(user) => Ok(Proven { user, answer, lifetime: None, by_token: false }),
+            Whose::Token(Some(TokenOwner { user, lifetime })) => {
+                Ok(Proven { user, answer, lifetime: Some(lifetime), by_token: true })
+            }
+            Whose::Token(None) => Err(Refused::Credentials),
+        }
     }
 }
 
@@ -88,7 +104,8 @@ mod tests {
         let salted = Derivation::new(hash, b"pencil", &salt, 4_096).finish();
         let credential = Credential::of_salted(hash, salt, 4_096, &salted);
         let first = First::parse(FIRST).expect("a message");
-        let (challenge, answer) = Challenge::new(hash, &first, credential, SERVER_NONCE);
+        let whose = Whose::User(Principal::user("user"));
+        let (challenge, answer) = Challenge::new(hash, &first, (credential, whose), SERVER_NONCE);
         (challenge, String::from_utf8(answer).expect("text"))
     }
 
@@ -117,7 +134,8 @@ mod tests {
             assert_eq!(answer, format!("r={nonce},s={SALT},i=4096"));
             let last = last(proof, "", "");
             let verified = challenge.verify(&Final::parse(last.as_bytes()).expect("a message"));
-            let expected = (Principal::user("user"), format!("v={signature}").into_bytes());
+            let (user, answer) = (Principal::user("user"), format!("v={signature}").into_bytes());
+            let expected = Proven { user, answer, lifetime: None, by_token: false };
             assert_eq!(verified, Ok(expected));
         }
     }

@@ -13,17 +13,22 @@
 //! credential     user string, hash u8: 1 SHA-256, 2 SHA-512
 //!                iterations u32, then salt, stored key and server key, each behind its length as
 //!                unsigned varint; never a password, nor what could be used in its place
+//! delegation     id, owner and requester strings, count unsigned varint, then renewers as strings
+//!                issued, expires and ends i64, digest 32 bytes; count unsigned varint, then hash and
+//!                credential as above; never what could be used to log in
 //! ```
 //!
 //! The log below numbers and checksums these bytes; one append is one atomic change. Decoding is
 //! total, and `decode(encode(entries)) == entries`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_auth::{Credential, Hash, Secret};
-use millstream_types::{Cursor, DecodeError, SessionId, TopicId, Uuid, varint};
+use millstream_types::{Cursor, DecodeError, SessionId, Timestamp, TopicId, Uuid, varint};
 
 use crate::acl::{Binding, Draft, Operation, PatternType, Permission, ResourceType};
+use crate::delegation::Delegation;
 use crate::quota::{Entity, Limit, Limits, Name, Use};
 
 use super::{Overrides, Resource, TopicState, Trimmed};
@@ -100,6 +105,13 @@ pub enum Entry {
         user: Arc<str>,
         /// The hash function.
         hash: Hash,
+    },
+    /// Tag 15: a delegation token, replacing what there was of its id.
+    DelegationSet(Arc<Delegation>),
+    /// Tag 16: there is this delegation token no more.
+    DelegationRemoved {
+        /// Its id.
+        id: Arc<str>,
     },
     /// Tag 14: what credentials are made from of users that there are not.
     DecoySecretSet {
@@ -195,24 +207,21 @@ fn encode_one(entry: &Entry, out: &mut Vec<u8>) {
             out.push(9);
             put_quotas(entity, limits, out);
         }
-        Entry::AclAdded(binding) => {
-            out.push(12);
-            put_acl(binding, out);
-        }
-        Entry::AclRemoved(binding) => {
-            out.push(13);
-            put_acl(binding, out);
-        }
+        Entry::AclAdded(binding) => put_acl(12, binding, out),
+        Entry::AclRemoved(binding) => put_acl(13, binding, out),
         Entry::CredentialSet { user, hash, credential } => {
             put_holder(10, user, *hash, out);
             put_credential(credential, out);
         }
-        Entry::CredentialDeleted { user, hash } => {
-            put_holder(11, user, *hash, out);
-        }
+        Entry::CredentialDeleted { user, hash } => put_holder(11, user, *hash, out),
         Entry::DecoySecretSet { secret } => {
             out.push(14);
             out.extend(secret.0);
+        }
+        Entry::DelegationSet(token) => put_delegation(15, token, out),
+        Entry::DelegationRemoved { id } => {
+            out.push(16);
+            put_string(id, out);
         }
     }
 }
@@ -255,6 +264,8 @@ fn decode_one(cursor: &mut Cursor<'_>) -> Result<Entry, EntryError> {
             hash: hash(cursor)?,
         },
         14 => Entry::DecoySecretSet { secret: Secret(cursor.array("secret")?) },
+        15 => Entry::DelegationSet(Arc::new(delegation(cursor)?)),
+        16 => Entry::DelegationRemoved { id: Arc::from(string(cursor, "token")?) },
         tag => return Err(EntryError::Tag(tag)),
     })
 }
@@ -270,6 +281,47 @@ fn put_credential(credential: &Credential, out: &mut Vec<u8>) {
     for part in [&credential.salt, &credential.stored_key, &credential.server_key] {
         put_bytes(part, out);
     }
+}
+
+fn put_delegation(tag: u8, token: &Delegation, out: &mut Vec<u8>) {
+    out.push(tag);
+    for name in [&token.id, &token.owner, &token.requester] {
+        put_string(name, out);
+    }
+    varint::put_unsigned(out, token.renewers.len() as u64);
+    for renewer in &token.renewers {
+        put_string(renewer, out);
+    }
+    for time in [token.issued, token.expires, token.ends] {
+        out.extend(time.0.to_be_bytes());
+    }
+    out.extend(token.digest);
+    varint::put_unsigned(out, token.credentials.len() as u64);
+    for (hash, credential) in &token.credentials {
+        out.push(hash_number(*hash));
+        put_credential(credential, out);
+    }
+}
+
+fn delegation(cursor: &mut Cursor<'_>) -> Result<Delegation, EntryError> {
+    let name = |cursor: &mut Cursor<'_>| string(cursor, "token").map(Arc::from);
+    let time = |cursor: &mut Cursor<'_>| cursor.i64("token").map(Timestamp);
+    let (id, owner, requester) = (name(cursor)?, name(cursor)?, name(cursor)?);
+    let count = cursor.unsigned_varint("renewers")?;
+    // Each of these takes a byte at least, so that a wrong count ends soon.
+    let mut renewers = Vec::new();
+    for _ in 0..count {
+        renewers.push(name(cursor)?);
+    }
+    let (issued, expires, ends) = (time(cursor)?, time(cursor)?, time(cursor)?);
+    let digest = cursor.array("digest")?;
+    let count = cursor.unsigned_varint("credentials")?;
+    let mut credentials = BTreeMap::new();
+    for _ in 0..count {
+        let hash = hash(cursor)?;
+        credentials.insert(hash, credential(cursor)?);
+    }
+    Ok(Delegation { id, owner, requester, renewers, issued, expires, ends, digest, credentials })
 }
 
 const fn hash_number(hash: Hash) -> u8 {
@@ -348,7 +400,8 @@ fn limits(cursor: &mut Cursor<'_>) -> Result<Limits, EntryError> {
     Ok(limits)
 }
 
-fn put_acl(binding: &Binding, out: &mut Vec<u8>) {
+fn put_acl(tag: u8, binding: &Binding, out: &mut Vec<u8>) {
+    out.push(tag);
     out.extend(binding.resource.number().to_be_bytes());
     out.extend(binding.pattern.number().to_be_bytes());
     put_string(&binding.name, out);

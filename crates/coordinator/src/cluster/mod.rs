@@ -1,5 +1,5 @@
-//! Cluster metadata: topics, configuration overrides, access rules, quotas, credentials, sessions, producer
-//! ids, journal trims.
+//! Cluster metadata: topics, configuration overrides, access rules, quotas, credentials, delegation tokens,
+//! sessions, producer ids, journal trims.
 //!
 //! A command looks at the state and yields entries; the host writes them to the metadata log; only
 //! [`ClusterState::replay`] changes the state. A snapshot is a list of entries too, so that there
@@ -12,6 +12,7 @@ use millstream_types::{LeaderEpoch, ProducerId, SessionId, TopicId};
 
 use crate::acl::Acls;
 use crate::credentials::Credentials;
+use crate::delegation::Delegations;
 use crate::quota::Quotas;
 
 mod entry;
@@ -82,6 +83,7 @@ pub struct ClusterState {
     quotas: Quotas,
     acls: Acls,
     credentials: Credentials,
+    delegations: Delegations,
     producer_ids_next: i64,
     trimmed: Option<Trimmed>,
 }
@@ -159,6 +161,12 @@ impl ClusterState {
         &self.credentials
     }
 
+    /// All delegation tokens.
+    #[must_use]
+    pub const fn delegations(&self) -> &Delegations {
+        &self.delegations
+    }
+
     /// Opens the next session.
     #[must_use]
     pub fn open_session(&self) -> Entry {
@@ -205,6 +213,8 @@ impl ClusterState {
             }
             Entry::CredentialDeleted { user, hash } => self.credentials.remove(&user, hash),
             Entry::DecoySecretSet { secret } => self.credentials.set_secret(secret),
+            Entry::DelegationSet(token) => self.delegations.set(token),
+            Entry::DelegationRemoved { id } => self.delegations.remove(&id),
             Entry::ProducerIdsTaken { next } => self.producer_ids_next = next,
             Entry::Trimmed(trimmed) => self.trimmed = Some(trimmed),
         }
@@ -254,6 +264,7 @@ impl ClusterState {
         }));
         entries.extend(self.acls.iter().cloned().map(Entry::AclAdded));
         entries.extend(self.credentials.snapshot());
+        entries.extend(self.delegations.snapshot());
         entries.extend(self.trimmed.clone().map(Entry::Trimmed));
         entries
     }

@@ -1,8 +1,9 @@
 use super::*;
 use crate::acl::{Binding, Draft, Operation, PatternType, Permission, ResourceType};
+use crate::delegation::Delegation;
 use crate::quota::{Entity, Limit, Limits, Name, Use};
 use millstream_auth::{Credential, Hash, Secret};
-use millstream_types::{DecodeError, Uuid};
+use millstream_types::{DecodeError, Timestamp, Uuid};
 use proptest::prelude::*;
 
 fn topic(name: &str, id: u8, partitions: i32) -> TopicState {
@@ -222,7 +223,30 @@ fn one_of_each() -> Vec<Entry> {
         },
         Entry::CredentialDeleted { user: "anna".into(), hash: Hash::Sha256 },
         Entry::DecoySecretSet { secret: Secret([7; 32]) },
+        Entry::DelegationSet(Arc::new(token("one", &["bob", "carol"]))),
+        Entry::DelegationSet(Arc::new(token("two", &[]))),
+        Entry::DelegationRemoved { id: "two".into() },
     ]
+}
+
+fn token(id: &str, renewers: &[&str]) -> Delegation {
+    let credential = Credential {
+        salt: vec![1, 2],
+        iterations: 4_096,
+        stored_key: vec![3; 3],
+        server_key: vec![4; 3],
+    };
+    Delegation {
+        id: id.into(),
+        owner: "anna".into(),
+        requester: "otto".into(),
+        renewers: renewers.iter().map(|name| (*name).into()).collect(),
+        issued: Timestamp(1),
+        expires: Timestamp(2),
+        ends: Timestamp(i64::MAX),
+        digest: [5; 32],
+        credentials: Hash::ALL.map(|hash| (hash, credential.clone())).into(),
+    }
 }
 
 fn rule(name: &str, host: &str) -> Binding {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use millstream_auth::Mechanism;
+use millstream_auth::{Mechanism, TokenKey};
 use millstream_types::limits::BATCH_BYTES_CEILING;
 
 use super::group::{consumer_settings, streams_settings};
@@ -120,11 +120,16 @@ pub struct BrokerConfig {
     pub authorizer: Option<AuthorizerConfig>,
     /// The mechanisms by which clients may log in (`sasl.enabled.mechanisms`).
     pub sasl_mechanisms: Vec<Mechanism>,
+    /// Whether PLAIN takes connection strings of `$ConnectionString`
+    /// (`millstream.sasl.plain.connection.strings`).
+    pub connection_strings: bool,
     /// How long a login holds (`connections.max.reauth.ms`); `None`: for ever.
     pub session_lifetime_max: Option<Duration>,
     /// How long after its last request a client is answered that has failed to log in
     /// (`connection.failed.authentication.delay.ms`).
     pub failed_login_delay: Duration,
+    /// What holds for delegation tokens (`delegation.token.`).
+    pub delegation: DelegationConfig,
     /// Where the data is, for people and tools (`log.dir`).
     pub data_place: String,
     /// What topics start from.
@@ -139,6 +144,17 @@ pub struct AuthorizerConfig {
     /// Whether everybody may do everything to what no rule speaks of
     /// (`allow.everyone.if.no.acl.found`).
     pub allow_if_no_rule: bool,
+}
+
+/// What holds for delegation tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DelegationConfig {
+    /// What they are made from (`secret.key`); `None`: there are none.
+    pub key: Option<TokenKey>,
+    /// How long one lasts at most (`max.lifetime.ms`).
+    pub lifetime_max: Duration,
+    /// How long one lasts without being renewed (`expiry.time.ms`).
+    pub renewal: Duration,
 }
 
 /// What an acknowledgement waits for.
@@ -172,6 +188,14 @@ fn authorizer(values: &Values) -> Option<AuthorizerConfig> {
     })
 }
 
+fn delegation(values: &Values) -> DelegationConfig {
+    DelegationConfig {
+        key: TokenKey::new(values.text("delegation.token.secret.key")),
+        lifetime_max: millis(values.number("delegation.token.max.lifetime.ms")),
+        renewal: millis(values.number("delegation.token.expiry.time.ms")),
+    }
+}
+
 impl BrokerConfig {
     /// What `overrides` come to.
     ///
@@ -183,7 +207,6 @@ impl BrokerConfig {
         let number = |name| values.number(name);
         let int = |name| i32::try_from(number(name)).unwrap_or(i32::MAX);
         let bytes = |name| number(name).unsigned_abs();
-        let idle_max = number("connections.max.idle.ms");
         Self {
             num_partitions: int("num.partitions"),
             default_replication_factor: i16::try_from(number("default.replication.factor"))
@@ -198,10 +221,7 @@ impl BrokerConfig {
             request_memory_bytes: usize::try_from(number("queued.max.request.bytes")).ok(),
             connection_request_bytes: size(number("millstream.connection.request.bytes")),
             fetch_session_bytes: size(number("millstream.fetch.session.bytes")),
-            connection_idle_max: match u64::try_from(idle_max) {
-                Ok(millis) => Duration::from_millis(millis).min(HUNDRED_YEARS),
-                Err(_) => HUNDRED_YEARS,
-            },
+            connection_idle_max: idle_max(number("connections.max.idle.ms")),
             connections_max: size(number("max.connections")),
             connections_per_address_max: size(number("max.connections.per.ip")),
             connections_of_addresses: address_limits(
@@ -241,8 +261,10 @@ impl BrokerConfig {
             full_validation: values.text("record.validation") == "full",
             authorizer: authorizer(&values),
             sasl_mechanisms: mechanisms(values.items("sasl.enabled.mechanisms")),
+            connection_strings: values.flag("millstream.sasl.plain.connection.strings"),
             session_lifetime_max: lifetime(number("connections.max.reauth.ms")),
             failed_login_delay: millis(number("connection.failed.authentication.delay.ms")),
+            delegation: delegation(&values),
             data_place: values.text("log.dir").to_owned(),
             topic_defaults: TopicDefaults::resolve(overrides),
         }
@@ -251,6 +273,14 @@ impl BrokerConfig {
 
 fn mechanisms(names: &[String]) -> Vec<Mechanism> {
     names.iter().filter_map(|name| Mechanism::named(name)).collect()
+}
+
+/// How long something may rest; less than nothing stands for "for ever".
+fn idle_max(number: i64) -> Duration {
+    match u64::try_from(number) {
+        Ok(millis) => Duration::from_millis(millis).min(HUNDRED_YEARS),
+        Err(_) => HUNDRED_YEARS,
+    }
 }
 
 /// How long something lasts, of which 0 stands for "for ever".

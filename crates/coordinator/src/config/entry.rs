@@ -171,6 +171,11 @@ pub(super) const fn double(name: &'static str, default: &'static str) -> Entry {
     new(name, ConfigType::Double, default)
 }
 
+/// A secret, which has no default.
+pub(super) const fn password(name: &'static str) -> Entry {
+    new(name, ConfigType::Password, "").unset()
+}
+
 pub(super) const fn list(name: &'static str, default: &'static str) -> Entry {
     new(name, ConfigType::List, default)
 }

@@ -34,7 +34,7 @@ mod value;
 mod tests;
 
 pub use crate::cluster::Overrides;
-pub use broker::{AuthorizerConfig, BrokerConfig, Durability};
+pub use broker::{AuthorizerConfig, BrokerConfig, DelegationConfig, Durability};
 pub use describe::{Described, DescribedSynonym, Target, describe};
 pub use entry::{Allowed, ConfigType, Effect, Entry, Synonym, Update};
 pub use error::ConfigError;

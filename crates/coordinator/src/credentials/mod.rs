@@ -5,10 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use millstream_auth::{Credential, Hash, Secret, Shape, Users};
+use millstream_auth::{Credential, Hash, Secret, Shape, TokenKey, TokenOwner, Users};
+use millstream_types::{Principal, Timestamp};
 
 use crate::cluster::Entry;
+use crate::delegation::Delegations;
 
 mod change;
 
@@ -98,6 +101,12 @@ pub struct KnownUsers<'a> {
     pub credentials: &'a Credentials,
     /// Drawn when the broker started.
     pub secret: &'a Secret,
+    /// Whether connection strings are taken (`millstream.sasl.plain.connection.strings`).
+    pub connection_strings: bool,
+    /// The delegation tokens, with their secret; `None` where there are none.
+    pub delegations: Option<(&'a Delegations, &'a TokenKey)>,
+    /// When it is asked.
+    pub now: Timestamp,
 }
 
 impl KnownUsers<'_> {
@@ -121,6 +130,24 @@ impl Users for KnownUsers<'_> {
         let decoy = self.decoy(user, None);
         let known = self.credentials.of(user).and_then(BTreeMap::last_key_value);
         known.map_or(decoy, |(hash, credential)| (*hash, credential.clone()))
+    }
+
+    fn token(&self, id: &str, hash: Hash) -> (Credential, Option<TokenOwner>) {
+        let (_, decoy) = self.decoy(id, Some(hash));
+        let valid = self.delegations.and_then(|(delegations, key)| {
+            delegations.get(id).filter(|token| token.is_valid(key, self.now))
+        });
+        let known = valid.and_then(|token| {
+            let left = token.expires.min(token.ends).0.saturating_sub(self.now.0).unsigned_abs();
+            let lifetime = Duration::from_millis(left);
+            let owner = TokenOwner { user: Principal::user(Arc::clone(&token.owner)), lifetime };
+            Some((token.credentials.get(&hash)?.clone(), Some(owner)))
+        });
+        known.unwrap_or((decoy, None))
+    }
+
+    fn takes_connection_strings(&self) -> bool {
+        self.connection_strings
     }
 }
 

@@ -26,6 +26,16 @@ fn alter(
     outcomes.into_values().collect()
 }
 
+fn known(state: &ClusterState) -> KnownUsers<'_> {
+    KnownUsers {
+        credentials: state.credentials(),
+        secret: &Secret([1; 32]),
+        connection_strings: false,
+        delegations: None,
+        now: Timestamp(0),
+    }
+}
+
 fn held(state: &ClusterState) -> Vec<(&str, Vec<Hash>)> {
     let all = state.credentials().iter();
     all.map(|(user, held)| (&**user, held.keys().copied().collect())).collect()
@@ -101,7 +111,7 @@ fn who_is_named_twice_is_not_changed() {
 fn users_that_there_are_not_look_like_most() {
     let mut state = ClusterState::default();
     let shape = |state: &ClusterState, user, hash| {
-        let users = KnownUsers { credentials: state.credentials(), secret: &Secret([1; 32]) };
+        let users = known(state);
         users.credential(user, hash).shape()
     };
     assert_eq!(shape(&state, "nobody", Hash::Sha256).salt_bytes, SALT_BYTES);
@@ -114,7 +124,7 @@ fn users_that_there_are_not_look_like_most() {
     assert_eq!(shape(&state, "nobody", Hash::Sha256), Shape::default());
     assert_eq!(shape(&state, "c", Hash::Sha512).iterations, 4_096);
     let any = |user: &str| {
-        let users = KnownUsers { credentials: state.credentials(), secret: &Secret([1; 32]) };
+        let users = known(&state);
         users.any_credential(user)
     };
     assert_eq!((any("nobody").0, any("nobody").1.shape()), (Hash::Sha512, usual));

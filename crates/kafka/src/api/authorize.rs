@@ -101,6 +101,12 @@ needs! {
     DescribeLogDirs: Describe Cluster;
     SaslAuthenticate:;
     CreatePartitions: Alter Topic;
+    CreateDelegationToken: CreateTokens User "for others";
+    RenewDelegationToken:;
+    ExpireDelegationToken:;
+    DescribeDelegationToken:
+        Describe DelegationToken "of others; or DESCRIBE_TOKENS on their owner",
+        DescribeTokens User "of others; or DESCRIBE on the token";
     DeleteGroups: Delete Group;
     ElectLeaders: Alter Cluster;
     IncrementalAlterConfigs:
@@ -137,6 +143,10 @@ pub(crate) enum Resource<'a> {
     Topic(&'a str),
     Group(&'a str),
     TransactionalId(&'a str),
+    /// By its id.
+    DelegationToken(&'a str),
+    /// As `User:name`.
+    User(&'a str),
     Cluster,
 }
 
@@ -179,13 +189,19 @@ impl<'a> Resource<'a> {
             Self::Topic(_) => ResourceType::Topic,
             Self::Group(_) => ResourceType::Group,
             Self::TransactionalId(_) => ResourceType::TransactionalId,
+            Self::DelegationToken(_) => ResourceType::DelegationToken,
+            Self::User(_) => ResourceType::User,
             Self::Cluster => ResourceType::Cluster,
         }
     }
 
     const fn name(self) -> &'a str {
         match self {
-            Self::Topic(name) | Self::Group(name) | Self::TransactionalId(name) => name,
+            Self::Topic(name)
+            | Self::Group(name)
+            | Self::TransactionalId(name)
+            | Self::DelegationToken(name)
+            | Self::User(name) => name,
             Self::Cluster => CLUSTER_NAME,
         }
     }
@@ -196,6 +212,9 @@ impl<'a> Resource<'a> {
             Self::Topic(_) => ErrorCode::TopicAuthorizationFailed,
             Self::Group(_) => ErrorCode::GroupAuthorizationFailed,
             Self::TransactionalId(_) => ErrorCode::TransactionalIdAuthorizationFailed,
+            Self::DelegationToken(_) | Self::User(_) => {
+                ErrorCode::DelegationTokenAuthorizationFailed
+            }
             Self::Cluster => ErrorCode::ClusterAuthorizationFailed,
         }
     }
@@ -205,6 +224,8 @@ impl<'a> Resource<'a> {
             Self::Topic(_) => OF_TOPICS,
             Self::Group(_) => OF_GROUPS,
             Self::TransactionalId(_) => OF_TRANSACTIONAL_IDS,
+            Self::DelegationToken(_) => &[Operation::Describe],
+            Self::User(_) => &[Operation::CreateTokens, Operation::DescribeTokens],
             Self::Cluster => OF_CLUSTERS,
         }
     }
@@ -324,14 +345,14 @@ mod tests {
 
     #[test]
     fn each_right_is_one_that_its_resource_has() {
-        for (needs, right) in NEEDS.iter().flat_map(|it| it.rights.iter().map(move |one| (it, one)))
-        {
+        for right in NEEDS.iter().flat_map(|needs| needs.rights) {
             let resource = match right.resource {
                 ResourceType::Topic => Resource::Topic(""),
                 ResourceType::Group => Resource::Group(""),
                 ResourceType::TransactionalId => Resource::TransactionalId(""),
+                ResourceType::DelegationToken => Resource::DelegationToken(""),
+                ResourceType::User => Resource::User(""),
                 ResourceType::Cluster => Resource::Cluster,
-                other => panic!("{other} of {:?}", needs.api),
             };
             assert!(resource.operations().contains(&right.operation), "{right:?}");
         }

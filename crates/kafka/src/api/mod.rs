@@ -4,6 +4,7 @@ pub(crate) mod admin;
 mod allowance;
 pub(crate) mod api_versions;
 pub(crate) mod authorize;
+pub(crate) mod delegation;
 pub(crate) mod fetch;
 pub(crate) mod group;
 pub(crate) mod init_producer_id;

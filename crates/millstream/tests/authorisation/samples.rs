@@ -62,6 +62,9 @@ pub(crate) async fn ask(client: &mut Client, api: ApiKey, prefix: &str) -> Strin
     if let Some(answer) = logins(client, api, &names).await {
         return answer;
     }
+    if let Some(answer) = tokens(client, api, &names).await {
+        return answer;
+    }
     let answer = cluster(client, api, &names).await;
     answer.unwrap_or_else(|| panic!("there is no sample of {}: add one", api.name()))
 }
@@ -487,6 +490,33 @@ async fn logins(client: &mut Client, api: ApiKey, names: &Names<'_>) -> Option<S
                 ..Default::default()
             };
             told!(client, 0, request)
+        }
+        _ => None,
+    }
+}
+
+async fn tokens(client: &mut Client, api: ApiKey, names: &Names<'_>) -> Option<String> {
+    use describe_delegation_token_request::DescribeDelegationTokenOwner;
+    let hmac = Bytes::from_static(&[7; 64]);
+    match api {
+        ApiKey::CreateDelegationToken => {
+            let request = CreateDelegationTokenRequest {
+                owner_principal_type: Some("User".into()),
+                owner_principal_name: Some(names.of("user")),
+                ..Default::default()
+            };
+            told!(client, 3, request)
+        }
+        ApiKey::RenewDelegationToken => {
+            told!(client, 2, RenewDelegationTokenRequest { hmac, renew_period_ms: -1 })
+        }
+        ApiKey::ExpireDelegationToken => {
+            told!(client, 2, ExpireDelegationTokenRequest { hmac, expiry_time_period_ms: -1 })
+        }
+        ApiKey::DescribeDelegationToken => {
+            let (principal_type, principal_name) = ("User".into(), names.of("user"));
+            let owner = DescribeDelegationTokenOwner { principal_type, principal_name };
+            told!(client, 3, DescribeDelegationTokenRequest { owners: Some(vec![owner]) })
         }
         _ => None,
     }

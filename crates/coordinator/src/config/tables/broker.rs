@@ -7,7 +7,7 @@ use super::super::entry::Allowed::{
     AddressLimits, AtLeast, Between, BetweenOrDefault, Distinct, ListOf, OneOf, Users,
 };
 use super::super::entry::Effect::{AcceptedOnly, Later, Reported};
-use super::super::entry::{Entry, boolean, int, list, long, short, string};
+use super::super::entry::{Entry, boolean, int, list, long, password, short, string};
 use super::words::{AUTHORIZERS, COMPRESSIONS, INT_MAX, INT_MAX_ARRAY, MECHANISMS};
 use super::{groups, log, oauth, transport};
 
@@ -346,6 +346,10 @@ static SECURITY: &[Entry] = &[
         "The SASL mechanisms by which clients may log in on listeners with SASL. PLAIN sends the password \
          as it is, and OAUTHBEARER a token: add them only where all such listeners have TLS.",
     ),
+    boolean("millstream.sasl.plain.connection.strings", "false").read_only().doc(
+        "Whether a client may log in by PLAIN as `$ConnectionString` with a connection string for its password, as \
+         those of Azure Event Hubs do: the user is its `SharedAccessKeyName`, the password its `SharedAccessKey`.",
+    ),
     int("connection.failed.authentication.delay.ms", "100").allow(Between(0, 10_000)).read_only().doc(
         "How long after its last request a client is answered that has failed to log in, in milliseconds, \
          so that passwords can't be tried quickly, nor be told from names by the time that it takes.",
@@ -358,6 +362,25 @@ static SECURITY: &[Entry] = &[
         "How long a SASL session lasts before the client must log in again, in milliseconds; one that has \
          not is closed at its next request. 0 sets no limit.",
     ),
+    password("delegation.token.secret.key").read_only().doc(
+        "The secret that delegation tokens are made from: there are none without it, and with another one all that \
+         there were are void. Whoever knows it can log in by any token; long and random, as by `openssl rand \
+         -base64 32`.",
+    ),
+    long("delegation.token.max.lifetime.ms", "604800000").allow(AtLeast(1)).read_only().doc(
+        "How long a delegation token lasts at most, however often it is renewed, in milliseconds.",
+    ),
+    long("delegation.token.expiry.time.ms", "86400000").allow(AtLeast(1)).read_only().doc(
+        "How long a delegation token lasts from when it is made or renewed, in milliseconds.",
+    ),
+    long("delegation.token.expiry.check.interval.ms", "3600000")
+        .allow(AtLeast(1))
+        .read_only()
+        .effect(AcceptedOnly)
+        .doc(
+            "How often expired delegation tokens are removed, in milliseconds. Without effect: they count for \
+             nothing at once, and go when the next one is made.",
+        ),
     string("authorizer.class.name", "").allow(OneOf(AUTHORIZERS)).read_only().doc(
         "Whether requests need a right: empty for no, `standard`, or the name of Kafka's own \
          authorizer, for yes. Rights are given by access rules (docs/security.md); `super.users` has to \

@@ -5,11 +5,12 @@ use crate::txn::TxnSettings;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_auth::{Hash, Mechanism};
+use millstream_auth::{Hash, Mechanism, TokenKey};
 use millstream_record::{Compression, TimestampType};
 
 use super::super::{
-    AuthorizerConfig, BrokerConfig, BrokerOverrides, Durability, Kind, TopicConfig,
+    AuthorizerConfig, BrokerConfig, BrokerOverrides, DelegationConfig, Durability, Kind,
+    TopicConfig,
 };
 use super::{overrides, started};
 
@@ -88,8 +89,14 @@ fn the_defaults_of_a_broker() {
         full_validation: false,
         authorizer: None,
         sasl_mechanisms: vec![Mechanism::Scram(Hash::Sha256), Mechanism::Scram(Hash::Sha512)],
+        connection_strings: false,
         session_lifetime_max: None,
         failed_login_delay: Duration::from_millis(100),
+        delegation: DelegationConfig {
+            key: None,
+            lifetime_max: WEEK,
+            renewal: Duration::from_hours(24),
+        },
         data_place: "./millstream-data".to_owned(),
         topic_defaults: BrokerConfig::default().topic_defaults,
     };
@@ -185,18 +192,30 @@ fn the_level_belongs_to_the_codec() {
 }
 
 /// Every field of a broker follows its config.
+#[track_caller]
+fn check_broker(name: &str, value: &str, change: impl Fn(&mut BrokerConfig)) {
+    assert_eq!(super::validate(Kind::Broker, name, value), Ok(()));
+    let mut expected = BrokerConfig::default();
+    change(&mut expected);
+    let mut config = BrokerConfig::resolve(&started(&[(name, value)]));
+    config.topic_defaults = BrokerConfig::default().topic_defaults;
+    assert_eq!(config, expected, "{name}");
+    assert_ne!(config, BrokerConfig::default(), "{name}: this shows nothing");
+}
+
+#[test]
+fn what_a_broker_sets_about_logins() {
+    use check_broker as check;
+    let ms = Duration::from_millis;
+    check("millstream.sasl.plain.connection.strings", "true", |c| c.connection_strings = true);
+    check("delegation.token.secret.key", "secret", |c| c.delegation.key = TokenKey::new("secret"));
+    check("delegation.token.max.lifetime.ms", "5", |c| c.delegation.lifetime_max = ms(5));
+    check("delegation.token.expiry.time.ms", "5", |c| c.delegation.renewal = ms(5));
+}
+
 #[test]
 fn what_a_broker_sets() {
-    #[track_caller]
-    fn check(name: &str, value: &str, change: impl Fn(&mut BrokerConfig)) {
-        assert_eq!(super::validate(Kind::Broker, name, value), Ok(()));
-        let mut expected = BrokerConfig::default();
-        change(&mut expected);
-        let mut config = BrokerConfig::resolve(&started(&[(name, value)]));
-        config.topic_defaults = BrokerConfig::default().topic_defaults;
-        assert_eq!(config, expected, "{name}");
-        assert_ne!(config, BrokerConfig::default(), "{name}: this shows nothing");
-    }
+    use check_broker as check;
     let ms = Duration::from_millis;
     let years = Duration::from_hours(100 * 365 * 24);
     check("num.partitions", "4", |c| c.num_partitions = 4);
