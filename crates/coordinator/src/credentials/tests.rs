@@ -107,6 +107,21 @@ fn who_is_named_twice_is_not_changed() {
     assert_eq!(held(&state), [("b", vec![Hash::Sha256])]);
 }
 
+/// Whatever is kept of users: all tokens are made here, and look alike.
+#[test]
+fn tokens_that_there_are_not_look_like_those_that_there_are() {
+    let mut state = ClusterState::default();
+    let upsertion = Upsertion { iterations: 8_192, ..set(Hash::Sha512) };
+    assert_eq!(alter(&mut state, &[("a", Alteration::Set(upsertion))]), [Ok(())]);
+    let token = |id: &str| {
+        let (credential, owner) = known(&state).token(id, Hash::Sha512);
+        assert_eq!((credential.shape(), owner), (Shape::default(), None));
+        credential
+    };
+    assert_eq!(token("one"), token("one"));
+    assert_ne!(token("one"), token("other"));
+}
+
 #[test]
 fn users_that_there_are_not_look_like_most() {
     let mut state = ClusterState::default();
