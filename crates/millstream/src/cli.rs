@@ -115,7 +115,8 @@ pub struct ClusterArgs {
         help_heading = "Cluster"
     )]
     pub login_password_file: Option<PathBuf>,
-    /// How to log in: SCRAM-SHA-256, SCRAM-SHA-512, or PLAIN, which shows the password to the broker
+    /// How to log in: SCRAM-SHA-256, SCRAM-SHA-512; PLAIN, which shows the password to the broker; or
+    /// OAUTHBEARER, which shows it a token that is read in its place
     #[arg(
         long,
         value_name = "NAME",

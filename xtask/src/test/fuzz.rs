@@ -32,7 +32,7 @@ const fn target(package: &'static str, in_library: bool, test: &'static str) -> 
 }
 
 /// What faces a socket or a disk. Few: each takes its minutes of every long run.
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 10] = [
     target("millstream-wire", false, "requests"),
     target("millstream-kafka", true, "frames::tests::fuzz_frames"),
     target("millstream-record", false, "batches"),
@@ -40,6 +40,7 @@ const TARGETS: [Target; 9] = [
     target("millstream-record", false, "checkpoints"),
     target("millstream-env", false, "journals"),
     target("millstream-auth", false, "connections_before_their_login"),
+    target("millstream-auth", false, "tokens_and_keys_before_they_are_trusted"),
     target("millstream-coordinator", false, "metadata_entries"),
     target("millstream-coordinator", true, "group::tests::fuzz::groups"),
 ];

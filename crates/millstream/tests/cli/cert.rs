@@ -59,6 +59,39 @@ fn a_broker_starts_with_what_it_makes() {
 }
 
 #[test]
+fn a_token_that_it_makes_lets_its_user_in() {
+    let dir = folder();
+    let certs = dir.path().join("certs").display().to_string();
+    let make =
+        |line: &str| run(&format!("cert token {line} --dir {certs} --json"), None, b"").json();
+    let made = make("alice");
+    let keys = made["key_set"].as_str().unwrap().to_owned();
+    let server = Server::start(&format!(
+        "--in-memory --set listeners=SASL_PLAINTEXT://127.0.0.1:0 --set sasl.enabled.mechanisms=OAUTHBEARER \
+         --set sasl.oauthbearer.jwks.endpoint.url=file://{keys} \
+         --set sasl.oauthbearer.expected.audience=millstream"
+    ));
+    let at = server.kafka.strip_prefix("SASL_PLAINTEXT://").unwrap();
+    let list = |user: &str, token: &str| {
+        let options = "--login-mechanism oauthbearer --login-password-file -";
+        let line = format!("topic list --json --login {user} {options}");
+        run(&line, Some(at), token.as_bytes())
+    };
+    let token = |made: serde_json::Value| made["token"].as_str().unwrap().to_owned();
+    assert_eq!(list("alice", &token(made)).json(), serde_json::json!([]));
+    // The next one is by the same issuer.
+    let bobs = token(make("bob --seconds 60"));
+    assert_eq!(list("bob", &bobs).json(), serde_json::json!([]));
+    list("alice", &bobs).fails(1, &["nobody can act as somebody else"]);
+    let other = token(make("bob --audience other"));
+    list("bob", &other).fails(1, &["not for this audience"]);
+    for name in ["issuer.pem", "jwks.json"] {
+        let mode = fs::metadata(format!("{certs}/{name}")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
 fn it_replaces_nothing_unasked_and_says_what_to_do() {
     let dir = folder();
     let certs = dir.path().display().to_string();
