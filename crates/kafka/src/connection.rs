@@ -225,6 +225,8 @@ where
 
     /// Starts what may start, then waits for the next answer, for room, or for the next bytes.
     async fn step(&mut self) -> Result<(), Close> {
+        // Whoever always has something to say never lets it come to the timer.
+        is_in_time(&self.timer, &self.service)?;
         self.frames.limit(self.service.request_bytes_max(self.bounds.request_bytes_max));
         while self.may_start()? {
             if let Some(frame) = self.frames.take()? {
@@ -239,7 +241,12 @@ where
         let waits_for_room = matches!(self.room, Room::Waits(_));
         let reads = !is_muted && self.frames.peek()?.is_none() && !waits_for_room;
         let was_empty = self.frames.is_empty();
-        let deadline = if is_muted { self.muted_deadline() } else { self.deadline() };
+        let deadline = match (is_muted, reads) {
+            (true, _) => self.muted_deadline(),
+            (false, true) => self.deadline(),
+            (false, false) => NEVER,
+        };
+        let deadline = deadline.min(self.service.login_until());
         let Self { stream, frames, started, room, timer, .. } = self;
         // Each arm loses nothing when another one wins.
         tokio::select! {
@@ -250,7 +257,8 @@ where
                 Ok(())
             }
             read = read(stream, frames), if reads => self.has_read(was_empty, read?),
-            () = timer.reach(deadline), if reads || is_muted => {
+            () = timer.reach(deadline), if deadline != NEVER => {
+                is_in_time(&self.timer, &self.service)?;
                 if is_muted { self.is_muted_on() } else { self.is_late() }
             }
         }
@@ -287,7 +295,7 @@ where
     /// When it is to be looked whether the peer is to be left, as long as it is read from.
     fn deadline(&self) -> Monotonic {
         let idle_max = self.bounds.idle_max;
-        let deadline = match &self.room {
+        match &self.room {
             Room::Taken(_) => {
                 self.stretch.since.plus(SHORTAGE_PATIENCE).min(self.begun.plus(idle_max))
             }
@@ -295,16 +303,12 @@ where
             // Its answer is awaited.
             _ if !self.started.is_empty() => NEVER,
             _ => self.active.plus(idle_max),
-        };
-        deadline.min(self.service.login_until())
+        }
     }
 
     /// The deadline has come.
     fn is_late(&mut self) -> Result<(), Close> {
         let now = self.timer.now();
-        if now >= self.service.login_until() {
-            return Err(Close::Refused("a client that does not log in".to_owned()));
-        }
         let since = if self.frames.is_empty() { self.active } else { self.begun };
         if now >= since.plus(self.bounds.idle_max) {
             return Err(Close::Idle);
@@ -459,8 +463,18 @@ where
     }
 }
 
+/// Whether the client may still be about to log in, if it has to. Where nobody has to, no clock is asked.
+fn is_in_time(timer: &Timer, service: &impl Service) -> Result<(), Close> {
+    let until = service.login_until();
+    if until == NEVER || timer.now() < until {
+        return Ok(());
+    }
+    Err(Close::Refused("a client that does not log in".to_owned()))
+}
+
 /// Completes when the peer, which has last taken something at `active`, is to be left: because it has
-/// taken nothing for too long, or too little while others wait for the memory of its answer.
+/// taken nothing for too long, or too little while others wait for the memory of its answer; or because it should
+/// have logged in by now.
 async fn stalls(
     timer: &mut Timer,
     service: &impl Service,
@@ -471,7 +485,10 @@ async fn stalls(
     let end = active.plus(bounds.idle_max);
     let mut look = stretch.since.plus(SHORTAGE_PATIENCE);
     loop {
-        timer.reach(look.min(end)).await;
+        timer.reach(look.min(end).min(service.login_until())).await;
+        if let Err(close) = is_in_time(timer, service) {
+            return close;
+        }
         if timer.now() >= end {
             return Close::Idle;
         }

@@ -487,6 +487,41 @@ async fn who_does_not_log_in_in_time_is_left_whatever_it_does() {
     assert!(bench.is_open(), "it has logged in");
 }
 
+/// One that went on asking what it may ask before it has logged in was never left.
+#[tokio::test]
+async fn who_talks_on_without_logging_in_is_left_too() {
+    let mut bench = connect(64);
+    let limit = bench.clock.monotonic().plus(IDLE_MAX / 2);
+    bench.login_until.store(limit.0, Ordering::Relaxed);
+    bench.send(&["x1", "x2", "x3"]).await;
+    bench.answer("x1", text("one")).await;
+    // The next one is there already: nothing is waited for.
+    bench.clock.advance(IDLE_MAX / 2);
+    bench.answer("x2", text("two")).await;
+    assert!(matches!(bench.closed.try_recv(), Ok(Close::Refused(_))));
+    assert_eq!(bench.started(), [""; 0], "nothing more is begun");
+}
+
+/// Nor was one whose answers were not ready, or that did not take them.
+#[tokio::test]
+async fn who_waits_for_an_answer_without_logging_in_is_left_too() {
+    let mut waits = connect(64);
+    let limit = waits.clock.monotonic().plus(IDLE_MAX / 2);
+    waits.login_until.store(limit.0, Ordering::Relaxed);
+    waits.send(&["x1", "x2"]).await;
+    waits.pass(IDLE_MAX / 2).await;
+    assert!(matches!(waits.closed.try_recv(), Ok(Close::Refused(_))));
+    let mut takes_nothing = connect(4);
+    takes_nothing.login_until.store(limit.0, Ordering::Relaxed);
+    takes_nothing.peer.write_all(b"\0\0\0\x01x").await.expect("connected");
+    settle().await;
+    takes_nothing.answer("x", text("more than fits")).await;
+    takes_nothing.pass(IDLE_MAX / 2 - Duration::from_nanos(1)).await;
+    assert!(takes_nothing.is_open());
+    takes_nothing.pass(Duration::from_nanos(1)).await;
+    assert!(matches!(takes_nothing.closed.try_recv(), Ok(Close::Refused(_))));
+}
+
 #[tokio::test]
 async fn a_connection_is_small() {
     let (env, clock) = Env::seeded(1);
