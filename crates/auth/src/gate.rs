@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use millstream_types::{Monotonic, Principal};
+use millstream_types::{Monotonic, Principal, is_reserved};
 
 use crate::bearer::BearerToken;
 use crate::exchange::{Exchange, Nonce, Proven, Refused, Step, Users};
@@ -244,6 +244,10 @@ impl Gate {
         };
         let mechanism = exchange.mechanism();
         let Proven { user, answer, lifetime, by_token } = proven;
+        // Whoever keeps the users must not have let anybody be called so; this does not rely on it.
+        if is_reserved(user.name()) {
+            return self.refuse(Refused::Credentials);
+        }
         let former = self.session.take();
         if former.as_ref().is_some_and(|former| former.user != user || former.by_token != by_token)
         {

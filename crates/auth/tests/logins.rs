@@ -443,3 +443,18 @@ fn a_session_stays_one_by_a_token_or_not() {
         }
     }
 }
+
+/// Whoever has a password or a token for nobody in particular, or for everybody, is still not that.
+#[test]
+fn nobody_logs_in_as_others() {
+    for name in ["ANONYMOUS", "*"] {
+        let mut gate = Gate::new(at(1), None);
+        gate.handshake(Some(Mechanism::Plain), true, Nonce([2; 24]), at(1)).expect("offered");
+        let refused = gate.checked(Ok(Principal::user(name)), at(1));
+        assert!(matches!(refused, TokenStep::Refused(Refused::Credentials)), "{refused:?}");
+        check_admitted(&gate, at(1), [false; 4]);
+        let mut gate = begun(None);
+        let refused = bearer(&mut gate, ("", TOKEN), worth(name, 60), at(1));
+        assert!(matches!(refused, TokenStep::Refused(Refused::Credentials)), "{refused:?}");
+    }
+}

@@ -93,6 +93,7 @@ impl Code for CredentialError {
         match self {
             Self::NoName
             | Self::BadName
+            | Self::Reserved(_)
             | Self::Iterations(_)
             | Self::Salt(_)
             | Self::SaltedPassword { .. } => ErrorCode::UnacceptableCredential,

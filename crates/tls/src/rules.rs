@@ -8,12 +8,14 @@
 //!   the name is in lower or upper case.
 //!
 //! Where none matches, the connection is refused. What is refused besides, because a name like that has most
-//! likely been forged: names that are empty, longer than [`NAME_LEN_MAX`] or have control characters, and a
-//! group that ends between a backslash and the character that it escapes: `CN=(.*?),.*` would make `eve\` of
-//! somebody who is called `eve,OU=admins`.
+//! likely been forged: names that are empty, longer than [`NAME_LEN_MAX`] or have control characters; those that
+//! mean others as well ([`is_reserved`]); those that get letters of ASCII only by `L` or `U`, as a Kelvin sign
+//! becomes a `k`; and a group that ends between a backslash and the character that it escapes: `CN=(.*?),.*`
+//! would make `eve\` of somebody who is called `eve,OU=admins`.
 
 use std::fmt;
 
+use millstream_types::is_reserved;
 use regex::Regex;
 
 /// The longest name of a user, in bytes.
@@ -82,6 +84,12 @@ pub enum Unmapped {
     /// The name would have control characters.
     #[error("it gives a user whose name has control characters")]
     Control,
+    /// The name would mean whoever does not say who he is, or everybody.
+    #[error("it gives a user whose name means others as well")]
+    Reserved,
+    /// `L` or `U` would make a letter of ASCII of one that is none.
+    #[error("in lower or upper case it would look like somebody else")]
+    Lookalike,
     /// A group would end in the middle of an escape.
     #[error("a group of ssl.principal.mapping.rules ends between a backslash and what it escapes")]
     Torn,
@@ -132,6 +140,7 @@ fn check(name: String) -> Result<String, Unmapped> {
         name if name.is_empty() => Err(Unmapped::Empty),
         name if name.len() > NAME_LEN_MAX => Err(Unmapped::TooLong),
         name if name.contains(char::is_control) => Err(Unmapped::Control),
+        name if is_reserved(&name) => Err(Unmapped::Reserved),
         name => Ok(name),
     }
 }
@@ -176,11 +185,13 @@ impl Rule {
                 }
             }
         }
-        Ok(Some(match case {
-            Case::AsItIs => name,
+        let cased = match case {
+            Case::AsItIs => return Ok(Some(name)),
             Case::Lower => name.to_lowercase(),
             Case::Upper => name.to_uppercase(),
-        }))
+        };
+        let of_ascii = |text: &str| text.bytes().filter(u8::is_ascii).count();
+        if of_ascii(&cased) == of_ascii(&name) { Ok(Some(cased)) } else { Err(Unmapped::Lookalike) }
     }
 }
 
@@ -328,12 +339,25 @@ mod tests {
             ("CN=", Unmapped::Empty),
             ("CN=root\n", Unmapped::Control),
             ("CN=root\u{0}", Unmapped::Control),
+            // Whoever is called so is not nobody in particular, and not everybody.
+            ("CN=ANONYMOUS", Unmapped::Reserved),
+            ("CN=*", Unmapped::Reserved),
         ] {
             check("RULE:(?s)CN=(.*)/$1/", subject, Err(why));
         }
         let long = format!("CN={}", "a".repeat(NAME_LEN_MAX + 1));
         check("RULE:CN=(.*)/$1/", &long, Err(Unmapped::TooLong));
         check("DEFAULT", "", Err(Unmapped::Empty));
+        check("DEFAULT", "CN=ANONYMOUS", Ok("CN=ANONYMOUS"));
+        check("RULE:CN=(.*)/$1/U", "CN=anonymous", Err(Unmapped::Reserved));
+        check("RULE:CN=(.*)/$1/L", "CN=JÖRG", Ok("jörg"));
+        for (rule, subject) in [
+            ("RULE:CN=(.*)/$1/L", "CN=\u{212a}ate"),
+            ("RULE:CN=(.*)/$1/U", "CN=\u{17f}am"),
+            ("RULE:CN=(.*)/$1/U", "CN=Groß"),
+        ] {
+            check(rule, subject, Err(Unmapped::Lookalike));
+        }
     }
 
     #[test]
@@ -404,6 +428,7 @@ mod tests {
             let subject = format!("CN={},OU={}", written(&name), written(&unit));
             match rules.map(&subject) {
                 Ok(mapped) => prop_assert_eq!(mapped, name),
+                Err(Unmapped::Reserved) => prop_assert!(is_reserved(&name)),
                 Err(why) => prop_assert_eq!(why, Unmapped::NoRule),
             }
         }

@@ -14,4 +14,4 @@ mod principal;
 pub use cursor::{Cursor, DecodeError};
 pub use id::{BrokerId, ClusterId, PartitionId, SessionId, TopicId, Uuid};
 pub use number::{LeaderEpoch, Lsn, Monotonic, Offset, ProducerEpoch, ProducerId, Timestamp};
-pub use principal::Principal;
+pub use principal::{Principal, is_reserved};

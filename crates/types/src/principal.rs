@@ -14,6 +14,16 @@ pub struct Principal {
 /// The name of whoever does not say who he is (`KafkaPrincipal.ANONYMOUS`).
 const ANONYMOUS: &str = "ANONYMOUS";
 
+/// What stands for everybody in access rules.
+const EVERYBODY: &str = "*";
+
+/// Whether nobody may be called so who does say who he is: what is allowed to him would be allowed to others
+/// as well, and what is to others, to him.
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
+    matches!(name, ANONYMOUS | EVERYBODY)
+}
+
 impl Principal {
     /// The user of that name.
     #[must_use]
@@ -50,5 +60,14 @@ mod tests {
         assert_eq!(Principal::user("alice").to_string(), "User:alice");
         assert_eq!(Principal::anonymous().to_string(), "User:ANONYMOUS");
         assert_eq!(Principal::user("alice").name(), "alice");
+    }
+
+    #[test]
+    fn names_that_mean_others_as_well_are_nobodys() {
+        for (name, expected) in
+            [("ANONYMOUS", true), ("*", true), ("anonymous", false), ("User:*", false), ("", false)]
+        {
+            assert_eq!(is_reserved(name), expected, "{name}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_auth::{Credential, Hash, ITERATIONS_MAX, ITERATIONS_MIN, Secret};
+use millstream_types::is_reserved;
 
 use super::{Credentials, USER_NAME_BYTES_MAX};
 use crate::cluster::Entry;
@@ -45,6 +46,9 @@ pub enum CredentialError {
     /// A name that is too long, or that no client could log in with.
     #[error("a user's name has at most {USER_NAME_BYTES_MAX} bytes, and no NUL")]
     BadName,
+    /// A name that means others as well: nobody in particular, or everybody.
+    #[error("`{0}` stands for others in access rules: nobody can be called so")]
+    Reserved(Arc<str>),
     /// A mechanism that there is not.
     #[error("there is no such mechanism: SCRAM-SHA-256 is 1, SCRAM-SHA-512 is 2")]
     NoMechanism,
@@ -119,6 +123,9 @@ impl Credentials {
             Alteration::Set(upsertion) => {
                 if user.len() > USER_NAME_BYTES_MAX || user.contains('\0') {
                     return Err(CredentialError::BadName);
+                }
+                if is_reserved(&user) {
+                    return Err(CredentialError::Reserved(user));
                 }
                 let hash = known(upsertion.hash)?;
                 let credential = upsertion.credential(hash)?;

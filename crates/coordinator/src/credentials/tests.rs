@@ -70,6 +70,12 @@ fn what_is_no_credential_is_refused() {
         ("", Alteration::Set(set(Hash::Sha256)), CredentialError::NoName),
         (&*long, Alteration::Set(set(Hash::Sha256)), CredentialError::BadName),
         ("a\0b", Alteration::Set(set(Hash::Sha256)), CredentialError::BadName),
+        (
+            "ANONYMOUS",
+            Alteration::Set(set(Hash::Sha256)),
+            CredentialError::Reserved("ANONYMOUS".into()),
+        ),
+        ("*", Alteration::Set(set(Hash::Sha256)), CredentialError::Reserved("*".into())),
         ("u", Alteration::Delete(None), CredentialError::NoMechanism),
         ("u", wrong(|set| set.hash = None), CredentialError::NoMechanism),
         ("u", wrong(|set| set.iterations = 4_095), CredentialError::Iterations(4_095)),
