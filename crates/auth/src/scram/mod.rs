@@ -28,6 +28,8 @@ pub(crate) struct Challenge {
     credential: Credential,
     /// The client's and the server's.
     nonce: String,
+    /// How much of that is the client's, in bytes.
+    own: usize,
     /// How the client's first message began, which its last one repeats.
     header: String,
     /// `client-first-message-bare "," server-first-message`.
@@ -49,6 +51,7 @@ impl Challenge {
             whose,
             credential,
             nonce,
+            own: first.nonce.len(),
             header: first.header.to_owned(),
             said: format!("{},{answer}", first.bare),
         };
@@ -58,7 +61,7 @@ impl Challenge {
     /// Whether the client's last message proves what it has to: who it is then, and the server's own proof.
     pub(crate) fn verify(self, last: &Final<'_>) -> Result<Proven, Refused> {
         // What was said to another challenge, or about another beginning, proves nothing.
-        if last.nonce != self.nonce {
+        if last.nonce != self.nonce && !self.is_doubled(last.nonce) {
             return Err(Refused::Nonce);
         }
         if last.binding != self.header.as_bytes() {
@@ -84,6 +87,13 @@ impl Challenge {
             }
             Whose::Token(None) => Err(Refused::Credentials),
         }
+    }
+
+    /// Whether the client's part stands twice before the server's. So librdkafka says it before 2.6.1, and Apache
+    /// Kafka takes it; it belongs to this exchange all the same, and the proof covers it.
+    fn is_doubled(&self, nonce: &str) -> bool {
+        let own = self.nonce.get(..self.own).and_then(|own| nonce.strip_prefix(own));
+        own.is_some_and(|rest| rest == self.nonce)
     }
 }
 
