@@ -1,8 +1,9 @@
-//! The project's own chores: `cargo xtask test`, `bench`, `codegen`, `tidy`.
+//! The project's own chores: `cargo xtask test`, `bench`, `codegen`, `tidy`, `advisories`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod advisories;
 mod bench;
 mod codegen;
 mod test;
@@ -18,7 +19,8 @@ const USAGE: &str = "usage: cargo xtask <command>
                       measure a well-behaved client beside hostile ones
   bench --scale       measure what 10,000 partitions cost; writes docs/scale.md
   codegen [--check]   write crates/wire/src/generated, or fail when it is not up to date
-  tidy                check the house: arrows between crates, sizes, banned words, purity";
+  tidy                check the house: arrows between crates, sizes, banned words, purity
+  advisories          ask `cargo audit`, where there is one, what is known against the dependencies";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +41,7 @@ fn run(words: &[&str]) -> anyhow::Result<ExitCode> {
         ["codegen"] => codegen::write(),
         ["codegen", "--check"] => codegen::check(),
         ["tidy"] => tidy::run(&root()),
+        ["advisories"] => advisories::run(&root()),
         _ => anyhow::bail!(USAGE),
     }?;
     Ok(ExitCode::SUCCESS)
