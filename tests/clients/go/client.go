@@ -64,7 +64,7 @@ func patience() context.Context {
 }
 
 func client(options ...kgo.Opt) *kgo.Client {
-	return must(kgo.NewClient(append(options,
+	return must(kgo.NewClient(append(append(options, login()...),
 		kgo.SeedBrokers(bootstrap),
 		kgo.AllowAutoTopicCreation(),
 		kgo.MetadataMinAge(100*time.Millisecond),

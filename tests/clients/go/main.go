@@ -66,9 +66,15 @@ var scenarios = map[string]func() any{
 	"transactions-fencing": transactionsFencing,
 	"transactions-offsets": transactionsOffsets,
 	"transactions-timeout": transactionsTimeout,
+	"bad-credentials":      badCredentials,
 	"read-others":          readOthers,
 	"table-produce":        tableProduce,
 	"tables-read":          tablesRead,
+}
+
+func init() {
+	// It runs some of the others.
+	scenarios["round-trip"] = roundTrip
 }
 
 func main() {

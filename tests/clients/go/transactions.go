@@ -139,7 +139,7 @@ func transactionsFencing() any {
 }
 
 func session() *kgo.GroupTransactSession {
-	return must(kgo.NewGroupTransactSession(
+	return must(kgo.NewGroupTransactSession(append(login(),
 		kgo.SeedBrokers(bootstrap),
 		kgo.AllowAutoTopicCreation(),
 		kgo.MetadataMinAge(100*time.Millisecond),
@@ -152,7 +152,7 @@ func session() *kgo.GroupTransactSession {
 		kgo.ConsumerGroup(topic),
 		kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(start),
-	))
+	)...))
 }
 
 func transactionsOffsets() any {

@@ -3,6 +3,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.File;
+import java.io.FileReader;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.io.PrintStream;
@@ -94,6 +95,7 @@ public final class Tools {
         SCENARIOS.put("read-others", Tools::readOthers);
         SCENARIOS.put("tables-read", Tools::tablesRead);
         SCENARIOS.putAll(Programs.SCENARIOS);
+        SCENARIOS.putAll(Secure.SCENARIOS);
     }
 
     private static final Map<String, String> LACKS = Map.of(
@@ -225,7 +227,7 @@ public final class Tools {
     }
 
     static Ran attemptTool(Main tool, String... words) throws Exception {
-        return run(tool, "", with(words, "--bootstrap-server", bootstrap));
+        return run(tool, "", with(words, server()));
     }
 
     /** As {@link #attemptTool}, where a complaint is expected: {@link #complaints} has it. */
@@ -241,7 +243,31 @@ public final class Tools {
 
     /** Runs a tool of several commands: for those the server comes first. */
     static Ran command(Main tool, String... words) throws Exception {
-        return run(tool, "", with(new String[] {"--bootstrap-server", bootstrap}, words));
+        return run(tool, "", with(server(), words));
+    }
+
+    /** Where the server is, and how to log in where DOOR_PROPERTIES names a file that says so. */
+    static String[] server() {
+        String[] at = {"--bootstrap-server", bootstrap};
+        String door = System.getenv("DOOR_PROPERTIES");
+        return door == null ? at : with(at, "--command-config", door);
+    }
+
+    /** The same for a client. */
+    static Properties client() throws IOException {
+        var all = new Properties();
+        String door = System.getenv("DOOR_PROPERTIES");
+        if (door != null) {
+            try (var file = new FileReader(door)) {
+                all.load(file);
+            }
+        }
+        all.put("bootstrap.servers", bootstrap);
+        return all;
+    }
+
+    static Callable<Object> scenario(String name) {
+        return SCENARIOS.get(name);
     }
 
     static String[] with(String[] words, String... more) {
@@ -281,7 +307,7 @@ public final class Tools {
 
     /** Sends lines of HEADERS, tab, KEY, tab, VALUE. */
     static void produce(String topic, String lines, String... options) throws Exception {
-        Ran ran = run(PRODUCER, lines, with(options, "--bootstrap-server", bootstrap, "--topic", topic,
+        Ran ran = run(PRODUCER, lines, with(with(options, server()), "--topic", topic,
             "--reader-property", "parse.key=true", "--reader-property", "parse.headers=true",
             "--reader-property", "null.marker=" + NULL,
             "--command-property", "max.in.flight.requests.per.connection=1"));
@@ -304,7 +330,7 @@ public final class Tools {
 
     /** Runs kafka-console-consumer until it has printed this many records. */
     static List<Rec> consume(String topic, int count, String... options) throws Exception {
-        Ran ran = run(CONSUMER, "", with(options, "--bootstrap-server", bootstrap, "--topic", topic,
+        Ran ran = run(CONSUMER, "", with(with(options, server()), "--topic", topic,
             "--max-messages", "" + count, "--timeout-ms", "" + SECONDS * 1000,
             "--formatter-property", "print.timestamp=true", "--formatter-property", "print.offset=true",
             "--formatter-property", "print.headers=true", "--formatter-property", "print.key=true",
@@ -447,8 +473,7 @@ public final class Tools {
     private static Object consumeEnd() throws Exception {
         create();
         produce(topic, lines(numbered(100)));
-        var client = new Properties();
-        client.put("bootstrap.servers", bootstrap);
+        Properties client = client();
         var bytes = new org.apache.kafka.common.serialization.ByteArraySerializer();
         var producer = new org.apache.kafka.clients.producer.KafkaProducer<>(client, bytes, bytes);
         var load = new Thread(() -> {
@@ -547,8 +572,8 @@ public final class Tools {
     private static Object consumerGroups() throws Exception {
         create();
         produce(topic, lines(numbered(100)));
-        Properties properties = new Properties();
-        properties.putAll(Map.of("bootstrap.servers", bootstrap, "group.id", topic, "group.protocol", "consumer",
+        Properties properties = client();
+        properties.putAll(Map.of("group.id", topic, "group.protocol", "consumer",
             "auto.offset.reset", "earliest", "enable.auto.commit", "false", "client.id", "tester"));
         var bytes = new ByteArrayDeserializer();
         try (var member = new KafkaConsumer<>(properties, bytes, bytes)) {
@@ -711,8 +736,7 @@ public final class Tools {
     private static Object transactions() throws Exception {
         create();
         produce(topic, lines(numbered(10)));
-        var options = new Properties();
-        options.put("bootstrap.servers", bootstrap);
+        Properties options = client();
         options.put("transactional.id", topic);
         var bytes = new org.apache.kafka.common.serialization.ByteArraySerializer();
         var producer = new org.apache.kafka.clients.producer.KafkaProducer<>(options, bytes, bytes);

@@ -1,7 +1,9 @@
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.File;
+import java.io.FileReader;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -48,10 +50,12 @@ import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.GroupType;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.AuthenticationException;
 import org.apache.kafka.common.errors.GroupNotEmptyException;
 import org.apache.kafka.common.errors.InvalidPartitionsException;
 import org.apache.kafka.common.errors.InvalidRegularExpression;
 import org.apache.kafka.common.errors.RebalanceInProgressException;
+import org.apache.kafka.common.errors.TopicAuthorizationException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
@@ -118,6 +122,8 @@ public final class Client {
         SCENARIOS.put("transactions-fencing", Transactions::fencing);
         SCENARIOS.put("transactions-offsets", Transactions::offsets);
         SCENARIOS.put("transactions-timeout", Transactions::timeout);
+        SCENARIOS.put("round-trip", Client::roundTrip);
+        SCENARIOS.put("bad-credentials", Client::badCredentials);
         SCENARIOS.put("read-others", Client::readOthers);
         SCENARIOS.put("table-produce", Client::tableProduce);
         SCENARIOS.put("tables-read", Client::tablesRead);
@@ -154,7 +160,7 @@ public final class Client {
             return result("skip", "not a scenario of this client", null);
         }
         try {
-            admin = Admin.create(Map.<String, Object>of("bootstrap.servers", bootstrap));
+            admin = Admin.create(properties());
             return result("pass", null, run.call());
         } catch (Skip reason) {
             return result("skip", reason.getMessage(), null);
@@ -198,8 +204,17 @@ public final class Client {
         check(false, "not refused with %s", expected);
     }
 
+    /** Where the server is, how to log in where DOOR_PROPERTIES names a file that says so, and these pairs. */
     static Properties properties(String... pairs) {
         Properties all = new Properties();
+        String door = System.getenv("DOOR_PROPERTIES");
+        if (door != null) {
+            try (var file = new FileReader(door)) {
+                all.load(file);
+            } catch (IOException error) {
+                throw new UncheckedIOException(error);
+            }
+        }
         all.put("bootstrap.servers", bootstrap);
         for (int i = 0; i < pairs.length; i += 2) {
             all.put(pairs[i], pairs[i + 1]);
@@ -804,6 +819,32 @@ public final class Client {
         await("the start has moved", () -> offsets(topic, OffsetSpec.earliest()).get(0) == 40);
         check(read(topic, 0, BEGINNING, 60).get(0).offset() == 40, "reading begins elsewhere");
         return null;
+    }
+
+    // ---- logins and rights
+
+    /** Some of the other scenarios, one after the other, and what nobody has given a right to. */
+    private static Object roundTrip() throws Exception {
+        String base = topic;
+        List<String> done = List.of("topics", "acks-all", "commit-manual");
+        for (String name : done) {
+            topic = base + "-" + name;
+            SCENARIOS.get(name).call();
+        }
+        topic = "other-" + base;
+        refused(TopicAuthorizationException.class, () -> create(1, Map.of()));
+        return done;
+    }
+
+    /** A client that can't log in says so. */
+    private static Object badCredentials() throws Exception {
+        try {
+            admin.describeCluster().clusterId().get();
+        } catch (ExecutionException error) {
+            check(error.getCause() instanceof AuthenticationException, "%s", error.getCause());
+            return error.getCause().toString();
+        }
+        throw new AssertionError("it has logged in");
     }
 
     // ---- all clients together

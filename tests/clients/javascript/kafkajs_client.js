@@ -29,15 +29,28 @@ const CODECS = {
 }
 
 const [bootstrap, scenario, run, ...args] = process.argv.slice(2)
-const topic = `${run}-kafkajs-${scenario}`
+let topic = `${run}-kafkajs-${scenario}`
 const SECONDS = 30
 const PARTITIONS = [0, 1, 2, 3] // of a topic that is created by being used
+const TOPIC_AUTHORIZATION_FAILED = 29
 const INVALID_PARTITIONS = 37
 const NON_EMPTY_GROUP = 68
 const TOPIC_CONFIG = 2 // type of a config resource
 
 const LOG = logLevel[process.env.LOG || 'NOTHING']
-const kafka = new Kafka({ brokers: [bootstrap], clientId: 'kafkajs', logLevel: LOG })
+
+// How to log in, where the server is not open to everybody: what xtask/src/test/secure.rs writes.
+const DOOR = process.env.DOOR && JSON.parse(fs.readFileSync(process.env.DOOR))
+
+function login() {
+  if (!DOOR) return {}
+  const certificate = DOOR.certificate && fs.readFileSync(DOOR.certificate)
+  const ssl = { ca: [fs.readFileSync(DOOR.authority)], ...(certificate && { cert: certificate, key: certificate }) }
+  if (!DOOR.mechanism) return { ssl }
+  return { ssl, sasl: { mechanism: DOOR.mechanism.toLowerCase(), username: DOOR.user, password: DOOR.password } }
+}
+
+const kafka = new Kafka({ brokers: [bootstrap], clientId: 'kafkajs', logLevel: LOG, ...login() })
 const admin = kafka.admin()
 
 // ---- helpers
@@ -670,6 +683,29 @@ async function transactionsTimeout() {
   await seesCommitted('plain0', 'later0')
 }
 
+// ---- logins and rights
+
+// Some of the scenarios above, one after the other, and what nobody has given a right to.
+async function roundTrip() {
+  const [base, done] = [topic, ['topics', 'acks-all', 'commit-manual']]
+  for (const name of done) {
+    topic = `${base}-${name}`
+    await SCENARIOS[name]()
+  }
+  topic = `other-${base}`
+  await refused(TOPIC_AUTHORIZATION_FAILED, () => create(1))
+  return done
+}
+
+// A client that can't log in says so.
+async function badCredentials() {
+  const client = new Kafka({ brokers: [bootstrap], logLevel: LOG, ...login(), retry: { retries: 0 } }).admin()
+  const error = await client.connect().then(() => null, error => error)
+  const refused = DOOR.mechanism ? error?.name === 'KafkaJSSASLAuthenticationError' : /alert/.test(error?.message)
+  assert(refused, `refused with ${error}`)
+  return String(error)
+}
+
 const SCENARIOS = {
   ...Object.fromEntries(Object.keys(CODECS).map(codec => [`produce-${codec}`, produceWith(codec)])),
   'acks-0': produceAcks(0),
@@ -695,6 +731,8 @@ const SCENARIOS = {
   'transactions-fencing': transactionsFencing,
   'transactions-offsets': transactionsOffsets,
   'transactions-timeout': transactionsTimeout,
+  'round-trip': roundTrip,
+  'bad-credentials': badCredentials,
   'read-others': readOthers,
   'table-produce': tableProduce,
   'tables-read': tablesRead,
@@ -706,7 +744,7 @@ async function attempt() {
   if (!SCENARIOS[scenario]) return { result: 'skip', reason: LACKS[scenario] ?? 'not a scenario of this client' }
   try {
     await zstd.init()
-    await admin.connect()
+    if (scenario !== 'bad-credentials') await admin.connect()
     const data = await SCENARIOS[scenario](...args)
     return data?.skip ? { result: 'skip', reason: data.skip } : { result: 'pass', data }
   } catch (error) {

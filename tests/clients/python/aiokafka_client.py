@@ -11,10 +11,26 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import CommitFailedError, IllegalGenerationError, RebalanceInProgressError, for_code
+from aiokafka.helpers import create_ssl_context
 
 import suite
 
 SECONDS = 30
+
+
+def reach(bootstrap):
+    """Where the server is, and how to log in."""
+    names = {
+        "protocol": "security_protocol",
+        "mechanism": "sasl_mechanism",
+        "user": "sasl_plain_username",
+        "password": "sasl_plain_password",
+    }
+    settings = {name: suite.DOOR[ours] for ours, name in names.items() if ours in suite.DOOR}
+    if "authority" in suite.DOOR:
+        shown = suite.DOOR.get("certificate")
+        settings["ssl_context"] = create_ssl_context(cafile=suite.DOOR["authority"], certfile=shown, keyfile=shown)
+    return {"bootstrap_servers": bootstrap, **settings}
 
 
 def to_record(r):
@@ -29,7 +45,7 @@ class Member(aiokafka.ConsumerRebalanceListener):
 
     async def _start(self, bootstrap, group, auto_commit, instance):
         self.consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **reach(bootstrap),
             group_id=group,
             group_instance_id=instance,
             auto_offset_reset="earliest",
@@ -68,7 +84,7 @@ class Transactional:
 
     async def _start(self, bootstrap, id, timeout):
         self.producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap, transactional_id=id, transaction_timeout_ms=timeout * 1000
+            **reach(bootstrap), transactional_id=id, transaction_timeout_ms=timeout * 1000
         )
         await self.producer.start()
 
@@ -109,7 +125,7 @@ class Aiokafka(suite.Client):
     def produce(self, topic, records, compression="none", acks="all", idempotent=False):
         async def send():
             async with AIOKafkaProducer(
-                bootstrap_servers=self.bootstrap,
+                **reach(self.bootstrap),
                 compression_type=None if compression == "none" else compression,
                 acks=acks if acks == "all" else int(acks),
                 enable_idempotence=idempotent,
@@ -128,7 +144,7 @@ class Aiokafka(suite.Client):
 
     def read(self, topic, partition, start, count, ready=None):
         async def receive():
-            async with AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False) as consumer:
+            async with AIOKafkaConsumer(**reach(self.bootstrap), enable_auto_commit=False) as consumer:
                 place = TopicPartition(topic, partition)
                 consumer.assign([place])
                 if start == "start":
@@ -160,7 +176,7 @@ class Aiokafka(suite.Client):
     def everything(self, topic, committed):
         async def receive():
             async with AIOKafkaConsumer(
-                bootstrap_servers=self.bootstrap,
+                **reach(self.bootstrap),
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 isolation_level="read_committed" if committed else "read_uncommitted",
@@ -181,7 +197,7 @@ class Aiokafka(suite.Client):
 
     def administer(self, action):
         async def run():
-            admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+            admin = AIOKafkaAdminClient(**reach(self.bootstrap))
             await admin.start()
             try:
                 return await action(admin)
@@ -192,6 +208,11 @@ class Aiokafka(suite.Client):
 
     def error_code(self, error):
         return error.errno
+
+    def turned_away(self):
+        # An alert of TLS is a connection that was closed, to asyncio.
+        word = "SaslAuthenticationFailed" if "mechanism" in suite.DOOR else "KafkaConnectionError"
+        return suite.complaints(self.topics, word)
 
     def create_topic(self, topic, partitions, configs):
         new = NewTopic(topic, partitions, 1, topic_configs=configs)
@@ -244,7 +265,7 @@ class Aiokafka(suite.Client):
 
     def offset(self, topic, partition, spec):
         async def ask():
-            async with AIOKafkaConsumer(bootstrap_servers=self.bootstrap) as consumer:
+            async with AIOKafkaConsumer(**reach(self.bootstrap)) as consumer:
                 place = TopicPartition(topic, partition)
                 consumer.assign([place])
                 if spec == "earliest":

@@ -12,7 +12,7 @@ class Member:
     def __init__(self, bootstrap, group, topic, auto_commit, instance, protocol):
         self.topic, self.assigned, self.rebalances = topic, set(), 0
         config = {
-            "bootstrap.servers": bootstrap,
+            **suite.librdkafka(bootstrap),
             "group.id": group,
             "auto.offset.reset": "earliest",
             "enable.auto.commit": auto_commit,
@@ -52,7 +52,7 @@ class Transactional:
     def __init__(self, bootstrap, id, timeout):
         self.producer = ck.Producer(
             {
-                "bootstrap.servers": bootstrap,
+                **suite.librdkafka(bootstrap),
                 "transactional.id": id,
                 "transaction.timeout.ms": timeout * 1000,
                 "linger.ms": 5,
@@ -95,6 +95,13 @@ def to_record(message):
     )
 
 
+def is_refusal(error):
+    """A failed login; or, where a certificate says who somebody is, the alert that it is no good."""
+    if "mechanism" in suite.DOOR:
+        return error.code() == ck.KafkaError._AUTHENTICATION
+    return "SSL alert" in error.str()
+
+
 class Confluent(suite.Client):
     name = "confluent-kafka"
     rebalance_errors = (ck.KafkaException,)
@@ -105,7 +112,7 @@ class Confluent(suite.Client):
     def produce(self, topic, records, compression="none", acks="all", idempotent=False):
         producer = ck.Producer(
             {
-                "bootstrap.servers": self.bootstrap,
+                **suite.librdkafka(self.bootstrap),
                 "compression.type": compression,
                 "acks": acks,
                 "enable.idempotence": idempotent,
@@ -140,7 +147,7 @@ class Confluent(suite.Client):
     def read(self, topic, partition, start, count, ready=None):
         consumer = ck.Consumer(
             {
-                "bootstrap.servers": self.bootstrap,
+                **suite.librdkafka(self.bootstrap),
                 "group.id": "none",
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 50,
@@ -176,7 +183,7 @@ class Confluent(suite.Client):
     def everything(self, topic, committed):
         consumer = ck.Consumer(
             {
-                "bootstrap.servers": self.bootstrap,
+                **suite.librdkafka(self.bootstrap),
                 "group.id": "none",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
@@ -203,11 +210,17 @@ class Confluent(suite.Client):
     @property
     def admin(self):
         if "_admin" not in self.__dict__:
-            self._admin = ca.AdminClient({"bootstrap.servers": self.bootstrap})
+            self._admin = ca.AdminClient(suite.librdkafka(self.bootstrap))
         return self._admin
 
     def error_code(self, error):
         return error.args[0].code()
+
+    def turned_away(self):
+        said = []
+        admin = ca.AdminClient({**suite.librdkafka(self.bootstrap), "error_cb": said.append})
+        suite.wait("a refusal", lambda: admin.poll(0.1) and False or any(map(is_refusal, said)))
+        return said
 
     def create_topic(self, topic, partitions, configs):
         new = ca.NewTopic(topic, num_partitions=partitions, replication_factor=1, config=configs)

@@ -11,6 +11,22 @@ import suite
 SECONDS = 30
 
 
+def reach(bootstrap):
+    """Where the server is, and how to log in."""
+    names = {
+        "protocol": "security_protocol",
+        "authority": "ssl_cafile",
+        "certificate": "ssl_certfile",
+        "mechanism": "sasl_mechanism",
+        "user": "sasl_plain_username",
+        "password": "sasl_plain_password",
+    }
+    settings = {name: suite.DOOR[ours] for ours, name in names.items() if ours in suite.DOOR}
+    if "certificate" in suite.DOOR:
+        settings["ssl_keyfile"] = suite.DOOR["certificate"]
+    return {"bootstrap_servers": bootstrap, **settings}
+
+
 def to_record(r):
     return suite.Record(r.key, r.value, list(r.headers), r.timestamp, r.partition, r.offset)
 
@@ -31,7 +47,7 @@ class Member:
     def __init__(self, bootstrap, group, topic, auto_commit, instance):
         self.topic, self.assigned, self.rebalances = topic, set(), 0
         self.consumer = kafka.KafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **reach(bootstrap),
             group_id=group,
             group_instance_id=instance,
             auto_offset_reset="earliest",
@@ -60,7 +76,7 @@ class Member:
 class Transactional:
     def __init__(self, bootstrap, id, timeout):
         self.producer = kafka.KafkaProducer(
-            bootstrap_servers=bootstrap, transactional_id=id, transaction_timeout_ms=timeout * 1000
+            **reach(bootstrap), transactional_id=id, transaction_timeout_ms=timeout * 1000
         )
         self.producer.init_transactions()
 
@@ -96,7 +112,7 @@ class KafkaPython(suite.Client):
 
     def produce(self, topic, records, compression="none", acks="all", idempotent=False):
         producer = kafka.KafkaProducer(
-            bootstrap_servers=self.bootstrap,
+            **reach(self.bootstrap),
             compression_type=None if compression == "none" else compression,
             acks=acks if acks == "all" else int(acks),
             enable_idempotence=idempotent,
@@ -116,7 +132,7 @@ class KafkaPython(suite.Client):
             producer.close()
 
     def read(self, topic, partition, start, count, ready=None):
-        consumer = kafka.KafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
+        consumer = kafka.KafkaConsumer(**reach(self.bootstrap), enable_auto_commit=False)
         try:
             place = TopicPartition(topic, partition)
             consumer.assign([place])
@@ -148,7 +164,7 @@ class KafkaPython(suite.Client):
 
     def everything(self, topic, committed):
         consumer = kafka.KafkaConsumer(
-            bootstrap_servers=self.bootstrap,
+            **reach(self.bootstrap),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed" if committed else "read_uncommitted",
@@ -171,11 +187,15 @@ class KafkaPython(suite.Client):
     @property
     def admin(self):
         if "_admin" not in self.__dict__:
-            self._admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
+            self._admin = KafkaAdminClient(**reach(self.bootstrap))
         return self._admin
 
     def error_code(self, error):
         return error.errno
+
+    def turned_away(self):
+        # Why is lost where it comes together with the end of the connection (3.0.12, with any broker).
+        return suite.complaints(lambda: KafkaAdminClient(**reach(self.bootstrap), bootstrap_timeout_ms=2000), "Error")
 
     def create_topic(self, topic, partitions, configs):
         new = {"num_partitions": partitions, "replication_factor": 1, "configs": configs}

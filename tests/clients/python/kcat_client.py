@@ -12,7 +12,21 @@ FORMAT = "%p %o %T %K %S\n%k%s\n%h\n"
 
 
 def kcat(*arguments, **options):
-    return subprocess.run(["kcat", *arguments], check=True, capture_output=True, timeout=SECONDS, **options)
+    done = subprocess.run(["kcat", *arguments], capture_output=True, timeout=SECONDS, **options)
+    assert done.returncode == 0, f"kcat: exit {done.returncode}: {done.stderr.decode()}"
+    return done
+
+
+def complaint(*arguments, **options):
+    """What kcat says that ends as failed."""
+    done = subprocess.run(["kcat", *arguments], capture_output=True, timeout=SECONDS, **options)
+    assert done.returncode != 0, "kcat ended well"
+    return done.stderr.decode()
+
+
+def place(bootstrap):
+    """Where the server is, and how to log in, as arguments."""
+    return [word for pair in suite.librdkafka(bootstrap).items() for word in ("-X", "=".join(pair))]
 
 
 def read_record(stream):
@@ -52,7 +66,7 @@ class Member:
             properties.append(f"group.instance.id={instance}")
         options = [word for p in properties for word in ("-X", p)]
         self.process = subprocess.Popen(
-            ["kcat", "-b", bootstrap, *options, "-u", "-f", FORMAT, "-G", group, topic],
+            ["kcat", *place(bootstrap), *options, "-u", "-f", FORMAT, "-G", group, topic],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -107,7 +121,7 @@ class Kcat(suite.Client):
         return f"{version} (librdkafka {librdkafka})"
 
     def produce(self, topic, records, compression="none", acks="all", idempotent=False):
-        options = ["-P", "-b", self.bootstrap, "-t", topic, "-z", compression, "-X", f"acks={acks}"]
+        options = ["-P", *place(self.bootstrap), "-t", topic, "-z", compression, "-X", f"acks={acks}"]
         # Without idempotence, a retry of one of several requests in flight changes the order.
         order = "enable.idempotence=true" if idempotent else "max.in.flight.requests.per.connection=1"
         options += ["-X", order]
@@ -141,7 +155,7 @@ class Kcat(suite.Client):
         at = {"start": "beginning", "end": "end"}.get(start, start)
         if isinstance(start, tuple):
             at = f"s@{start[1]}"
-        command = ["kcat", "-C", "-b", self.bootstrap, "-t", topic, "-p", str(partition), "-o", str(at)]
+        command = ["kcat", "-C", *place(self.bootstrap), "-t", topic, "-p", str(partition), "-o", str(at)]
         command += ["-c", str(count), "-u", "-f", FORMAT]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             watchdog = threading.Timer(SECONDS, process.kill)
@@ -157,6 +171,15 @@ class Kcat(suite.Client):
         assert len(got) == count, f"only {len(got)} of {count} records came"
         return got
 
+    def denied(self, topic):
+        said = complaint("-P", *place(self.bootstrap), "-t", topic, input=b"v\n")
+        assert "Broker: Topic authorization failed" in said, said
+
+    def turned_away(self):
+        said = complaint("-L", *place(self.bootstrap))
+        wanted = "SASL authentication error" if "mechanism" in suite.DOOR else "SSL"
+        return [line for line in said.splitlines() if wanted in line]
+
     def visible(self, records):
         """kcat prints the value of a header up to its first zero byte."""
         cut = lambda value: value and value.partition(b"\0")[0]
@@ -170,7 +193,7 @@ class Kcat(suite.Client):
 
     def offset(self, topic, partition, spec):
         asked = {"earliest": -2, "latest": -1}.get(spec, spec)
-        printed = kcat("-Q", "-b", self.bootstrap, "-t", f"{topic}:{partition}:{asked}").stdout
+        printed = kcat("-Q", *place(self.bootstrap), "-t", f"{topic}:{partition}:{asked}").stdout
         return int(printed.split()[-1])
 
 

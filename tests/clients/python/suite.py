@@ -13,14 +13,36 @@ import hashlib
 import json
 import logging
 import os
+import pathlib
 import sys
 import threading
 import time
 import traceback
 from typing import NamedTuple
 
-TOPIC_ALREADY_EXISTS, INVALID_PARTITIONS, NON_EMPTY_GROUP = 36, 37, 68
+TOPIC_AUTHORIZATION_FAILED, TOPIC_ALREADY_EXISTS, INVALID_PARTITIONS, NON_EMPTY_GROUP = 29, 36, 37, 68
 PARTITIONS = 4  # of a topic that is created by being used: the server runs with num.partitions=4
+
+
+# How to log in, where the server is not open to everybody: what xtask/src/test/secure.rs writes.
+DOOR = json.loads(pathlib.Path(os.environ["DOOR"]).read_text()) if "DOOR" in os.environ else {}
+
+
+def librdkafka(bootstrap):
+    """Where the server is and how to log in, as librdkafka takes it."""
+    names = {
+        "protocol": "security.protocol",
+        "authority": "ssl.ca.location",
+        "certificate": "ssl.certificate.location",
+        "mechanism": "sasl.mechanism",
+        "user": "sasl.username",
+        "password": "sasl.password",
+    }
+    settings = {"bootstrap.servers": bootstrap}
+    settings |= {name: DOOR[ours] for ours, name in names.items() if ours in DOOR}
+    if "certificate" in DOOR:
+        settings["ssl.key.location"] = DOOR["certificate"]
+    return settings
 
 
 class Record(NamedTuple):
@@ -76,6 +98,12 @@ class Client:
     #     .begin(), .send(topic, records), .offsets(group, topic, {partition: offset}, member), .commit(), .abort(),
     #     .close(). A send may fail later, by the commit
     # error_code(exception) -> Kafka's error code
+    # turned_away() -> the errors of a client that tries to log in by bad credentials, once it has said that it
+    #     could not, in its own words or classes for it
+
+    def denied(self, topic):
+        """Tries to make a topic without a right, which has to be refused."""
+        refused(self, TOPIC_AUTHORIZATION_FAILED, lambda: self.create_topic(topic, 1, {}))
 
 
 def numbered(count, partition=0, base=None):
@@ -639,6 +667,58 @@ def transactions_timeout(client, topic):
     sees(client, topic, True, "plain0", "later0")
 
 
+# ---- logins and rights
+
+
+def round_trip(client, topic):
+    """Some of the scenarios above, one after the other, and what nobody has given a right to."""
+    done = [name for name in ("topics", "acks-all") if possible(client, topic, name)]
+    # A group whose member commits by itself will do for those that can't by hand.
+    done += [next(name for name in ("commit-manual", "commit-auto") if possible(client, topic, name))]
+    client.denied(f"other-{topic}")
+    return done
+
+
+def possible(client, topic, name):
+    if name in client.lacks:
+        return False
+    try:
+        SCENARIOS[name](client, f"{topic}-{name}")
+        return True
+    except Lacks:
+        return False
+
+
+class Heard(logging.Handler):
+    """What a client writes to its log."""
+
+    def __init__(self):
+        super().__init__()
+        self.said = []
+
+    def emit(self, record):
+        self.said.append(record.getMessage())
+
+
+def complaints(action, word):
+    """What a client says, by an exception or in its log, with this word in it. It must have failed."""
+    heard = Heard()
+    logging.getLogger().addHandler(heard)
+    try:
+        action()
+    except Exception as error:
+        heard.said.append(f"{type(error).__name__}: {error}")
+    else:
+        raise AssertionError("it has logged in")
+    return [line for line in heard.said if word in line]
+
+
+def bad_credentials(client, _):
+    errors = client.turned_away()
+    assert errors, "no error was reported"
+    return [str(error) for error in errors]
+
+
 # ---- all clients together
 
 
@@ -723,6 +803,8 @@ SCENARIOS = {
     "transactions-fencing": transactions_fencing,
     "transactions-offsets": transactions_offsets,
     "transactions-timeout": transactions_timeout,
+    "round-trip": round_trip,
+    "bad-credentials": bad_credentials,
     "read-others": read_others,
     "table-produce": table_produce,
     "tables-read": tables_read,

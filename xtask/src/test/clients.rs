@@ -57,14 +57,20 @@ pub(crate) const CLIENTS: &[Client] = &[
         runtime: Runtime::Python,
         program: "python/aiokafka_client.py",
         cannot: &[],
-        notes: &["alters configs by AlterConfigs, the form that replaces all of them"],
+        notes: &[
+            "alters configs by AlterConfigs, the form that replaces all of them",
+            "with a bad certificate it says that the connection was closed",
+        ],
     },
     Client {
         name: "kafka-python",
         runtime: Runtime::Python,
         program: "python/kafka_python_client.py",
         cannot: &["null-header"],
-        notes: &["group members poll for two seconds: a poll that times out during a join hangs"],
+        notes: &[
+            "group members poll for two seconds: a poll that times out during a join hangs",
+            "says that it can't log in, but not why, where that comes together with the connection's end",
+        ],
     },
     Client {
         name: "kcat",
@@ -200,12 +206,21 @@ impl Runtime {
                     "java-tools/pom.xml",
                     "java-tools/Tools.java",
                     "java-tools/Programs.java",
+                    "java-tools/Secure.java",
                     "java-tools/Streams.java",
                 ];
                 FILES
             }
             Self::Go => {
-                &["go/go.mod", "go/go.sum", "go/main.go", "go/client.go", "go/transactions.go"]
+                const FILES: &[&str] = &[
+                    "go/go.mod",
+                    "go/go.sum",
+                    "go/main.go",
+                    "go/client.go",
+                    "go/door.go",
+                    "go/transactions.go",
+                ];
+                FILES
             }
             Self::Kcat => &[],
         }

@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::clients::{CLIENTS, Places};
 use super::matrix::{self, Outcome, Scenario, Verdict};
+use super::secure;
 
 /// Writes the page.
 ///
@@ -38,6 +39,11 @@ fn page(scenarios: &[Scenario], versions: &[(String, String)], outcomes: &[Outco
     text += "\n## What passes\n\n`–`: the client can't do it; the notes say what it lacks. \
              Nothing: it isn't asked.\n\n";
     text += &matrix::table(scenarios, &clients, outcomes);
+    text += "\n## Where one has to log in\n\n\
+             Through each door of a server where requests need rights, over TLS: round-trip and bad-credentials (with\n\
+             `--long` or `--only secure` also what the table above has, but for what is about the whole cluster).\n\
+             acls-tool and users-tool are run by one of the doors.\n\n";
+    text += &secure::table(outcomes);
     text += "\n## What is exercised\n\n";
     for scenario in scenarios {
         text += &format!("* **{}**: {}.\n", scenario.name, scenario.what);

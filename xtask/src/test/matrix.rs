@@ -53,6 +53,10 @@ pub(crate) enum Needs {
     Others,
     /// The topics of all tables.
     Tables,
+    /// A listener where one has to log in: see `secure.rs`.
+    Door,
+    /// The same, as somebody who may do everything.
+    Admin,
     /// What `log export --json` said of the data directory, after the server had stopped.
     Export,
 }
@@ -114,6 +118,31 @@ pub(crate) struct Job {
     /// Names its logs.
     pub label: String,
     pub limit: Duration,
+    /// How it logs in, where it has to.
+    pub entry: Option<Entry>,
+}
+
+/// How a client comes in where it has to log in.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub door: &'static str,
+    pub bootstrap: String,
+    /// The name of the run at this door: topics of several doors have nothing to do with each other.
+    pub run: String,
+    /// What the client needs, as JSON.
+    pub file: PathBuf,
+    /// The same as the Java client takes it.
+    pub java: PathBuf,
+}
+
+impl Job {
+    /// What its outcome is called.
+    fn name(&self) -> String {
+        let scenario = &self.scenario;
+        self.entry
+            .as_ref()
+            .map_or_else(|| scenario.clone(), |entry| format!("{}/{scenario}", entry.door))
+    }
 }
 
 /// What all jobs of a run share.
@@ -152,7 +181,7 @@ impl Runner {
     pub(crate) fn run(&self, job: &Job) -> Outcome {
         let started = Instant::now();
         let mut outcome = self.attempt(job).unwrap_or_else(|error| {
-            Outcome::new(job.client.name, &job.scenario, Verdict::Fail, format!("{error:#}"))
+            Outcome::new(job.client.name, &job.name(), Verdict::Fail, format!("{error:#}"))
         });
         outcome.seconds = started.elapsed().as_secs_f64();
         outcome
@@ -160,7 +189,14 @@ impl Runner {
 
     fn attempt(&self, job: &Job) -> anyhow::Result<Outcome> {
         let mut command = job.client.command(&self.places);
-        command.args([&self.bootstrap, &job.scenario, &self.run]).args(&job.arguments);
+        let (bootstrap, run) = match &job.entry {
+            None => (&self.bootstrap, &self.run),
+            Some(entry) => {
+                command.env("DOOR", &entry.file).env("DOOR_PROPERTIES", &entry.java);
+                (&entry.bootstrap, &entry.run)
+            }
+        };
+        command.args([bootstrap, &job.scenario, run]).args(&job.arguments);
         let (out, err) = (self.log(job, "out"), self.log(job, "err"));
         let mut child = process::start(command, &out, &err)?;
         let ended = process::wait(&mut child, job.limit)?;
@@ -183,7 +219,7 @@ impl Runner {
             reason =
                 format!("{reason}\n{}\n(whole output: {})", process::tail(&err, 6), err.display());
         }
-        let mut outcome = Outcome::new(job.client.name, &job.scenario, verdict, reason);
+        let mut outcome = Outcome::new(job.client.name, &job.name(), verdict, reason);
         outcome.data = result["data"].clone();
         Ok(outcome)
     }

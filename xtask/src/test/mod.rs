@@ -5,6 +5,7 @@
 //! 2. `clients.rs`: sets the clients up, below `.cache/clients`.
 //! 3. `server.rs`: starts the server on free ports.
 //! 4. `suite.rs` and `matrix.rs`: run the scenarios of `tests/clients/scenarios.json`.
+//!    `secure.rs`: the same where one has to log in.
 //! 5. `kill.rs`: kills the server again and again while it is used.
 //! 6. `histories.rs`: records what many clients do while it is killed and stopped, and has that judged.
 //! 7. `stacks.rs`: other people's stacks, some of them with `--long` only.
@@ -37,6 +38,7 @@ mod matrix;
 mod options;
 mod process;
 mod records;
+mod secure;
 mod server;
 mod sim;
 mod stacks;
@@ -60,6 +62,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     if options.list {
         let steps = ["workspace", "kill", histories::NAME, librdkafka::NAME].join("\n");
         println!("{steps}\n{}", suite::names(&scenarios).join("\n"));
+        println!("{}", secure::names(&scenarios).join("\n"));
         let long = [full::NAME, compaction::NAME, sim::NAME].map(str::to_owned).into_iter();
         let long = long.chain(fuzz::names());
         let stacks = stacks::names().collect::<Vec<_>>();
@@ -83,6 +86,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     outcomes.append(&mut absent);
     let run = format!("r{seconds}");
     let versions = client_suite(&options, &places, &run, &clients, &scenarios, &mut outcomes)?;
+    outcomes.append(&mut secure::run(&options, &places, &run, &clients, &scenarios));
     if options.wants("kill") && options.against.is_none() {
         outcomes.append(&mut kill::rounds(&options, &places, seconds));
     }
@@ -167,9 +171,7 @@ fn set_up(
     scenarios: &[Scenario],
 ) -> (Vec<Client>, Vec<Outcome>) {
     let wanted = |client: &&Client| {
-        scenarios
-            .iter()
-            .any(|scenario| options.wants(&format!("{}/{}", client.name, scenario.name)))
+        suite::wants(options, client, scenarios) || secure::wants(options, client, scenarios)
     };
     let clients: Vec<Client> = CLIENTS.iter().filter(wanted).copied().collect();
     let kills = options.wants("kill") && options.against.is_none();
@@ -260,6 +262,7 @@ fn versions(runner: &Runner, clients: &[Client]) -> Vec<(String, String)> {
         arguments: Vec::new(),
         label: format!("{}-version", client.name),
         limit,
+        entry: None,
     };
     let version = |client: &Client| {
         let outcome = runner.run(&job(client));

@@ -3,12 +3,15 @@
 use anyhow::{Context, bail, ensure};
 
 /// How the suite starts Millstream; `{port}`, `{http}` and `{data}` are put in.
-const MILLSTREAM: &str = "target/release/millstream serve --kafka-listen 127.0.0.1:{port} \
+pub(crate) const MILLSTREAM: &str = "target/release/millstream serve --kafka-listen 127.0.0.1:{port} \
     --http-listen 127.0.0.1:{http} --data-dir {data} --set num.partitions=4 \
     --set auto.create.topics.enable=true --set group.initial.rebalance.delay.ms=0 \
     --set group.consumer.min.heartbeat.interval.ms=300 --set group.consumer.heartbeat.interval.ms=300 \
     --set group.consumer.min.session.timeout.ms=6000 --set group.consumer.session.timeout.ms=10000 \
     --set group.streams.min.session.timeout.ms=6000 --set group.streams.session.timeout.ms=10000";
+
+/// What of it says where clients come in, in plain text.
+pub(crate) const KAFKA_LISTEN: &str = "--kafka-listen 127.0.0.1:{port}";
 
 pub(crate) const USAGE: &str = "\
 cargo xtask test [OPTION]...
@@ -16,12 +19,13 @@ cargo xtask test [OPTION]...
   --long              200 kill rounds instead of 20, 10,000 seeds of power cuts and other faults, a
                       disk that is filled up, an hour of histories, all of librdkafka's
                       own tests, all stacks, a billion records of a million keys compacted,
-                      100,000 simulated seeds, and fuzzing
+                      100,000 simulated seeds, fuzzing, and all scenarios of the clients through
+                      every door of a server where one has to log in
   --history-minutes N how long histories are recorded in all (default 1; with --long 60)
   --fuzz-minutes N    for how long each fuzz target runs (default 10)
   --only PATTERN      only the steps whose name contains PATTERN: `workspace`, `kill`, `histories`,
                       `full-disk`, `librdkafka`, `compaction`, `sim`, `stacks`, `kafka-streams`, `kafkajs`, `group`,
-                      `confluent-kafka/produce-gzip`, ... (may be repeated)
+                      `secure`, `secure/kafkajs/plain`, `confluent-kafka/produce-gzip`, ... (may be repeated)
   --against HOST:PORT run the clients against a server that is already there
   --server COMMAND    run everything against this server command, with {port}, {http} and
                       {data} put in, e.g. 'tests/clients/peer/apache-kafka.sh {port} {data}'

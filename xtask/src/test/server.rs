@@ -22,6 +22,8 @@ pub(crate) struct Server {
     child: Child,
     pub bootstrap: String,
     pub log: PathBuf,
+    /// Where its pages are, if the command says so.
+    http: Option<String>,
 }
 
 impl Server {
@@ -38,19 +40,19 @@ impl Server {
         command.current_dir(root);
         command.args(["-c", &format!("exec {}", fill(template, port, http, &data))]);
         let child = process::start(command, &folder.join("server.out"), &log)?;
-        let mut server = Self { child, bootstrap: format!("127.0.0.1:{port}"), log };
         let http = template.contains("{http}").then(|| format!("127.0.0.1:{http}"));
-        server.wait_ready(http.as_deref())?;
+        let mut server = Self { child, bootstrap: format!("127.0.0.1:{port}"), log, http };
+        server.wait_ready()?;
         Ok(server)
     }
 
-    fn wait_ready(&mut self, http: Option<&str>) -> anyhow::Result<()> {
+    fn wait_ready(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + READY_LIMIT;
         loop {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the server ended at once ({status}):\n{}", process::tail(&self.log, 30));
             }
-            if speaks_kafka(&self.bootstrap) && http.is_none_or(says_ready) {
+            if speaks_kafka(&self.bootstrap) && self.http.as_deref().is_none_or(says_ready) {
                 return Ok(());
             }
             if Instant::now() >= deadline {
@@ -58,6 +60,25 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// What its page of figures says.
+    ///
+    /// # Errors
+    ///
+    /// When it has no such page.
+    pub(crate) fn metrics(&self) -> anyhow::Result<String> {
+        let address = self.http.as_deref().context("the server has no pages")?;
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        anyhow::ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
+        Ok(body.to_owned())
     }
 
     /// Asks the server to end (SIGTERM).

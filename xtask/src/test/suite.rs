@@ -87,7 +87,8 @@ impl Suite<'_> {
     fn job(&self, client: &Client, scenario: &Scenario, arguments: Vec<String>) -> Job {
         let limit = Duration::from_secs(scenario.seconds);
         let label = format!("{}-{}", client.name, scenario.name);
-        Job { client: *client, scenario: scenario.name.clone(), arguments, label, limit }
+        let scenario = scenario.name.clone();
+        Job { client: *client, scenario, arguments, label, limit, entry: None }
     }
 
     fn wants(&self, client: &Client, scenario: &Scenario) -> bool {
@@ -101,7 +102,7 @@ impl Suite<'_> {
     }
 
     fn records_file(&self, client: &Client) -> String {
-        self.runner.places.run.join(format!("records-{}.json", client.name)).display().to_string()
+        records_file(&self.runner.places, client)
     }
 
     fn write_records(&self) -> anyhow::Result<()> {
@@ -123,6 +124,7 @@ impl Suite<'_> {
                     Needs::Nothing => Vec::new(),
                     Needs::Records => vec![self.records_file(client)],
                     Needs::Table | Needs::Others | Needs::Tables | Needs::Export => continue,
+                    Needs::Door | Needs::Admin => continue,
                 };
                 // `read-others` needs what the produce scenarios leave.
                 let for_others =
@@ -221,11 +223,26 @@ fn compare_tables(outcome: &mut Outcome, expected: &BTreeMap<String, Value>) {
     }
 }
 
+/// Whether a client has something to do on the plain server.
+pub(crate) fn wants(options: &Options, client: &Client, scenarios: &[Scenario]) -> bool {
+    let names = names_of(client, scenarios);
+    names.into_iter().any(|name| options.wants(&name))
+}
+
+/// The records of every shape that a client can produce.
+pub(crate) fn records_file(places: &Places, client: &Client) -> String {
+    places.run.join(format!("records-{}.json", client.name)).display().to_string()
+}
+
 /// The names of all steps of the suite, as `--only` sees them.
 pub(crate) fn names(scenarios: &[Scenario]) -> Vec<String> {
-    let of = |client: &'static Client| {
-        let scenarios = scenarios.iter().filter(|scenario| scenario.is_for(client));
-        scenarios.map(move |scenario| format!("{}/{}", client.name, scenario.name))
+    CLIENTS.iter().flat_map(|client| names_of(client, scenarios)).collect()
+}
+
+fn names_of(client: &Client, scenarios: &[Scenario]) -> Vec<String> {
+    let is_its = |scenario: &&Scenario| {
+        scenario.is_for(client) && !matches!(scenario.needs, Needs::Door | Needs::Admin)
     };
-    CLIENTS.iter().flat_map(of).collect()
+    let its = scenarios.iter().filter(is_its);
+    its.map(|scenario| format!("{}/{}", client.name, scenario.name)).collect()
 }
