@@ -12,13 +12,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/oauth"
 	saslplain "github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 // How to log in, where the server is not open to everybody: what xtask/src/test/secure.rs writes.
 type doorFile struct {
-	Authority, Certificate, Mechanism, User, Password string
+	Authority, Certificate, Mechanism, User, Password, Token string
 }
 
 // door is the file that DOOR names, if it does.
@@ -52,6 +53,8 @@ func (d doorFile) mechanism() sasl.Mechanism {
 	switch d.Mechanism {
 	case "PLAIN":
 		return saslplain.Auth{User: d.User, Pass: d.Password}.AsMechanism()
+	case "OAUTHBEARER":
+		return oauth.Auth{Token: d.Token}.AsMechanism()
 	case "SCRAM-SHA-256":
 		return scram.Auth{User: d.User, Pass: d.Password}.AsSha256Mechanism()
 	case "SCRAM-SHA-512":

@@ -47,7 +47,10 @@ function login() {
   const certificate = DOOR.certificate && fs.readFileSync(DOOR.certificate)
   const ssl = { ca: [fs.readFileSync(DOOR.authority)], ...(certificate && { cert: certificate, key: certificate }) }
   if (!DOOR.mechanism) return { ssl }
-  return { ssl, sasl: { mechanism: DOOR.mechanism.toLowerCase(), username: DOOR.user, password: DOOR.password } }
+  const said = DOOR.token
+    ? { oauthBearerProvider: async () => ({ value: DOOR.token }) }
+    : { username: DOOR.user, password: DOOR.password }
+  return { ssl, sasl: { mechanism: DOOR.mechanism.toLowerCase(), ...said } }
 }
 
 const kafka = new Kafka({ brokers: [bootstrap], clientId: 'kafkajs', logLevel: LOG, ...login() })

@@ -8,6 +8,7 @@ import time
 
 import aiokafka
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import CommitFailedError, IllegalGenerationError, RebalanceInProgressError, for_code
@@ -16,6 +17,11 @@ from aiokafka.helpers import create_ssl_context
 import suite
 
 SECONDS = 30
+
+
+class Tokens(AbstractTokenProvider):
+    async def token(self):
+        return suite.DOOR["token"]
 
 
 def reach(bootstrap):
@@ -27,6 +33,8 @@ def reach(bootstrap):
         "password": "sasl_plain_password",
     }
     settings = {name: suite.DOOR[ours] for ours, name in names.items() if ours in suite.DOOR}
+    if "token" in suite.DOOR:
+        settings["sasl_oauth_token_provider"] = Tokens()
     if "authority" in suite.DOOR:
         shown = suite.DOOR.get("certificate")
         settings["ssl_context"] = create_ssl_context(cafile=suite.DOOR["authority"], certfile=shown, keyfile=shown)

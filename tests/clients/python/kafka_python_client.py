@@ -5,10 +5,16 @@ import time
 import kafka
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
+from kafka.net.sasl.oauth import AbstractTokenProvider
 
 import suite
 
 SECONDS = 30
+
+
+class Tokens(AbstractTokenProvider):
+    def token(self):
+        return suite.DOOR["token"]
 
 
 def reach(bootstrap):
@@ -24,6 +30,8 @@ def reach(bootstrap):
     settings = {name: suite.DOOR[ours] for ours, name in names.items() if ours in suite.DOOR}
     if "certificate" in suite.DOOR:
         settings["ssl_keyfile"] = suite.DOOR["certificate"]
+    if "token" in suite.DOOR:
+        settings["sasl_oauth_token_provider"] = Tokens()
     return {"bootstrap_servers": bootstrap, **settings}
 
 

@@ -112,6 +112,8 @@ class Member:
 class Kcat(suite.Client):
     name = "kcat"
     lacks = {"commit-manual": "kcat commits by itself only"}
+    if "token" in suite.DOOR:
+        lacks |= dict.fromkeys(suite.SCENARIOS, "kcat can't be given a token")
     sets_timestamps = False
     # Told to end, kcat 1.7.1 drops the next record that it gets, but commits it.
     leaves_under_load = False

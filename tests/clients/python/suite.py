@@ -42,6 +42,8 @@ def librdkafka(bootstrap):
     settings |= {name: DOOR[ours] for ours, name in names.items() if ours in DOOR}
     if "certificate" in DOOR:
         settings["ssl.key.location"] = DOOR["certificate"]
+    if "token" in DOOR:
+        settings["oauth_cb"] = lambda _: (DOOR["token"], time.time() + 1000)
     return settings
 
 

@@ -133,6 +133,8 @@ pub(crate) struct Entry {
     pub file: PathBuf,
     /// The same as the Java client takes it.
     pub java: PathBuf,
+    /// What its virtual machine is told.
+    pub java_options: String,
 }
 
 impl Job {
@@ -193,6 +195,7 @@ impl Runner {
             None => (&self.bootstrap, &self.run),
             Some(entry) => {
                 command.env("DOOR", &entry.file).env("DOOR_PROPERTIES", &entry.java);
+                command.env("JAVA_TOOL_OPTIONS", &entry.java_options);
                 (&entry.bootstrap, &entry.run)
             }
         };

@@ -31,6 +31,7 @@ pub(crate) struct Door {
 }
 
 const PLAIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule";
+const BEARER: &str = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule";
 const SCRAM: &str = "org.apache.kafka.common.security.scram.ScramLoginModule";
 
 pub(crate) const DOORS: &[Door] = &[
@@ -38,7 +39,13 @@ pub(crate) const DOORS: &[Door] = &[
     Door { name: "plain", mechanism: Some("PLAIN"), java: PLAIN },
     Door { name: "scram-sha-256", mechanism: Some("SCRAM-SHA-256"), java: SCRAM },
     Door { name: "scram-sha-512", mechanism: Some("SCRAM-SHA-512"), java: SCRAM },
+    Door { name: "oauthbearer", mechanism: Some("OAUTHBEARER"), java: BEARER },
 ];
+
+/// What gives the Java client its token, and the property of its virtual machine by which it may read it.
+const BEARER_HANDLER: &str =
+    "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler";
+const ALLOWED_URLS: &str = "org.apache.kafka.sasl.oauthbearer.allowed.urls";
 
 /// The door of who changes users and rules.
 const ADMIN_DOOR: &str = "scram-sha-512";
@@ -60,7 +67,9 @@ const GROUP_OF_READERS: &str = "none";
 /// What the server of this part is told, beside what that of the other parts is; `{ssl}`, `{sasl}` and `{certs}`
 /// are put in. That it can be reached in plain text, by nobody in particular, is for the question whether it is up.
 const SETTINGS: &str = "--set listeners=PLAINTEXT://127.0.0.1:{port},SSL://127.0.0.1:{ssl},SASL_SSL://127.0.0.1:{sasl} \
-    --set sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512 \
+    --set sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER \
+    --set sasl.oauthbearer.jwks.endpoint.url=file://{certs}/jwks.json \
+    --set sasl.oauthbearer.expected.audience=millstream \
     --set ssl.keystore.location={certs}/server.pem --set ssl.truststore.location={certs}/ca.pem \
     --set ssl.client.auth=required --set 'ssl.principal.mapping.rules=RULE:^CN=([^,\\\\]+)$/$1/' \
     --set authorizer.class.name=standard --set super.users=User:admin";
@@ -172,6 +181,7 @@ impl Secured {
         fs::create_dir_all(&folder)?;
         let own = Own { program: places.root.join("target/release/millstream"), folder: &folder };
         own.certificates()?;
+        own.tokens()?;
         own.users()?;
         let (ssl, sasl) = (server::free_port()?, server::free_port()?);
         let settings = SETTINGS
@@ -209,26 +219,37 @@ impl Secured {
         let port = if door.mechanism.is_some() { self.sasl } else { self.ssl };
         let mut properties =
             format!("ssl.truststore.type=PEM\nssl.truststore.location={authority}\n");
-        let settings = if let Some(mechanism) = door.mechanism {
-            let password = if bad { "wrong".to_owned() } else { password(user) };
-            properties += &format!(
-                "security.protocol=SASL_SSL\nsasl.mechanism={mechanism}\nsasl.jaas.config={} required \
-                 username=\"{user}\" password=\"{password}\";\n",
-                door.java
-            );
-            json!({
-                "protocol": "SASL_SSL", "authority": authority, "mechanism": mechanism, "user": user,
-                "password": password,
-            })
-        } else {
-            // Of another authority.
-            let of = if bad { self.folder.join("strangers") } else { certs };
-            let certificate = of.join(format!("client-{user}.pem")).display().to_string();
-            properties += &format!(
-                "security.protocol=SSL\nssl.keystore.type=PEM\nssl.keystore.location={certificate}\n"
-            );
-            json!({ "protocol": "SSL", "authority": authority, "certificate": certificate })
-        };
+        let mut settings = json!({ "authority": authority });
+        match door.mechanism {
+            None => {
+                // Of another authority.
+                let of = if bad { self.folder.join("strangers") } else { certs };
+                let certificate = of.join(format!("client-{user}.pem")).display().to_string();
+                properties += "security.protocol=SSL\nssl.keystore.type=PEM\n";
+                properties += &format!("ssl.keystore.location={certificate}\n");
+                settings["protocol"] = "SSL".into();
+                settings["certificate"] = certificate.into();
+            }
+            Some(mechanism) => {
+                properties += &format!("security.protocol=SASL_SSL\nsasl.mechanism={mechanism}\n");
+                properties += &format!("sasl.jaas.config={} required", door.java);
+                settings["protocol"] = "SASL_SSL".into();
+                settings["mechanism"] = mechanism.into();
+                if door.java == BEARER {
+                    let file = self.token_file(bad);
+                    settings["token"] = fs::read_to_string(&file)?.into();
+                    properties +=
+                        &format!(";\nsasl.login.callback.handler.class={BEARER_HANDLER}\n");
+                    properties +=
+                        &format!("sasl.oauthbearer.token.endpoint.url=file://{}\n", file.display());
+                } else {
+                    let password = if bad { "wrong".to_owned() } else { password(user) };
+                    properties += &format!(" username=\"{user}\" password=\"{password}\";\n");
+                    settings["user"] = user.into();
+                    settings["password"] = password.into();
+                }
+            }
+        }
         let name = format!("{}-{user}{}", door.name, if bad { "-bad" } else { "" });
         let (file, java) = (format!("{name}.json"), format!("{name}.properties"));
         fs::write(self.folder.join(&file), settings.to_string())?;
@@ -239,7 +260,13 @@ impl Secured {
             run: format!("{run}-{}", door.name),
             file: self.folder.join(file),
             java: self.folder.join(java),
+            java_options: format!("-D{ALLOWED_URLS}=file://{}", self.token_file(bad).display()),
         })
+    }
+
+    /// Where a token of the clients is.
+    fn token_file(&self, bad: bool) -> PathBuf {
+        self.folder.join(if bad { "strangers" } else { "certs" }).join("token")
     }
 
     /// That the server has counted what the clients have seen.
@@ -295,6 +322,19 @@ impl Own<'_> {
         self.run("cert server --dir certs", &[])?;
         self.run("cert client --dir certs", &[USER])?;
         self.run("cert client --dir strangers", &[USER])
+    }
+
+    /// Tokens of an issuer that the server trusts, and of another one.
+    fn tokens(&self) -> anyhow::Result<()> {
+        for dir in ["certs", "strangers"] {
+            let mut make = Command::new(&self.program);
+            make.args(["cert", "token", "--seconds", "86400", "--dir", dir, USER]);
+            let made = make.current_dir(self.folder).output().context("millstream cert token")?;
+            anyhow::ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            let token = String::from_utf8(made.stdout)?;
+            fs::write(self.folder.join(dir).join("token"), token.trim())?;
+        }
+        Ok(())
     }
 
     fn users(&self) -> anyhow::Result<()> {
