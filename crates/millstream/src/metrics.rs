@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millstream_broker::{Broker, LogStats};
 use millstream_env::JournalStats;
+use millstream_oauth::Issuer;
 use millstream_tls::ServerTls;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -178,6 +179,27 @@ impl Collector for TlsCollector {
             "millstream_tls_refused_reloads",
             "Times that new certificates were no good, so that those before them stayed in use",
             self.0.refusals(),
+        )
+    }
+}
+
+/// Reads the figures of an issuer's keys when they are scraped.
+#[derive(Debug)]
+pub(crate) struct IssuerCollector(pub(crate) Arc<Issuer>);
+
+impl Collector for IssuerCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        counter(
+            &mut encoder,
+            "millstream_oauth_key_fetches",
+            "Times that the keys were looked for by which tokens are verified",
+            self.0.fetches(),
+        )?;
+        counter(
+            &mut encoder,
+            "millstream_oauth_failed_key_fetches",
+            "Times that they could not be had, or were no good, so that those before them stayed in use",
+            self.0.failed_fetches(),
         )
     }
 }

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::listeners::Listening;
-use crate::metrics::{BrokerCollector, TlsCollector};
+use crate::metrics::{BrokerCollector, IssuerCollector, TlsCollector};
 
 /// Configuration by name, as `--set` and the configuration file give it.
 pub type Settings = std::collections::BTreeMap<String, String>;
@@ -130,6 +130,9 @@ impl Server {
             if let Some(tls) = &tls {
                 registry.register_collector(Box::new(TlsCollector(Arc::clone(tls))));
                 env.spawn("certificates", millstream_tls::watch(Arc::downgrade(tls), env.clone()));
+            }
+            if let Some(issuer) = &issuer {
+                registry.register_collector(Box::new(IssuerCollector(Arc::clone(issuer))));
             }
             Door::trusting(broker.clone(), issuer, &mut registry)
         };

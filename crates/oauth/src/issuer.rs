@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub struct Issuer {
     state: Mutex<State>,
     /// How many fetches have ended.
     fetches: channel::Sender<u64>,
+    /// How many of them have brought nothing.
+    failed_fetches: AtomicU64,
     /// Wakes the task that fetches.
     wake: Arc<Notify>,
 }
@@ -93,6 +96,7 @@ impl Issuer {
             env,
             state: Mutex::default(),
             fetches: channel::Sender::new(0),
+            failed_fetches: AtomicU64::new(0),
             wake: Arc::default(),
         };
         match issuer.refresh().await {
@@ -189,8 +193,23 @@ impl Issuer {
             }
             outcome
         };
+        if outcome.is_err() {
+            self.failed_fetches.fetch_add(1, Ordering::Relaxed);
+        }
         self.fetches.send_modify(|fetches| *fetches += 1);
         outcome.map(|_| ())
+    }
+
+    /// How often keys were looked for since the start.
+    #[must_use]
+    pub fn fetches(&self) -> u64 {
+        *self.fetches.borrow()
+    }
+
+    /// How often they could not be had, or were no key set, so that those before them stayed in use.
+    #[must_use]
+    pub fn failed_fetches(&self) -> u64 {
+        self.failed_fetches.load(Ordering::Relaxed)
     }
 
     /// When keys are to be fetched the next time.

@@ -348,6 +348,7 @@ async fn keys_are_fetched_by_http_and_again_when_that_has_failed() {
     assert_eq!(issuer.judge(&token).await, alice(60));
     assert_eq!(issuer.judge(&token).await, alice(60));
     assert_eq!(asked.load(Ordering::Relaxed), 2);
+    assert_eq!((issuer.fetches(), issuer.failed_fetches()), (2, 1));
 }
 
 #[tokio::test]

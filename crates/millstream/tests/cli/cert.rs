@@ -85,6 +85,8 @@ fn a_token_that_it_makes_lets_its_user_in() {
     list("alice", &bobs).fails(1, &["nobody can act as somebody else"]);
     let other = token(make("bob --audience other"));
     list("bob", &other).fails(1, &["not for this audience"]);
+    assert!(server.metric("millstream_oauth_key_fetches_total", "") >= 1.0);
+    assert_eq!(server.metric("millstream_oauth_failed_key_fetches_total", "") as u64, 0);
     for name in ["issuer.pem", "jwks.json"] {
         let mode = fs::metadata(format!("{certs}/{name}")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
