@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -84,9 +85,13 @@ func badCredentials() any {
 	door, _ := door()
 	var alert *net.OpError
 	refused := errors.Is(err, kerr.SaslAuthenticationFailed)
-	if door.Mechanism == "" {
+	switch door.Mechanism {
+	case "":
 		// So the alerts of TLS are told that come from the other side.
 		refused = errors.As(err, &alert) && alert.Op == "remote error"
+	case "OAUTHBEARER":
+		// It does not go on to the end of such an exchange (RFC 7628 section 3.2.3).
+		refused = err != nil && strings.Contains(err.Error(), "oauth response")
 	}
 	assert(refused, "%v", err)
 	return fmt.Sprint(err)

@@ -218,8 +218,10 @@ class Aiokafka(suite.Client):
         return error.errno
 
     def turned_away(self):
-        # An alert of TLS is a connection that was closed, to asyncio.
-        word = "SaslAuthenticationFailed" if "mechanism" in suite.DOOR else "KafkaConnectionError"
+        # An alert of TLS is a connection that was closed, to asyncio; and it does not look at what it is answered
+        # to a token.
+        by_password = "mechanism" in suite.DOOR and "token" not in suite.DOOR
+        word = "SaslAuthenticationFailed" if by_password else "KafkaConnectionError"
         return suite.complaints(self.topics, word)
 
     def create_topic(self, topic, partitions, configs):

@@ -49,6 +49,7 @@ pub(crate) const CLIENTS: &[Client] = &[
         cannot: &["null-header"],
         notes: &[
             "alters configs by AlterConfigs, the form that replaces all of them",
+            "with a bad token it finds the connection closed",
             "lz4 and zstd by the packages lz4-napi and @bokuweb/zstd-wasm",
         ],
     },
@@ -59,7 +60,7 @@ pub(crate) const CLIENTS: &[Client] = &[
         cannot: &[],
         notes: &[
             "alters configs by AlterConfigs, the form that replaces all of them",
-            "with a bad certificate it says that the connection was closed",
+            "with a bad certificate or token it says that the connection was closed",
         ],
     },
     Client {
