@@ -14,7 +14,8 @@ final class Secure {
         "round-trip", Secure::roundTrip,
         "bad-credentials", Secure::badCredentials,
         "acls-tool", Secure::acls,
-        "users-tool", Secure::users);
+        "users-tool", Secure::users,
+        "tokens-tool", Secure::tokens);
 
     private Secure() { }
 
@@ -112,10 +113,14 @@ final class Secure {
 
     /** Whether the user can log in by this password. */
     private static boolean logsIn(String user, String mechanism, String password) throws Exception {
+        return logsIn(mechanism, "username=\"" + user + "\" password=\"" + password + "\"");
+    }
+
+    private static boolean logsIn(String mechanism, String options) throws Exception {
         Properties client = Tools.client();
         client.put("sasl.mechanism", mechanism);
-        client.put("sasl.jaas.config", "org.apache.kafka.common.security.scram.ScramLoginModule required username=\""
-            + user + "\" password=\"" + password + "\";");
+        client.put("sasl.jaas.config",
+            "org.apache.kafka.common.security.scram.ScramLoginModule required " + options + ";");
         try (Admin admin = Admin.create(client)) {
             admin.describeCluster().clusterId().get();
             return true;
@@ -151,6 +156,42 @@ final class Secure {
         Tools.check(few.code() == 1, "exit %d: %s", few.code(), few.text());
         Tools.tool(Tools.CONFIGS, Tools.with(entity, "--alter", "--delete-config", "SCRAM-SHA-512"));
         Tools.check(!logsIn(user, "SCRAM-SHA-512", "second"), "after all was deleted");
+        return null;
+    }
+
+    // ---- kafka-delegation-tokens
+
+    private static final Tools.Main TOKENS = org.apache.kafka.tools.DelegationTokenCommand::main;
+
+    /** The last line that the tool prints: id, HMAC, owner, requester, and what else there is of a token. */
+    private static String[] lastToken(String printed) {
+        String line = printed.lines().filter(one -> one.contains("User:")).reduce("", (before, next) -> next);
+        return line.trim().split("\\s+");
+    }
+
+    private static boolean logsInByToken(String id, String hmac, String more) throws Exception {
+        return logsIn("SCRAM-SHA-256", "username=\"" + id + "\" password=\"" + hmac + "\"" + more);
+    }
+
+    private static Object tokens() throws Exception {
+        String owner = Tools.topic;
+        String[] forOwner = {"--owner-principal", "User:" + owner};
+        String[] token = lastToken(Tools.tool(TOKENS, Tools.with(forOwner, "--create", "--max-life-time-period", "3600000",
+            "--renewer-principal", "User:admin")));
+        String id = token[0];
+        String hmac = token[1];
+        Tools.check(token[2].equals("User:" + owner), "made for %s", token[2]);
+        Tools.check(logsInByToken(id, hmac, " tokenauth=\"true\""), "by the token");
+        Tools.check(!logsInByToken(id, hmac, ""), "as if its id were a user");
+        Tools.check(!logsInByToken(id, hmac.replaceFirst("^.", hmac.startsWith("A") ? "B" : "A"), " tokenauth=\"true\""),
+            "by another HMAC");
+        String[] told = lastToken(Tools.tool(TOKENS, Tools.with(forOwner, "--describe")));
+        Tools.check(told[0].equals(id) && told[1].equals(hmac), "described as %s", List.of(told));
+        Tools.tool(TOKENS, "--renew", "--renew-time-period", "60000", "--hmac", hmac);
+        Tools.tool(TOKENS, "--expire", "--expiry-time-period", "-1", "--hmac", hmac);
+        Tools.check(!logsInByToken(id, hmac, " tokenauth=\"true\""), "after it was ended");
+        Tools.Ran gone = Tools.refused(TOKENS, "--renew", "--renew-time-period", "60000", "--hmac", hmac);
+        Tools.check(gone.code() == 1, "exit %d: %s", gone.code(), gone.text());
         return null;
     }
 }

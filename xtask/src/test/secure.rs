@@ -72,6 +72,7 @@ const SETTINGS: &str = "--set listeners=PLAINTEXT://127.0.0.1:{port},SSL://127.0
     --set sasl.oauthbearer.expected.audience=millstream \
     --set ssl.keystore.location={certs}/server.pem --set ssl.truststore.location={certs}/ca.pem \
     --set ssl.client.auth=required --set 'ssl.principal.mapping.rules=RULE:^CN=([^,\\\\]+)$/$1/' \
+    --set delegation.token.secret.key=suite-suite-suite-suite-suite-suite \
     --set authorizer.class.name=standard --set super.users=User:admin";
 
 /// Whether a client has something to do here.
