@@ -48,6 +48,7 @@ mod produce;
 mod producers;
 mod quotas;
 mod repair;
+mod telemetry;
 mod topics;
 mod transactions;
 mod txn_host;
@@ -70,6 +71,7 @@ pub use offsets::{Found, OffsetError, OffsetSpec};
 pub use produce::{ProduceError, Sent};
 pub use quotas::Quota;
 pub use repair::{Repair, RepairFailed};
+pub use telemetry::{PushError, Pushing};
 pub use topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, TopicRef, is_internal};
 pub use transactions::{EnlistError, Marker, transactional_producer};
 pub use txn_host::TxnError;
@@ -98,6 +100,8 @@ pub use millstream_coordinator::delegation;
 pub use millstream_coordinator::group as groups;
 /// What can be limited, for whom, and to how much.
 pub use millstream_coordinator::quota;
+/// What is asked of and told by clients that push metrics of theirs.
+pub use millstream_coordinator::telemetry as client_metrics;
 /// What is asked of and answered by the coordinator of transactions.
 pub use millstream_coordinator::txn;
 
@@ -108,6 +112,7 @@ use line::Lines;
 use metadata::Metadata;
 use producers::ProducerIds;
 use quotas::Usage;
+use telemetry::ClientMetrics;
 
 /// Who this node is, as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,6 +217,7 @@ struct Inner {
     authorizer: Authorizer,
     /// Of quotas.
     usage: Usage,
+    client_metrics: ClientMetrics,
     /// What credentials are made from of users that there are not, while there are no users at all.
     decoy_secret: Secret,
     /// Of those who wait for room in the journal.
@@ -258,6 +264,8 @@ impl Broker {
         let session = life.log.session();
         let answers = Budget::new(config.response_memory_bytes);
         let usage = metadata.read(Usage::new);
+        let client_metrics =
+            metadata.read(|state| ClientMetrics::new(state, config.telemetry.bytes_max));
         let authorizer = Authorizer::new(config.authorizer.as_ref());
         let decoy_secret = credentials::draw_secret(&env);
         let broker = Self(Arc::new(Inner {
@@ -271,6 +279,7 @@ impl Broker {
             producer_ids: ProducerIds::default(),
             authorizer,
             usage,
+            client_metrics,
             decoy_secret,
             lines: Lines::default(),
             answers,
@@ -529,6 +538,7 @@ impl Broker {
             if let Some(inner) = weak.upgrade() {
                 inner.reconfigure(state, entries);
                 inner.usage.follow(state, entries);
+                inner.client_metrics.follow(entries);
                 inner.life().follow(state, entries, &inner.config());
             }
         });

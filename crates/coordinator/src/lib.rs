@@ -1,5 +1,5 @@
-//! Coordinators as pure state machines: groups, transactions, access rules, quotas, credentials and cluster
-//! metadata.
+//! Coordinators as pure state machines: groups, transactions, access rules, quotas, credentials, metrics of
+//! clients and cluster metadata.
 //!
 //! No clock, no randomness, no IO: times and random ids are arguments, and what is to be written
 //! comes back as a value. `command(state, now, input) -> (records, replies, deadline)`, and only
@@ -13,4 +13,5 @@ pub mod delegation;
 pub mod group;
 mod host;
 pub mod quota;
+pub mod telemetry;
 pub mod txn;

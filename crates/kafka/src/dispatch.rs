@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_broker::client_metrics::Client;
 use millstream_broker::quota::Use;
 use millstream_broker::{Broker, Share};
 use millstream_oauth::Issuer;
@@ -26,7 +27,7 @@ use crate::intake::{Held, Intake};
 use crate::listener::Peer;
 use crate::login::{self, Login, Opened, Passwords, Verdict};
 use crate::metrics::{ApiMetrics, Metrics};
-use crate::throttle::{Client, Throttle};
+use crate::throttle::{Client as Spender, Throttle};
 use crate::timer::NEVER;
 use crate::volume::Volume;
 
@@ -121,6 +122,8 @@ served! {
     ListTransactions 0..=2 => api::transaction::list::handle;
     ConsumerGroupHeartbeat 0..=1 => api::group::consumer_heartbeat::handle;
     ConsumerGroupDescribe 0..=1 => api::group::consumer_describe::handle;
+    GetTelemetrySubscriptions 0..=0 => api::get_telemetry_subscriptions::handle;
+    PushTelemetry 0..=0 => api::push_telemetry::handle;
     ListConfigResources 0..=1 => api::admin::list_config_resources::handle;
     DescribeTopicPartitions 0..=0 => api::admin::describe_topic_partitions::handle;
     StreamsGroupHeartbeat 0..=1 => api::group::streams_heartbeat::handle;
@@ -194,6 +197,8 @@ struct Sender {
     by_token: AtomicBool,
     /// Whether it has to say so, and how far it has come.
     login: Option<Login>,
+    /// What program it has said that it is, the first time.
+    software: OnceLock<(Box<str>, Box<str>)>,
 }
 
 /// While it lives, no later request of the connection starts.
@@ -223,7 +228,9 @@ impl Dispatch {
         let login = needs_login.then(|| Login::new(&self.broker));
         let speaks = peer.certificate.clone().filter(|_| !needs_login);
         let principal = speaks.map_or_else(OnceLock::new, OnceLock::from);
-        let sender = Arc::new(Sender { peer, turn, written, throttle, principal, by_token, login });
+        let software = OnceLock::new();
+        let sender = Sender { peer, turn, written, throttle, principal, by_token, login, software };
+        let sender = Arc::new(sender);
         Session { dispatch: Arc::clone(self), sender }
     }
 
@@ -338,8 +345,8 @@ impl Call {
         self.dispatch.delay_refusal(self.begun).await;
     }
 
-    fn client(&self) -> Client<'_> {
-        Client { user: self.principal(), id: &self.client_id }
+    fn client(&self) -> Spender<'_> {
+        Spender { user: self.principal(), id: &self.client_id }
     }
 
     /// Notes that the client uses so much of what quotas may limit.
@@ -365,6 +372,19 @@ impl Call {
     /// Where the client connects from; `None` inside the process.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.sender.peer.address.map(|address| address.ip())
+    }
+
+    /// Notes what program the client says that it is.
+    pub(crate) fn note_software(&self, name: &str, version: &str) {
+        self.sender.software.get_or_init(|| (name.into(), version.into()));
+    }
+
+    /// The client, as those know it who push metrics of theirs.
+    pub(crate) fn as_pusher(&self) -> Client {
+        let software = self.sender.software.get();
+        let software = software.map(|(name, version)| (&**name, &**version));
+        let user = self.principal().name();
+        Client::new(user, &self.client_id, software, self.sender.peer.address)
     }
 
     /// Where the client connects from, as Kafka writes it: for people.
@@ -542,7 +562,7 @@ where
         if R::KEY != ApiKey::Produce.code() {
             dispatch.broker.answer_room().await;
         }
-        let client = Client { user: sender.principal(&dispatch), id: &client_id };
+        let client = Spender { user: sender.principal(&dispatch), id: &client_id };
         let outcome = if sender.throttle.is_timed(&dispatch.broker, client) {
             let (outcome, spent) = timed(&dispatch.broker, handled).await;
             sender.throttle.charge_time(&dispatch.broker, client, spent);

@@ -4,6 +4,7 @@
 use std::fmt::Display;
 
 use millstream_broker::acl::AclError;
+use millstream_broker::client_metrics::Refused as TelemetryRefused;
 use millstream_broker::config::{ConfigError, Kind};
 use millstream_broker::delegation::DelegationError;
 use millstream_broker::groups::{
@@ -18,7 +19,7 @@ use millstream_broker::record::{BatchError, CompressionError};
 use millstream_broker::txn::{AddPartitionsError, EndError, InitError};
 use millstream_broker::{
     ChangeError, ConfigsError, CredentialError, DeleteError, EpochError, FetchError, GroupsError,
-    OffsetError, ProduceError, RemoveError, TokenError, TopicError, TxnError,
+    OffsetError, ProduceError, PushError, RemoveError, TokenError, TopicError, TxnError,
 };
 use millstream_wire::{ErrorCode, StrBytes};
 
@@ -113,6 +114,33 @@ impl Code for TokenError {
             Self::Refused(DelegationError::NotYours) => ErrorCode::DelegationTokenOwnerMismatch,
             Self::Refused(DelegationError::TooMany) => ErrorCode::PolicyViolation,
             Self::Metadata(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+impl Code for TelemetryRefused {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Invalid => ErrorCode::InvalidRequest,
+            Self::Early => ErrorCode::ThrottlingQuotaExceeded,
+            Self::UnknownSubscription => ErrorCode::UnknownSubscriptionId,
+            Self::Compression => ErrorCode::UnsupportedCompressionType,
+            Self::TooLarge => ErrorCode::TelemetryTooLarge,
+        }
+    }
+}
+
+impl Code for PushError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Refused(refused) => refused.code(),
+            // The client pushes again at the next interval; after INVALID_RECORD it never does.
+            Self::Compression(CompressionError::TooLarge { .. } | CompressionError::Failed(_)) => {
+                ErrorCode::TelemetryTooLarge
+            }
+            Self::Compression(CompressionError::Corrupt(_)) | Self::Decode(_) => {
+                ErrorCode::InvalidRecord
+            }
         }
     }
 }

@@ -16,6 +16,7 @@
 pub mod cli;
 pub mod commands;
 
+mod client_metrics;
 mod issuer;
 mod listeners;
 mod metrics;

@@ -204,7 +204,7 @@ impl Collector for IssuerCollector {
     }
 }
 
-fn gauge(
+pub(crate) fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -215,7 +215,7 @@ fn gauge(
     ConstGauge::new(value).encode(encoder)
 }
 
-fn counter(
+pub(crate) fn counter(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

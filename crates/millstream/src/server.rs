@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::client_metrics::ClientMetricsCollector;
 use crate::listeners::Listening;
 use crate::metrics::{BrokerCollector, IssuerCollector, TlsCollector};
 
@@ -127,6 +128,7 @@ impl Server {
         let door = {
             let mut registry = metrics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             registry.register_collector(Box::new(BrokerCollector::new(broker.clone(), journal)));
+            registry.register_collector(Box::new(ClientMetricsCollector(broker.clone())));
             if let Some(tls) = &tls {
                 registry.register_collector(Box::new(TlsCollector(Arc::clone(tls))));
                 env.spawn("certificates", millstream_tls::watch(Arc::downgrade(tls), env.clone()));

@@ -35,7 +35,7 @@ const DENIALS: [ErrorCode; 4] = [
 ];
 
 /// APIs that need no right, and those that leave out what may not be told.
-const SILENT: [ApiKey; 10] = [
+const SILENT: [ApiKey; 12] = [
     ApiKey::ApiVersions,
     ApiKey::SaslHandshake,
     ApiKey::SaslAuthenticate,
@@ -46,6 +46,8 @@ const SILENT: [ApiKey; 10] = [
     ApiKey::RenewDelegationToken,
     ApiKey::ExpireDelegationToken,
     ApiKey::DescribeDelegationToken,
+    ApiKey::GetTelemetrySubscriptions,
+    ApiKey::PushTelemetry,
 ];
 
 const CONFIG: [(&str, &str); 2] =

@@ -462,6 +462,13 @@ async fn placement(client: &mut Client) {
     each!(client, DescribeProducers, |version| DescribeProducersRequest {
         topics: vec![TopicRequest { name: TOPIC.into(), partition_indexes: vec![0, 9] }],
     });
+    each!(client, GetTelemetrySubscriptions, |version| {
+        GetTelemetrySubscriptionsRequest { client_instance_id: Uuid([7; 16]) }
+    });
+    each!(client, PushTelemetry, |version| PushTelemetryRequest {
+        client_instance_id: Uuid([7; 16]),
+        ..Default::default()
+    });
     each!(client, ListConfigResources, |version| ListConfigResourcesRequest::default());
     each!(client, AlterClientQuotas, |version| AlterClientQuotasRequest {
         entries: vec![alter_client_quotas_request::EntryData {

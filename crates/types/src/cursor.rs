@@ -128,6 +128,16 @@ impl<'a> Cursor<'a> {
         self.base_128(varint::LEN_MAX_64, field).map(varint::unzigzag)
     }
 
+    /// Reads an unsigned varint of at most 64 bits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cursor::unsigned_varint`].
+    #[inline]
+    pub fn unsigned_varlong(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        self.base_128(varint::LEN_MAX_64, field)
+    }
+
     #[inline]
     fn base_128(&mut self, len_max: usize, field: &'static str) -> Result<u64, DecodeError> {
         // Most lengths, deltas and counts of a record take one byte.

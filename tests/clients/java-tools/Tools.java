@@ -85,6 +85,7 @@ public final class Tools {
         SCENARIOS.put("describe-producers", Tools::describeProducers);
         SCENARIOS.put("transactions-tool", Tools::transactions);
         SCENARIOS.put("config-resources", Tools::configResources);
+        SCENARIOS.put("client-metrics", Tools::clientMetrics);
         SCENARIOS.put("quotas", Tools::quotas);
         SCENARIOS.put("leader-election", Tools::leaderElection);
         SCENARIOS.put("reassignments", Tools::reassignments);
@@ -791,6 +792,27 @@ public final class Tools {
         tool(CONFIGS, with(group, "--alter", "--add-config", "consumer.session.timeout.ms=50000"));
         await("the group is listed", () ->
             tool(CONFIGS, "--describe", "--entity-type", "groups").contains("group " + topic));
+        return null;
+    }
+
+    /** A producer is told who it is, as those are whose metrics are taken. Its last push is when it closes. */
+    private static Object clientMetrics() throws Exception {
+        create();
+        tool(CLIENT_METRICS, "--alter", "--name", topic, "--interval", "100", "--metrics",
+            "org.apache.kafka.producer.", "--match", "client_id=" + topic + ",client_software_name=apache-kafka-java");
+        Map<String, Object> settings = Map.of("bootstrap.servers", bootstrap, "client.id", topic);
+        var bytes = new org.apache.kafka.common.serialization.ByteArraySerializer();
+        var ids = new ArrayList<String>();
+        for (int run = 0; run < 2; run++) {
+            try (var producer = new org.apache.kafka.clients.producer.KafkaProducer<>(settings, bytes, bytes)) {
+                producer.send(new org.apache.kafka.clients.producer.ProducerRecord<>(topic, new byte[10])).get();
+                ids.add(producer.clientInstanceId(Duration.ofSeconds(30)).toString());
+            }
+        }
+        check(!ids.get(0).equals(ids.get(1)), "two producers have one id: %s", ids);
+        Ran wrong = refused(CLIENT_METRICS, "--alter", "--name", topic, "--interval", "99");
+        check(wrong.code == 1, complaints());
+        tool(CLIENT_METRICS, "--delete", "--name", topic);
         return null;
     }
 

@@ -32,7 +32,7 @@ const fn target(package: &'static str, in_library: bool, test: &'static str) -> 
 }
 
 /// What faces a socket or a disk. Few: each takes its minutes of every long run.
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
     target("millstream-wire", false, "requests"),
     target("millstream-kafka", true, "frames::tests::fuzz_frames"),
     target("millstream-record", false, "batches"),
@@ -43,6 +43,7 @@ const TARGETS: [Target; 10] = [
     target("millstream-auth", false, "tokens_and_keys_before_they_are_trusted"),
     target("millstream-coordinator", false, "metadata_entries"),
     target("millstream-coordinator", true, "group::tests::fuzz::groups"),
+    target("millstream-coordinator", true, "telemetry::tests::decoding::no_bytes_make_it_fall"),
 ];
 
 /// What has the compiler count which code is reached, and tells `bolero` who drives.

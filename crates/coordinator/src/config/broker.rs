@@ -130,6 +130,8 @@ pub struct BrokerConfig {
     pub failed_login_delay: Duration,
     /// What holds for delegation tokens (`delegation.token.`).
     pub delegation: DelegationConfig,
+    /// What holds for metrics of clients.
+    pub telemetry: TelemetryConfig,
     /// Where the data is, for people and tools (`log.dir`).
     pub data_place: String,
     /// What topics start from.
@@ -155,6 +157,15 @@ pub struct DelegationConfig {
     pub lifetime_max: Duration,
     /// How long one lasts without being renewed (`expiry.time.ms`).
     pub renewal: Duration,
+}
+
+/// What holds for metrics of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TelemetryConfig {
+    /// The most that a client may push at a time, in bytes (`telemetry.max.bytes`).
+    pub push_bytes_max: usize,
+    /// How much memory they may take, in bytes (`millstream.telemetry.bytes`).
+    pub bytes_max: usize,
 }
 
 /// What an acknowledgement waits for.
@@ -193,6 +204,13 @@ fn delegation(values: &Values) -> DelegationConfig {
         key: TokenKey::new(values.text("delegation.token.secret.key")),
         lifetime_max: millis(values.number("delegation.token.max.lifetime.ms")),
         renewal: millis(values.number("delegation.token.expiry.time.ms")),
+    }
+}
+
+fn telemetry(values: &Values) -> TelemetryConfig {
+    TelemetryConfig {
+        push_bytes_max: size(values.number("telemetry.max.bytes")),
+        bytes_max: size(values.number("millstream.telemetry.bytes")),
     }
 }
 
@@ -265,6 +283,7 @@ impl BrokerConfig {
             session_lifetime_max: lifetime(number("connections.max.reauth.ms")),
             failed_login_delay: millis(number("connection.failed.authentication.delay.ms")),
             delegation: delegation(&values),
+            telemetry: telemetry(&values),
             data_place: values.text("log.dir").to_owned(),
             topic_defaults: TopicDefaults::resolve(overrides),
         }

@@ -16,6 +16,7 @@
 use std::fmt;
 
 mod broker;
+mod client_metrics;
 mod describe;
 mod entry;
 mod error;
@@ -34,7 +35,8 @@ mod value;
 mod tests;
 
 pub use crate::cluster::Overrides;
-pub use broker::{AuthorizerConfig, BrokerConfig, DelegationConfig, Durability};
+pub use broker::{AuthorizerConfig, BrokerConfig, DelegationConfig, Durability, TelemetryConfig};
+pub use client_metrics::ClientSubscription;
 pub use describe::{Described, DescribedSynonym, Target, describe};
 pub use entry::{Allowed, ConfigType, Effect, Entry, Synonym, Update};
 pub use error::ConfigError;

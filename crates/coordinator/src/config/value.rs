@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::entry::{Allowed, ConfigType, Entry};
+use crate::group::Pattern;
 
 /// A value that its entry allows.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +116,9 @@ fn is_replica(text: &str) -> bool {
 
 fn is_selector(text: &str) -> bool {
     text.split_once('=').is_some_and(|(name, pattern)| {
-        CLIENT_SELECTORS.contains(&name.trim()) && !pattern.trim().is_empty()
+        let pattern = pattern.trim();
+        let is_one = !pattern.is_empty() && !pattern.contains('=') && Pattern::new(pattern).is_ok();
+        CLIENT_SELECTORS.contains(&name.trim()) && is_one
     })
 }
 
@@ -220,7 +223,8 @@ pub(super) fn expects(entry: &Entry) -> String {
             "`earliest`, `latest`, or `by_duration:` and an ISO 8601 duration".to_owned()
         }
         (Allowed::ClientMatch, _) => {
-            format!("a list of `name=pattern`, each name one of {}", quoted(CLIENT_SELECTORS))
+            let names = quoted(CLIENT_SELECTORS);
+            format!("a list of `name=regular expression`, each name one of {names}")
         }
     }
 }

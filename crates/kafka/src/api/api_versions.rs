@@ -29,6 +29,9 @@ pub(crate) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
     if call.version >= SOFTWARE_SINCE && !names.iter().all(|name| is_software_name(name)) {
         return refused(ErrorCode::InvalidRequest);
     }
+    if call.version >= SOFTWARE_SINCE {
+        call.note_software(&request.client_software_name, &request.client_software_version);
+    }
     if call.version >= ADDRESSEE_SINCE {
         // Who knows where it wants to be knows both.
         if request.cluster_id.is_some() != (request.node_id != NO_NODE) {

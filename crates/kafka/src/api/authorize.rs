@@ -128,6 +128,8 @@ needs! {
     ListTransactions: Describe TransactionalId "others are left out";
     ConsumerGroupHeartbeat: Read Group, Describe Topic "of those that are subscribed to by name";
     ConsumerGroupDescribe: Describe Group, Describe Topic "of all that the group reads";
+    GetTelemetrySubscriptions:;
+    PushTelemetry:;
     ListConfigResources: DescribeConfigs Cluster;
     DescribeTopicPartitions: Describe Topic "others are left out where all are asked for";
     StreamsGroupHeartbeat:

@@ -1,6 +1,7 @@
 //! A request of each API that names things by a prefix, in the newest version that does so by name.
 
 use bytes::Bytes;
+use millstream_types::Uuid;
 use millstream_wire::*;
 
 use crate::raw::{Client, batch};
@@ -63,6 +64,9 @@ pub(crate) async fn ask(client: &mut Client, api: ApiKey, prefix: &str) -> Strin
         return answer;
     }
     if let Some(answer) = tokens(client, api, &names).await {
+        return answer;
+    }
+    if let Some(answer) = telemetry(client, api, prefix).await {
         return answer;
     }
     let answer = cluster(client, api, &names).await;
@@ -517,6 +521,33 @@ async fn tokens(client: &mut Client, api: ApiKey, names: &Names<'_>) -> Option<S
             let (principal_type, principal_name) = ("User".into(), names.of("user"));
             let owner = DescribeDelegationTokenOwner { principal_type, principal_name };
             told!(client, 3, DescribeDelegationTokenRequest { owners: Some(vec![owner]) })
+        }
+        _ => None,
+    }
+}
+
+/// Each prefix has an instance of its own for each API; what it is asked for is told without its number,
+/// which is made from the instance's.
+async fn telemetry(client: &mut Client, api: ApiKey, prefix: &str) -> Option<String> {
+    let kind = u8::from(api == ApiKey::PushTelemetry);
+    let of_prefix = prefix.as_bytes().first().copied().unwrap_or_default();
+    let mut id = [kind; 16];
+    id[0] = of_prefix;
+    let client_instance_id = Uuid(id);
+    let ask = GetTelemetrySubscriptionsRequest { client_instance_id };
+    match api {
+        ApiKey::GetTelemetrySubscriptions => {
+            let mut told = client.ask(0, ask).await;
+            assert_eq!(told.client_instance_id, client_instance_id, "{told:?}");
+            told.client_instance_id = Uuid::NIL;
+            told.subscription_id = 0;
+            Some(format!("{told:?}"))
+        }
+        ApiKey::PushTelemetry => {
+            let subscription_id = client.ask(0, ask).await.subscription_id;
+            let push =
+                PushTelemetryRequest { client_instance_id, subscription_id, ..Default::default() };
+            told!(client, 0, push)
         }
         _ => None,
     }

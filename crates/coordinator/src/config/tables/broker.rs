@@ -133,8 +133,7 @@ static REQUESTS: &[Entry] = &[
     int("telemetry.max.bytes", "1048576")
         .allow(AtLeast(1))
         .read_only()
-        .effect(Later)
-        .doc("The most bytes of metrics that a client may push at a time."),
+        .doc("The most bytes of metrics that a client may push at a time, as it sends them."),
 ];
 
 static PRODUCERS: &[Entry] = &[
@@ -455,6 +454,10 @@ static OWN: &[Entry] = &[
          An answer to Fetch takes a quarter of what is left at most. When it is used up, each Fetch \
          brings one batch and clients that have stopped reading are left after 10 s; at half as much \
          again, new answers wait.",
+    ),
+    long("millstream.telemetry.bytes", "16777216").allow(AtLeast(0)).read_only().doc(
+        "How much memory metrics of clients may take, in bytes; an eighth of it those of one client. What \
+         does not fit is not shown. `0`: none are shown.",
     ),
     long("millstream.fetch.session.bytes", "33554432").allow(AtLeast(0)).read_only().doc(
         "How much memory incremental fetch sessions may take, in bytes; clients without one send \

@@ -2,7 +2,6 @@
 
 use super::super::Section;
 use super::super::entry::Allowed::{Any, Between, ClientMatch};
-use super::super::entry::Effect::Later;
 use super::super::entry::{Entry, int, list};
 
 pub(crate) static SECTIONS: &[Section] = &[Section { title: "Subscriptions", entries: ALL }];
@@ -10,14 +9,15 @@ pub(crate) static SECTIONS: &[Section] = &[Section { title: "Subscriptions", ent
 static ALL: &[Entry] = &[
     list("metrics", "")
         .allow(Any)
-        .effect(Later)
-        .doc("Prefixes of the names of the metrics that clients push; `*` asks for all."),
+        .doc("Prefixes of the names of the metrics that clients push, such as `org.apache.kafka.producer.`; \
+         `*` asks for all."),
     int("interval.ms", "300000")
         .allow(Between(100, 3_600_000))
-        .effect(Later)
-        .doc("How often clients push, in milliseconds."),
-    list("match", "").allow(ClientMatch).effect(Later).doc(
-        "Which clients are meant, as `name=pattern`, where the name is one of \
+        .doc("How often clients push, in milliseconds. Of several subscriptions that fit a client the \
+             shortest counts."),
+    list("match", "").allow(ClientMatch).doc(
+        "Which clients are meant, as `name=pattern` with a regular expression that has to match all of the \
+         value, where the name is one of \
          `client_instance_id`, `client_id`, `client_software_name`, \
          `client_software_version`, `client_source_address` and `client_source_port`; all \
          if empty.",

@@ -10,7 +10,7 @@ use millstream_record::{Compression, TimestampType};
 
 use super::super::{
     AuthorizerConfig, BrokerConfig, BrokerOverrides, DelegationConfig, Durability, Kind,
-    TopicConfig,
+    TelemetryConfig, TopicConfig,
 };
 use super::{overrides, started};
 
@@ -97,6 +97,7 @@ fn the_defaults_of_a_broker() {
             lifetime_max: WEEK,
             renewal: Duration::from_hours(24),
         },
+        telemetry: TelemetryConfig { push_bytes_max: 1 << 20, bytes_max: 16 << 20 },
         data_place: "./millstream-data".to_owned(),
         topic_defaults: BrokerConfig::default().topic_defaults,
     };

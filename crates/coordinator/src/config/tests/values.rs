@@ -94,11 +94,15 @@ fn values_that_are_refused() {
         check(Group, "share.auto.offset.reset", &format!("by_duration:{duration}"), START);
     }
     check(ClientMetrics, "interval.ms", "99", "a whole number from 100 to 3600000");
-    let selectors = "a list of `name=pattern`, each name one of `client_instance_id`, \
+    let selectors = "a list of `name=regular expression`, each name one of `client_instance_id`, \
                      `client_id`, `client_software_name`, `client_software_version`, \
                      `client_source_address`, `client_source_port`";
     check(ClientMetrics, "match", "name=a", selectors);
-    check(ClientMetrics, "match", "client_id=", selectors);
+    for wrong in
+        ["client_id=", "client_id=a=b", "client_id=(", "client_id=a)|(b", "client_id=(?=a)"]
+    {
+        check(ClientMetrics, "match", wrong, selectors);
+    }
     let limits = "a list of `address:number`, such as `192.0.2.7:100,[2001:db8::7]:5`";
     for wrong in ["192.0.2.7", "localhost:5", "192.0.2.7:-1", "192.0.2.7:5;192.0.2.8:5"] {
         check(Broker, "max.connections.per.ip.overrides", wrong, limits);
