@@ -84,8 +84,8 @@ enum RefreshError {
 }
 
 impl Issuer {
-    /// An issuer whose keys are fetched now. Where they are in a file, they have to be there; where they are
-    /// elsewhere, it is tried again later ([`watch`]).
+    /// An issuer whose keys are in a file, which has to be there, or are fetched by [`watch`]: a server does not
+    /// wait for another one to start.
     ///
     /// # Errors
     ///
@@ -99,12 +99,11 @@ impl Issuer {
             failed_fetches: AtomicU64::new(0),
             wake: Arc::default(),
         };
-        match issuer.refresh().await {
-            Err(error) if issuer.settings.place.is_file() => {
-                Err(format!("the issuer's keys can't be read: {error}"))
-            }
-            _ => Ok(Arc::new(issuer)),
+        if issuer.settings.place.is_file() {
+            let read = issuer.refresh().await;
+            read.map_err(|error| format!("the issuer's keys can't be read: {error}"))?;
         }
+        Ok(Arc::new(issuer))
     }
 
     /// Whom a token stands for, and for how long. Waits where keys have to be fetched for that.
@@ -214,6 +213,9 @@ impl Issuer {
 
     /// When keys are to be fetched the next time.
     fn pause(&self) -> Duration {
+        if self.fetches() == 0 {
+            return Duration::ZERO;
+        }
         let IssuerSettings { place, refresh, retry, retry_max, .. } = &self.settings;
         let usual = if place.is_file() { FILE_PAUSE.min(*refresh) } else { *refresh };
         match self.state().failures {

@@ -342,6 +342,9 @@ async fn keys_are_fetched_by_http_and_again_when_that_has_failed() {
     let (port, asked) = serve(answer, None).await;
     let place = Place::parse(&format!("http://127.0.0.1:{port}/keys")).unwrap();
     let issuer = world.open_at(settings(place)).await;
+    while issuer.fetches() == 0 {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     // Nobody knows the keys, so that they are fetched; the second token finds them there.
     let token = key.token(Algorithm::Es256, "k", &claims(0, 60));
@@ -402,7 +405,8 @@ async fn keys_are_fetched_over_tls_from_who_is_trusted() {
         let trust_store = Some(file("ca.pem", authority));
         let settings = IssuerSettings { trust_store, ..settings(place) };
         let issuer = Issuer::open(settings, env.clone()).await.unwrap();
-        let judged = issuer.judge_now(&token);
+        env.spawn("keys", watch(Arc::downgrade(&issuer), env.clone()));
+        let judged = issuer.judge(&token).await;
         assert_eq!(judged.is_ok(), is_trusted, "{host}: {judged:?}");
     }
 }
