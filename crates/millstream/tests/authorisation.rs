@@ -533,3 +533,210 @@ async fn who_switches_rights_on_says_who_may_give_them() {
         server.stop().await;
     }
 }
+
+/// Rights that the table names for some requests only, each missing by itself.
+#[tokio::test]
+async fn rights_for_some_requests_are_needed_by_themselves() {
+    use Operation::{Describe, Read, Write};
+    use ResourceType::{Group, Topic, TransactionalId};
+    let (topic, tx) =
+        (ErrorCode::TopicAuthorizationFailed, ErrorCode::TransactionalIdAuthorizationFailed);
+    for (api, given, expected) in [
+        (ApiKey::ConsumerGroupHeartbeat, (Read, Group), topic),
+        (ApiKey::ConsumerGroupDescribe, (Describe, Group), topic),
+        (ApiKey::StreamsGroupHeartbeat, (Read, Group), topic),
+        (ApiKey::StreamsGroupDescribe, (Describe, Group), topic),
+        (ApiKey::OffsetFetch, (Describe, Group), topic),
+        (ApiKey::AddPartitionsToTxn, (Write, TransactionalId), topic),
+        (ApiKey::AddPartitionsToTxn, (Write, Topic), tx),
+    ] {
+        let server = start().await;
+        set_up(&server).await;
+        let mut client = Client::new(&server);
+        set_rules(&server, allow(given.0, given.1)).await;
+        let answer = ask(&mut client, api, HIDDEN).await;
+        assert_eq!(denials(&answer), BTreeSet::from([expected]), "{}: {answer}", api.name());
+        server.stop().await;
+    }
+}
+
+/// By id it takes the right that a name takes, and both ways at once do not tell that they mean the same.
+#[tokio::test]
+async fn topics_by_id_are_no_way_around() {
+    use delete_topics_request::DeleteTopicState;
+    use offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+    let server = start().await;
+    let topic_id = set_up(&server).await;
+    let mut client = Client::new(&server);
+    let denied = BTreeSet::from([ErrorCode::TopicAuthorizationFailed]);
+    let by_name = DeleteTopicState { name: Some("hidden-topic".into()), ..Default::default() };
+    let by_id = DeleteTopicState { name: None, topic_id };
+    let delete = |topics: Vec<_>| DeleteTopicsRequest { topics, ..Default::default() };
+    let both = format!("{:?}", client.ask(6, delete(vec![by_name, by_id.clone()])).await);
+    assert_eq!(errors(&both), denied, "{both}");
+    // It would be answered the name.
+    let literal = (PatternType::Literal, "hidden-topic");
+    let may = rule(Permission::Allow, Operation::Delete, ResourceType::Topic, literal);
+    let may_not = rule(Permission::Deny, Operation::Describe, ResourceType::Topic, literal);
+    set_rules(&server, vec![may, may_not]).await;
+    let answer = format!("{:?}", client.ask(6, delete(vec![by_id])).await);
+    assert_eq!(errors(&answer), denied, "{answer}");
+    assert!(!answer.contains(HIDDEN), "{answer}");
+    set_rules(&server, allow(Operation::Describe, ResourceType::Group)).await;
+    let topic =
+        OffsetFetchRequestTopics { topic_id, partition_indexes: vec![0], ..Default::default() };
+    let (group_id, topics) = ("hidden-group".into(), Some(vec![topic]));
+    let groups = vec![OffsetFetchRequestGroup { group_id, topics, ..Default::default() }];
+    let fetch = OffsetFetchRequest { groups, ..Default::default() };
+    let answer = format!("{:?}", client.ask(10, fetch).await);
+    assert_eq!(errors(&answer), denied, "{answer}");
+    server.stop().await;
+}
+
+/// What the right to make a topic does not include: to be told its configuration.
+#[tokio::test]
+async fn a_new_topics_configuration_is_told_to_those_who_may_know_it() {
+    let server = start().await;
+    let mut client = Client::new(&server);
+    let create = allow(Operation::Create, ResourceType::Topic);
+    let configs = allow(Operation::DescribeConfigs, ResourceType::Topic);
+    let denied = ErrorCode::TopicAuthorizationFailed.code();
+    for (name, rules, expected) in [
+        ("hidden-1", create.clone(), denied),
+        ("hidden-2", [create, configs].concat(), ErrorCode::None.code()),
+    ] {
+        set_rules(&server, rules).await;
+        let topic = create_topics_request::CreatableTopic {
+            name: name.into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+        let made = client.ask(7, request).await.topics.remove(0);
+        assert_eq!((made.error_code, made.topic_config_error_code), (0, expected), "{made:?}");
+        let is_told = made.configs.is_some_and(|configs| !configs.is_empty());
+        assert_eq!(is_told, expected == 0, "{name}");
+    }
+    server.stop().await;
+}
+
+/// Neither partitions of topics that one may not write to become part of one's transaction, nor is told which
+/// topics a transaction writes to that one may not describe.
+#[tokio::test]
+async fn transactions_have_no_part_in_what_may_not_be_written() {
+    use produce_request::{PartitionProduceData, TopicProduceData};
+    let server = start().await;
+    set_up(&server).await;
+    let mut client = Client::new(&server);
+    let tx = |operation| allow(operation, ResourceType::TransactionalId);
+    let topics = |operation| allow(operation, ResourceType::Topic);
+    set_rules(&server, tx(Operation::Write)).await;
+    let begin = InitProducerIdRequest {
+        transactional_id: Some("hidden-tx".into()),
+        transaction_timeout_ms: 60_000,
+        producer_id: -1,
+        producer_epoch: -1,
+        ..Default::default()
+    };
+    let producer = client.ask(5, begin).await;
+    assert_eq!(producer.error_code, 0);
+    let mut records = batch().to_vec();
+    records[22] |= 1 << 4;
+    records[43..51].copy_from_slice(&producer.producer_id.to_be_bytes());
+    records[51..53].copy_from_slice(&producer.producer_epoch.to_be_bytes());
+    records[53..57].copy_from_slice(&[0; 4]);
+    let records = Some(bytes::Bytes::from(records).into());
+    let request = ProduceRequest {
+        transactional_id: Some("hidden-tx".into()),
+        acks: -1,
+        timeout_ms: 1_000,
+        topic_data: vec![TopicProduceData {
+            name: "hidden-topic".into(),
+            partition_data: vec![PartitionProduceData { index: 0, records }],
+            ..Default::default()
+        }],
+    };
+    let answer = format!("{:?}", client.ask(12, request).await);
+    let denied = BTreeSet::from([ErrorCode::TopicAuthorizationFailed]);
+    assert_eq!(errors(&answer), denied, "{answer}");
+    let described =
+        async |client: &mut Client| ask(client, ApiKey::DescribeTransactions, HIDDEN).await;
+    set_rules(&server, [tx(Operation::Describe), topics(Operation::Describe)].concat()).await;
+    let answer = described(&mut client).await;
+    assert!(!answer.contains("hidden-topic"), "{answer}");
+    // With the right it is, and is told of to those who may know.
+    set_rules(&server, [tx(Operation::Write), topics(Operation::Write)].concat()).await;
+    let topic = add_partitions_to_txn_request::AddPartitionsToTxnTopic {
+        name: "hidden-topic".into(),
+        partitions: vec![0],
+    };
+    let add = AddPartitionsToTxnRequest {
+        v3_and_below_transactional_id: "hidden-tx".into(),
+        v3_and_below_producer_id: producer.producer_id,
+        v3_and_below_producer_epoch: producer.producer_epoch,
+        v3_and_below_topics: vec![topic],
+        ..Default::default()
+    };
+    let answer = format!("{:?}", client.ask(3, add).await);
+    assert_eq!(errors(&answer), BTreeSet::new(), "{answer}");
+    for (rules, is_told) in [
+        (tx(Operation::Describe), false),
+        ([tx(Operation::Describe), topics(Operation::Describe)].concat(), true),
+    ] {
+        set_rules(&server, rules).await;
+        let answer = described(&mut client).await;
+        assert_eq!(answer.contains("hidden-topic"), is_told, "{answer}");
+    }
+    // What is for brokers is not for whoever may write.
+    set_rules(&server, [tx(Operation::All), topics(Operation::All)].concat()).await;
+    let answer = client.ask(5, AddPartitionsToTxnRequest::default()).await;
+    assert_eq!(answer.error_code, ErrorCode::ClusterAuthorizationFailed.code(), "{answer:?}");
+    server.stop().await;
+}
+
+/// A topology has topics made that are missing, by those who may.
+#[tokio::test]
+async fn a_topology_makes_no_topics_without_the_right() {
+    use streams_group_heartbeat_request::{Subtopology, TopicInfo, Topology};
+    let server = start().await;
+    set_up(&server).await;
+    let mut client = Client::new(&server);
+    let read = allow(Operation::Read, ResourceType::Group);
+    let describe = allow(Operation::Describe, ResourceType::Topic);
+    let create = allow(Operation::Create, ResourceType::Topic);
+    for (number, (rules, is_made)) in [
+        ([read.clone(), describe.clone()].concat(), false),
+        ([read, describe, create].concat(), true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        set_rules(&server, rules).await;
+        let missing = StrBytes::from(format!("hidden-part-{number}"));
+        let internal = TopicInfo { name: missing.clone(), partitions: 1, ..Default::default() };
+        let subtopology = Subtopology {
+            subtopology_id: "0".into(),
+            source_topics: vec!["hidden-topic".into()],
+            repartition_source_topics: vec![internal],
+            repartition_sink_topics: vec![missing.clone()],
+            ..Default::default()
+        };
+        let request = StreamsGroupHeartbeatRequest {
+            group_id: StrBytes::from(format!("hidden-streams-{number}")),
+            member_id: "member".into(),
+            rebalance_timeout_ms: 1_000,
+            topology: Some(Topology { epoch: 0, subtopologies: vec![subtopology] }),
+            process_id: Some("process".into()),
+            active_tasks: Some(Vec::new()),
+            standby_tasks: Some(Vec::new()),
+            warmup_tasks: Some(Vec::new()),
+            ..Default::default()
+        };
+        let answer = client.ask(1, request).await;
+        assert_eq!(answer.error_code, 0, "{answer:?}");
+        let is_there = server.broker().topics().iter().any(|topic| *topic.name == *missing);
+        assert_eq!(is_there, is_made, "{answer:?}");
+    }
+    server.stop().await;
+}
