@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use millstream_auth::Expected;
 use millstream_auth::{ClientExchange, Derivation, Hash, Mechanism, Nonce, TokenHmac};
 use millstream_broker::acl::{
@@ -16,6 +17,7 @@ use millstream_broker::acl::{
 use millstream_broker::config::SecurityProtocol;
 use millstream_broker::quota::{Change, Entity, Name};
 use millstream_broker::{Alteration, Broker, Node, Stores, Upsertion};
+use millstream_client::{Address, Connection, ConnectionSettings, LoginSettings};
 use millstream_env::{DataDir, Env, HandClock, JournalSettings};
 use millstream_kafka::{Door, Listener};
 use millstream_oauth::{Issuer, IssuerSettings, Place, Signer};
@@ -837,4 +839,51 @@ async fn there_are_tokens_only_where_there_is_a_secret_and_for_who_has_logged_in
     };
     let made = alice.ask(3, &request).await.expect("an answer");
     assert_eq!(code(made.error_code), ErrorCode::InvalidPrincipalType);
+}
+
+/// Our own client, logged in as Alice.
+async fn client(world: &World, mechanism: Mechanism) -> Connection {
+    let (user, password) = ("alice".to_owned(), PASSWORD.to_owned());
+    let settings = ConnectionSettings {
+        client_id: "c".into(),
+        frame_bytes_max: 1 << 20,
+        request_timeout: Duration::from_secs(30),
+        login: Some(LoginSettings { mechanism, user, password }),
+    };
+    let (env, address) = (world.broker.env().clone(), Address::new("in-memory", 0));
+    Connection::open(env, Box::new(world.connect().0), address, settings).await.expect("logs in")
+}
+
+/// It logs in again in time, on the same connection, and what is asked meanwhile waits (KIP-368). A session
+/// lives until then, whatever becomes of its user.
+#[tokio::test]
+async fn our_client_renews_its_session() {
+    let world = world(&[("connections.max.reauth.ms", "60000")]).await;
+    for mechanism in [SHA_256, SHA_512, Mechanism::Plain] {
+        let connection = client(&world, mechanism).await;
+        for step in 0..100 {
+            world.clock.advance(Duration::from_secs(5));
+            let asks =
+                (0..10).map(|_| async { connection.call(&MetadataRequest::default(), 12).await });
+            for answer in join_all(asks).await {
+                assert!(answer.is_ok(), "{mechanism}, step {step}: {answer:?}");
+            }
+        }
+        assert!(!connection.is_over());
+    }
+    let connection = client(&world, SHA_256).await;
+    for hash in Hash::ALL {
+        let gone = vec![(Arc::from("alice"), Alteration::Delete(Some(hash)))];
+        let outcomes = world.broker.alter_credentials(gone).await.unwrap();
+        assert!(outcomes.values().all(Result::is_ok));
+    }
+    let request = MetadataRequest::default();
+    connection.call(&request, 12).await.expect("the session lives");
+    world.clock.advance(Duration::from_secs(57));
+    settle().await;
+    let mut asked = Box::pin(connection.call(&request, 12));
+    assert!(soon(&mut asked).await.is_none(), "it waits for the login");
+    world.clock.advance(DELAY);
+    assert!(soon(asked).await.expect("the delay is over").is_err(), "there is no Alice");
+    assert!(connection.is_over());
 }

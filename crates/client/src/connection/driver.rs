@@ -15,6 +15,16 @@ use super::Status;
 use crate::connector::Duplex;
 use crate::error::Error;
 
+/// What the task is told to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// To send a request.
+    Send(Outgoing),
+    /// To take its orders from this queue alone, until nobody can add to it any more: what was ordered
+    /// behind this waits until then.
+    Alone(mpsc::UnboundedReceiver<Order>),
+}
+
 /// A request on its way out.
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -53,7 +63,7 @@ const SEGMENTS_MAX: usize = 64;
 /// Serves the connection until it ends; then says why in `status`, and drops everything that waits.
 pub(super) async fn run(
     stream: Box<dyn Duplex>,
-    mut queue: mpsc::UnboundedReceiver<Outgoing>,
+    mut queue: mpsc::UnboundedReceiver<Order>,
     status: Arc<Status>,
     frame_bytes_max: usize,
 ) {
@@ -77,10 +87,26 @@ pub(super) async fn run(
 
 async fn write_all(
     mut stream: impl AsyncWrite + Unpin,
-    queue: &mut mpsc::UnboundedReceiver<Outgoing>,
+    queue: &mut mpsc::UnboundedReceiver<Order>,
     in_flight: &InFlight,
 ) -> io::Result<()> {
-    while let Some(Outgoing { correlation_id, segments, expected }) = queue.recv().await {
+    let mut alone: Option<mpsc::UnboundedReceiver<Order>> = None;
+    loop {
+        let order = match &mut alone {
+            Some(alone) => alone.recv().await,
+            None => queue.recv().await,
+        };
+        let Outgoing { correlation_id, segments, expected } = match order {
+            Some(Order::Send(outgoing)) => outgoing,
+            Some(Order::Alone(orders)) => {
+                // What was written must not wait for what comes.
+                stream.flush().await?;
+                alone = Some(orders);
+                continue;
+            }
+            None if alone.take().is_some() => continue,
+            None => break,
+        };
         let written = match expected {
             // Before the write: the answer can come before the write returns.
             Expected::Answer(reply) => {
@@ -94,7 +120,7 @@ async fn write_all(
             // Who sent it may have lost interest.
             let _ = written.send(());
         }
-        if queue.is_empty() {
+        if alone.as_ref().unwrap_or(queue).is_empty() {
             stream.flush().await?;
         }
     }

@@ -1,5 +1,7 @@
 //! Logging in: who the client is, said before anything else.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use millstream_auth::{ClientExchange, Mechanism, Nonce};
 use millstream_wire::{SaslAuthenticateRequest, SaslHandshakeRequest, StrBytes};
@@ -22,8 +24,8 @@ pub struct LoginSettings {
 const HANDSHAKE_OLDEST: i16 = 1;
 
 impl Connection {
-    /// Logs in.
-    pub(super) async fn log_in(&self, login: &LoginSettings) -> Result<(), Error> {
+    /// Logs in. For how long that holds, if not for ever.
+    pub(super) async fn log_in(&self, login: &LoginSettings) -> Result<Option<Duration>, Error> {
         let what = || format!("login of `{}` by {}", login.user, login.mechanism);
         let version = self.version::<SaslHandshakeRequest>()?;
         if version < HANDSHAKE_OLDEST {
@@ -49,7 +51,10 @@ impl Connection {
             Error::check(answer.error_code, answer.error_message.as_deref(), what)?;
             match exchange.answer(&answer.auth_bytes) {
                 Ok(Some(next)) => token = next,
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    let lifetime = u64::try_from(answer.session_lifetime_ms).unwrap_or_default();
+                    return Ok((lifetime > 0).then(|| Duration::from_millis(lifetime)));
+                }
                 Err(why) => return Err(Error::Invalid(format!("{}: {why}", what()))),
             }
         }

@@ -7,6 +7,7 @@
 
 mod driver;
 mod login;
+mod session;
 mod versions;
 
 use std::future::Future;
@@ -29,7 +30,7 @@ pub use versions::ApiVersions;
 
 use crate::connector::{Address, Duplex};
 use crate::error::Error;
-use driver::{Expected, Outgoing};
+use driver::{Expected, Order, Outgoing};
 
 /// What a connection is opened with.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ pub struct ConnectionSettings {
 pub struct Connection {
     env: Env,
     settings: ConnectionSettings,
-    queue: mpsc::UnboundedSender<Outgoing>,
+    queue: mpsc::UnboundedSender<Order>,
     status: Arc<Status>,
     correlation: Arc<AtomicI32>,
     versions: Arc<ApiVersions>,
@@ -75,7 +76,7 @@ pub struct Pending<R> {
     limit: Duration,
     request: PhantomData<fn() -> R>,
     /// Keeps the connection going until the answer has come.
-    _queue: mpsc::UnboundedSender<Outgoing>,
+    _queue: mpsc::UnboundedSender<Order>,
 }
 
 /// The newest version of `ApiVersions` that is asked with. Brokers that don't know it answer in
@@ -84,7 +85,7 @@ const API_VERSIONS_FIRST: i16 = 4;
 
 impl Connection {
     /// Takes `stream` as a connection to the broker at `address`, asks it for its versions, and logs in if
-    /// the settings say as whom.
+    /// the settings say as whom; again in time, where the broker says that a login does not last (KIP-368).
     ///
     /// # Errors
     ///
@@ -109,8 +110,11 @@ impl Connection {
             versions: Arc::new(ApiVersions::default()),
         };
         connection.versions = Arc::new(connection.negotiate().await?);
-        if let Some(login) = &connection.settings.login {
-            connection.log_in(login).await?;
+        if let Some(login) = connection.settings.login.clone() {
+            let begun = connection.env.clock.monotonic();
+            if let Some(lifetime) = connection.log_in(&login).await? {
+                connection.renew(login, begun, lifetime);
+            }
         }
         Ok(connection)
     }
@@ -283,7 +287,7 @@ impl Connection {
         let client_id = Some(self.settings.client_id.clone());
         let segments = encode_request(request, version, correlation_id, client_id)?;
         let outgoing = Outgoing { correlation_id, segments, expected };
-        self.queue.send(outgoing).map_err(|_| self.status.why())
+        self.queue.send(Order::Send(outgoing)).map_err(|_| self.status.why())
     }
 }
 
