@@ -17,11 +17,6 @@ use crate::Broker;
 use crate::host::lock;
 use crate::metadata::ChangeError;
 
-/// What may be used at once after a while without any use, as time at the rate of the quota.
-const BURST: Duration = Duration::from_secs(1);
-/// The same for making and deleting partitions, which comes in bursts (KIP-599).
-const MUTATION_BURST: Duration = Duration::from_secs(10);
-
 /// Of how many clients it is known what they use. Names are the clients' to choose: if more than these
 /// come at a time, those that come last share what one may use.
 const BUCKETS_MAX: usize = 10_000;
@@ -121,8 +116,12 @@ impl Broker {
         let user = by_user.then(|| Arc::from(user));
         let client_id = by_client_id.then(|| Arc::from(client_id));
         let bucket = self.0.usage.bucket(Key { of, user, client_id }, self.env().clock.monotonic());
-        let is_mutation = of == Use::ControllerMutationRate;
-        Some(Quota { limit, burst: if is_mutation { MUTATION_BURST } else { BURST }, bucket })
+        let config = self.config();
+        let burst = match of {
+            Use::ControllerMutationRate => config.mutation_burst,
+            _ => config.quota_burst,
+        };
+        Some(Quota { limit, burst, bucket })
     }
 
     /// What limits how often an address may connect; `None`: nothing does.
@@ -139,7 +138,7 @@ impl Broker {
             client_id: None,
         };
         let bucket = self.0.usage.bucket(key, self.env().clock.monotonic());
-        Some(Quota { limit, burst: BURST, bucket })
+        Some(Quota { limit, burst: self.config().quota_burst, bucket })
     }
 
     /// Changes the limits of `entity`; with `only_validate` nothing happens but the checks.
@@ -192,7 +191,7 @@ mod tests {
         assert!(Arc::ptr_eq(&kept[7], &usage.bucket(key(7), now)), "known ones have theirs");
         assert_eq!(lock(&usage.buckets).len(), BUCKETS_MAX + 1);
         let limit = Limit::new(1.0).expect("a limit");
-        lock(&kept[7]).charge(now, 5.0, limit, BURST);
+        lock(&kept[7]).charge(now, 5.0, limit, Duration::from_secs(1));
         drop(kept);
         usage.bucket(key(BUCKETS_MAX), now);
         let known = lock(&usage.buckets).contains_key(&key(7));

@@ -26,8 +26,20 @@ const ALL: &[(&str, Option<&str>)] = &[("client-id", None)];
 const LIMITS: [&str; 4] =
     ["producer_byte_rate", "consumer_byte_rate", "request_percentage", "controller_mutation_rate"];
 
+/// Windows with which one second's worth may be used at once, and ten seconds' of mutations.
+const WINDOWS: [(&str, &str); 2] =
+    [("quota.window.num", "2"), ("controller.quota.window.num", "10")];
+
 async fn start() -> (Server, Client) {
-    let server = Server::start(ServerConfig::in_memory()).await.expect("starts");
+    start_with(&WINDOWS).await
+}
+
+async fn start_with(settings: &[(&str, &str)]) -> (Server, Client) {
+    let mut config = ServerConfig::in_memory();
+    for (name, value) in settings {
+        config.settings.insert((*name).to_owned(), (*value).to_owned());
+    }
+    let server = Server::start(config).await.expect("starts");
     let mut client = Client::new(&server);
     let made = create(&mut client, TOPIC, 1, 7).await;
     assert_eq!(made.topics[0].error_code, 0);
@@ -153,6 +165,46 @@ async fn who_reads_more_than_his_quota_gets_it_and_waits() {
     assert!((1..=101).contains(&told), "{told} ms");
     assert_eq!(produce(&mut client).await, 0, "writing is not reading");
     server.stop().await;
+}
+
+/// What may be used at once is what the windows allow: all of them but one, as in Kafka.
+#[tokio::test]
+async fn windows_say_what_may_be_used_at_once() {
+    let (num, size) = ("quota.window.num", "quota.window.size.seconds");
+    for (settings, seconds) in
+        [(&[][..], 10), (&[(num, "3")], 2), (&[(num, "3"), (size, "5")], 10), (&[(num, "1")], 0)]
+    {
+        let (server, mut client) = start_with(settings).await;
+        // A batch is what may be used in five seconds.
+        let rate = batch().len() as f64 / 5.0;
+        let set = alter(&mut client, ME, "producer_byte_rate", Some(rate.ceil())).await;
+        assert_eq!(set, ErrorCode::None);
+        let free = seconds / 5;
+        for _ in 0..free {
+            assert_eq!(produce(&mut client).await, 0, "{settings:?}");
+        }
+        let told = produce(&mut client).await;
+        assert!((1..=5_001).contains(&told), "{settings:?}: {told} ms");
+        server.stop().await;
+    }
+}
+
+/// The same of partitions: all of the windows, as in Kafka.
+#[tokio::test]
+async fn windows_say_how_many_partitions_may_be_made_at_once() {
+    let (num, size) = ("controller.quota.window.num", "controller.quota.window.size.seconds");
+    for (settings, partitions) in [(&[][..], 11), (&[(num, "2"), (size, "3")], 6)] {
+        let (server, mut client) = start_with(settings).await;
+        let set = alter(&mut client, ALL, "controller_mutation_rate", Some(1.0)).await;
+        assert_eq!(set, ErrorCode::None);
+        // As long as there is any, all that is asked for is made.
+        assert_eq!(create(&mut client, "most", partitions, 7).await.topics[0].error_code, 0);
+        assert_eq!(create(&mut client, "few", 5, 7).await.topics[0].error_code, 0);
+        let refused = create(&mut client, "more", 1, 7).await.topics[0].error_code;
+        let error = ErrorCode::or_unknown(refused);
+        assert_eq!(error, ErrorCode::ThrottlingQuotaExceeded, "{settings:?}");
+        server.stop().await;
+    }
 }
 
 #[tokio::test]

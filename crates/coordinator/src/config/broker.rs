@@ -118,6 +118,11 @@ pub struct BrokerConfig {
     /// Who may do everything, and what else holds where requests need a right; `None`: they need none
     /// (`authorizer.class.name`).
     pub authorizer: Option<AuthorizerConfig>,
+    /// What clients may use at once after a while without any use, as time at the rate of their quota
+    /// (`quota.window.`).
+    pub quota_burst: Duration,
+    /// The same of making and deleting partitions (`controller.quota.window.`).
+    pub mutation_burst: Duration,
     /// The mechanisms by which clients may log in (`sasl.enabled.mechanisms`).
     pub sasl_mechanisms: Vec<Mechanism>,
     /// Whether PLAIN takes connection strings of `$ConnectionString`
@@ -278,6 +283,8 @@ impl BrokerConfig {
             },
             full_validation: values.text("record.validation") == "full",
             authorizer: authorizer(&values),
+            quota_burst: quota_burst(&values),
+            mutation_burst: mutation_burst(&values),
             sasl_mechanisms: mechanisms(values.items("sasl.enabled.mechanisms")),
             connection_strings: values.flag("millstream.sasl.plain.connection.strings"),
             session_lifetime_max: lifetime(number("connections.max.reauth.ms")),
@@ -288,6 +295,23 @@ impl BrokerConfig {
             topic_defaults: TopicDefaults::resolve(overrides),
         }
     }
+}
+
+/// All windows but the one that has just begun.
+fn quota_burst(values: &Values) -> Duration {
+    let count = values.number("quota.window.num").saturating_sub(1);
+    windows(count, values.number("quota.window.size.seconds"))
+}
+
+/// All windows (KIP-599).
+fn mutation_burst(values: &Values) -> Duration {
+    let count = values.number("controller.quota.window.num");
+    windows(count, values.number("controller.quota.window.size.seconds"))
+}
+
+/// So many windows of so many seconds.
+fn windows(count: i64, seconds: i64) -> Duration {
+    millis(count.saturating_mul(seconds).saturating_mul(1_000)).min(HUNDRED_YEARS)
 }
 
 fn mechanisms(names: &[String]) -> Vec<Mechanism> {

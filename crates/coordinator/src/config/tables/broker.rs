@@ -15,6 +15,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     Section { title: "Topics", entries: TOPICS },
     Section { title: "Requests and connections", entries: REQUESTS },
     Section { title: "Listeners and TLS", entries: transport::TRANSPORT },
+    Section { title: "Quotas", entries: QUOTAS },
     Section { title: "Log", entries: log::LOG },
     Section { title: "Log cleaner", entries: log::CLEANER },
     Section { title: "Producers and transactions", entries: PRODUCERS },
@@ -134,6 +135,25 @@ static REQUESTS: &[Entry] = &[
         .allow(AtLeast(1))
         .read_only()
         .doc("The most bytes of metrics that a client may push at a time, as it sends them."),
+];
+
+static QUOTAS: &[Entry] = &[
+    int("quota.window.num", "11").allow(AtLeast(1)).read_only().doc(
+        "How many windows quotas are averaged over. Who has used nothing of late may use at once what his \
+         quota allows in all of them but one: ten seconds' worth, unless this or the next is set.",
+    ),
+    int("quota.window.size.seconds", "1")
+        .allow(AtLeast(1))
+        .read_only()
+        .doc("How long each of these windows is, in seconds."),
+    int("controller.quota.window.num", "11").allow(AtLeast(1)).read_only().doc(
+        "How many windows' worth of partitions who has made and deleted none of late may make and delete at \
+         once (KIP-599).",
+    ),
+    int("controller.quota.window.size.seconds", "1")
+        .allow(AtLeast(1))
+        .read_only()
+        .doc("How long each of these windows is, in seconds."),
 ];
 
 static PRODUCERS: &[Entry] = &[

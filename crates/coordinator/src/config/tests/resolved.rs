@@ -88,6 +88,8 @@ fn the_defaults_of_a_broker() {
         durability: Durability::Flush,
         full_validation: false,
         authorizer: None,
+        quota_burst: Duration::from_secs(10),
+        mutation_burst: Duration::from_secs(11),
         sasl_mechanisms: vec![Mechanism::Scram(Hash::Sha256), Mechanism::Scram(Hash::Sha512)],
         connection_strings: false,
         session_lifetime_max: None,
