@@ -21,7 +21,7 @@ pub use admin::{
     AclFilter, AclOperation, AclPattern, AclPermission, AclResource, AclRule, Admin,
     CommittedOffset, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic, FoundOffset,
     GroupDescription, GroupListing, GroupMember, Isolation, NewCredential, NewTopic, OffsetSpec,
-    Resource, UserListing,
+    QuotaEntity, QuotaLimits, QuotaPart, Resource, UserListing,
 };
 pub use cluster::{
     Backoff, Broker, Cluster, ClusterSettings, Coordinated, Lane, LaneOwner, Metadata, Partition,

@@ -14,6 +14,7 @@ use crate::commands::consume::ConsumeArgs;
 use crate::commands::group::GroupCommand;
 use crate::commands::log::LogCommand;
 use crate::commands::produce::ProduceArgs;
+use crate::commands::quota::QuotaCommand;
 use crate::commands::restore::RestoreArgs;
 use crate::commands::serve::ServeArgs;
 use crate::commands::topic::TopicCommand;
@@ -33,8 +34,8 @@ Start here:
   millstream consume news                read it
   millstream COMMAND --help              options and examples of a command
 
-`topic`, `produce`, `consume`, `group`, `user` and `acl` work with any Kafka-compatible cluster:
-name it with --bootstrap HOST:PORT or the environment variable MILLSTREAM_BOOTSTRAP; --ca FILE.pem
+`topic`, `produce`, `consume`, `group`, `user`, `acl` and `quota` work with any Kafka-compatible
+cluster: name it with --bootstrap HOST:PORT or the environment variable MILLSTREAM_BOOTSTRAP; --ca FILE.pem
 for TLS, --login USER where one has to log in."
 )]
 pub struct Cli {
@@ -61,6 +62,9 @@ pub enum Command {
     /// Say who may do what
     #[command(subcommand)]
     Acl(AclCommand),
+    /// Say how much clients may use
+    #[command(subcommand)]
+    Quota(QuotaCommand),
     /// Add, list and delete users that log in
     #[command(subcommand)]
     User(UserCommand),
@@ -220,6 +224,16 @@ mod tests {
             ("acl add --allow User:a --operation read", "error: the following required arguments"),
             ("acl add --allow User:a --operation fly --cluster", "error: invalid value 'fly' for "),
             ("acl remove", "error: the following required arguments were not provided:"),
+            ("quota set --user a", "error: the following required arguments were not provided:"),
+            ("quota set --bytes-in 1MB/s", "error: the following required arguments were not pro"),
+            ("quota set --user a --bytes-in 1Mb", "error: invalid value '1Mb' for '--bytes-in <RA"),
+            ("quota set --user a --requests half", "error: invalid value 'half' for '--requests "),
+            ("quota set --ip host --connections 1", "error: invalid value 'host' for '--ip <ADDR"),
+            (
+                "quota set --ip ::1 --user a --connections 1",
+                "error: the argument '--ip <ADDRESS>' cannot be used with",
+            ),
+            ("quota remove", "error: the following required arguments were not provided:"),
             ("backup", "error: the following required arguments were not provided:"),
             ("restore", "error: the following required arguments were not provided:"),
             ("cert client", "error: the following required arguments were not provided:"),
@@ -255,6 +269,11 @@ mod tests {
             "acl list --principal User:a --topic t --matching --json",
             "acl remove --operation ALTER_CONFIGS --cluster",
             "acl remove --all",
+            "quota set --user a --client-id-default --bytes-in 10MB/s --requests 50%",
+            "quota set --ip-default --connections 10/s --json",
+            "quota list",
+            "quota list --client-id c",
+            "quota remove --user-default --bytes-out --if-exists",
             "user add u --password-file p --mechanism scram-sha-512 --iterations 8192",
             "user add u --data-dir d",
             "user list --login admin --login-password-file p --login-mechanism plain",

@@ -1,4 +1,4 @@
-//! Administration: topics, configurations, groups, offsets, users, access rules.
+//! Administration: topics, configurations, groups, offsets, users, access rules, quotas.
 //!
 //! Every call retries what may go away for as long as the cluster's settings say. A call that
 //! changes something and whose answer got lost is sent again, and may then find its work done.
@@ -7,6 +7,7 @@ mod acls;
 mod configs;
 mod groups;
 mod offsets;
+mod quotas;
 mod records;
 mod streams;
 mod topics;
@@ -22,6 +23,7 @@ pub(crate) use groups::{
 };
 pub(crate) use offsets::list_offsets;
 pub use offsets::{FoundOffset, Isolation, OffsetSpec};
+pub use quotas::{QuotaEntity, QuotaLimits, QuotaPart};
 pub use topics::{CreatedTopic, NewTopic};
 pub use users::{NewCredential, UserListing};
 

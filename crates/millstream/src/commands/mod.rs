@@ -9,6 +9,7 @@ pub mod group;
 pub mod log;
 pub mod position;
 pub mod produce;
+pub mod quota;
 pub mod restore;
 pub mod serve;
 pub mod topic;
@@ -41,6 +42,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Consume(args) => Box::pin(consume::run(args)).await,
         Command::Group(command) => Box::pin(group::run(command)).await,
         Command::Acl(command) => Box::pin(acl::run(command)).await,
+        Command::Quota(command) => Box::pin(quota::run(command)).await,
         Command::User(command) => Box::pin(user::run(command)).await,
         Command::Log(command) => Box::pin(log::run(command)).await,
         Command::Backup(args) => Box::pin(backup::run(args)).await,

@@ -10,6 +10,7 @@ mod errors;
 mod group;
 mod harness;
 mod log;
+mod quota;
 mod records;
 mod serve;
 mod start;
