@@ -162,9 +162,7 @@ impl Exchange {
                 if said.user == connection_string::USER && users.takes_connection_strings() {
                     said = connection_string::parse(said.password)?;
                 }
-                let (hash, credential) = users.any_credential(said.user);
-                let password = said.password.as_bytes();
-                let check = PasswordCheck::new(said.user, password, hash, credential);
+                let check = PasswordCheck::of(said.user, said.password, users);
                 Ok(Step::Check(Box::new(check)))
             }
             (State::First(nonce), Mechanism::Scram(hash)) => {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use millstream_types::Principal;
 
-use crate::exchange::Refused;
+use crate::exchange::{Refused, Users};
 use crate::hash::Hi;
 use crate::{Credential, Hash};
 
@@ -60,7 +60,14 @@ pub struct PasswordCheck {
 }
 
 impl PasswordCheck {
-    pub(crate) fn new(user: &str, password: &[u8], hash: Hash, credential: Credential) -> Self {
+    /// Begins to check whether `password` is that of `user`. It takes as long for a user that there is not.
+    #[must_use]
+    pub fn of(user: &str, password: &str, users: &impl Users) -> Self {
+        let (hash, credential) = users.any_credential(user);
+        Self::new(user, password.as_bytes(), hash, credential)
+    }
+
+    fn new(user: &str, password: &[u8], hash: Hash, credential: Credential) -> Self {
         let derivation = Derivation::new(hash, password, &credential.salt, credential.iterations);
         Self { user: Principal::user(user), credential, derivation }
     }

@@ -4,14 +4,34 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_auth::{Hash, Secret};
+use millstream_auth::{Hash, PasswordCheck, Refused, Secret};
 use millstream_coordinator::cluster::ClusterState;
 use millstream_coordinator::credentials::{Alteration, Credentials, KnownUsers, Outcomes};
 use millstream_env::{DataDir, Env};
+use millstream_types::Principal;
+use tokio::sync::Semaphore;
 use tracing::info;
 
 use crate::Broker;
 use crate::metadata::{ChangeError, Metadata, MetadataError};
+
+/// How many rounds of hashing a password are done before others have their turn: a tenth of a millisecond's
+/// work.
+const ROUNDS_AT_A_TIME: u32 = 128;
+
+/// How many passwords are hashed at a time, of all connections of all doors together. Anybody can ask for it,
+/// and it takes milliseconds: the other cores are left to those who are logged in.
+const PASSWORDS_AT_A_TIME: usize = 1;
+
+/// The turn of those whose passwords are hashed.
+#[derive(Debug)]
+pub(crate) struct Passwords(Semaphore);
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self(Semaphore::new(PASSWORDS_AT_A_TIME))
+    }
+}
 
 /// What can be told of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +79,35 @@ impl Broker {
                 now,
             })
         })
+    }
+
+    /// Works out whether a password is right, when it is its turn; others have theirs meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// It is not. What it costs to have tried is the caller's affair.
+    pub async fn check_password(
+        &self,
+        mut check: Box<PasswordCheck>,
+    ) -> Result<Principal, Refused> {
+        // Never closed.
+        let _one_of_few = self.0.passwords.0.acquire().await;
+        loop {
+            if let Some(outcome) = check.advance(ROUNDS_AT_A_TIME) {
+                return outcome;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether `password` is that of `user`: who it is then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::check_password`].
+    pub async fn who_has_password(&self, user: &str, password: &str) -> Result<Principal, Refused> {
+        let check = self.users(|users| PasswordCheck::of(user, password, users));
+        self.check_password(Box::new(check)).await
     }
 }
 

@@ -107,6 +107,7 @@ pub use millstream_coordinator::txn;
 
 use acls::Authorizer;
 use budget::Budget;
+use credentials::Passwords;
 use life::Life;
 use line::Lines;
 use metadata::Metadata;
@@ -220,6 +221,7 @@ struct Inner {
     client_metrics: ClientMetrics,
     /// What credentials are made from of users that there are not, while there are no users at all.
     decoy_secret: Secret,
+    passwords: Passwords,
     /// Of those who wait for room in the journal.
     lines: Lines,
     /// Of answers.
@@ -281,6 +283,7 @@ impl Broker {
             usage,
             client_metrics,
             decoy_secret,
+            passwords: Passwords::default(),
             lines: Lines::default(),
             answers,
             setting_up: tokio::sync::Mutex::default(),

@@ -1,21 +1,15 @@
-//! A listener whose clients can't take much: few at a time, and none that dawdles.
+//! A connection whose client can't dawdle.
 
 use std::future::Future as _;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
-
-/// Connections at a time; others wait to be accepted. Those who look at a broker are few.
-const CONNECTIONS_MAX: usize = 64;
 
 /// How long a request may take from its first byte until something is answered, and how long the
 /// client may take none of an answer.
@@ -23,34 +17,6 @@ const EXCHANGE_MAX: Duration = Duration::from_secs(10);
 
 /// How long a connection may be kept without a request.
 const IDLE_MAX: Duration = Duration::from_secs(75);
-
-/// See the module.
-pub(super) struct Bounded {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-}
-
-impl Bounded {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
-    }
-}
-
-impl Listener for Bounded {
-    type Io = Patient;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Patient, SocketAddr) {
-        // Nobody closes it.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (Patient::new(stream, place), peer)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
 
 /// A connection that fails when its client dawdles.
 pub(super) struct Patient {
@@ -71,7 +37,7 @@ enum Doing {
 }
 
 impl Patient {
-    fn new(stream: TcpStream, place: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(stream: TcpStream, place: Option<OwnedSemaphorePermit>) -> Self {
         // Who connects has something to ask.
         let limit = Box::pin(sleep(EXCHANGE_MAX));
         Self { stream, doing: Doing::Asking, limit, _place: place }
@@ -160,6 +126,7 @@ impl AsyncWrite for Patient {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -168,9 +135,9 @@ mod tests {
     async fn a_request_that_drips_in_does_not_last() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let mut bounded = Bounded::new(listener);
         let mut client = TcpStream::connect(address).await.expect("connects");
-        let (mut server, _) = bounded.accept().await;
+        let (server, _) = listener.accept().await.expect("a connection");
+        let mut server = Patient::new(server, None);
         let mut taken = Vec::new();
         let failed = loop {
             client.write_all(b"x").await.expect("sends");

@@ -25,6 +25,7 @@ pub mod file_journal;
 pub mod journal;
 pub mod meta;
 pub mod open_files;
+pub mod quiet;
 pub mod reserve;
 pub mod world;
 
@@ -39,6 +40,7 @@ pub use journal::{
     FrameAt, Journal, JournalError, JournalState, JournalStatus, JournalStore, Listener, Recovered,
 };
 pub use meta::{LocalMetaLog, MetaContents, MetaError, MetaLog, MetaSnapshot};
+pub use quiet::Quiet;
 pub use reserve::Reserve;
 pub use util::Dice;
 pub use world::{Clock, Env, HandClock, Random, Spawn};

@@ -12,7 +12,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Counts the lines of one kind.
 #[derive(Debug, Default)]
-pub(crate) struct Quiet(Mutex<Counted>);
+pub struct Quiet(Mutex<Counted>);
 
 #[derive(Debug, Default)]
 struct Counted {
@@ -23,7 +23,7 @@ struct Counted {
 
 impl Quiet {
     /// Whether a line may be written now, and how many were left out since the last one.
-    pub(crate) fn may_say(&self, now: Monotonic) -> Option<u64> {
+    pub fn may_say(&self, now: Monotonic) -> Option<u64> {
         // Nothing under this lock can leave a change half done.
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counted.since.is_none_or(|since| now.since(since) >= WINDOW) {

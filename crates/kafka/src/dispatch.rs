@@ -25,7 +25,7 @@ use crate::connection::{Answer, Close, Reply, Service, Started};
 use crate::frames::Frame;
 use crate::intake::{Held, Intake};
 use crate::listener::Peer;
-use crate::login::{self, Login, Opened, Passwords, Verdict};
+use crate::login::{self, Login, Opened, Verdict};
 use crate::metrics::{ApiMetrics, Metrics};
 use crate::throttle::{Client as Spender, Throttle};
 use crate::timer::NEVER;
@@ -169,7 +169,6 @@ pub(crate) struct Dispatch {
     pub(crate) intake: Arc<Intake>,
     /// Whom a connection speaks for that does not say so.
     anonymous: Principal,
-    passwords: Passwords,
     /// Whose tokens are taken.
     issuer: Option<Arc<Issuer>>,
     metrics: Arc<Metrics>,
@@ -217,8 +216,8 @@ impl Dispatch {
         let intake = Intake::new(config.request_memory_bytes);
         let by_api = SERVED.iter().map(|served| metrics.api(served.api)).collect();
         let anonymous = Principal::anonymous();
-        let (passwords, metrics) = (Passwords::default(), Arc::clone(metrics));
-        Self { broker, sessions, intake, anonymous, passwords, issuer, metrics, by_api }
+        let metrics = Arc::clone(metrics);
+        Self { broker, sessions, intake, anonymous, issuer, metrics, by_api }
     }
 
     pub(crate) fn session(self: &Arc<Self>, peer: Peer) -> Session {
@@ -278,8 +277,8 @@ impl Sender {
         token: &[u8],
         begun: Monotonic,
     ) -> Verdict {
-        let (passwords, issuer) = (&dispatch.passwords, dispatch.issuer.as_deref());
-        let (verdict, opened) = login.token(&dispatch.broker, passwords, issuer, token).await;
+        let issuer = dispatch.issuer.as_deref();
+        let (verdict, opened) = login.token(&dispatch.broker, issuer, token).await;
         if let Some(Opened { user, by_token }) = opened {
             dispatch.metrics.logins.inc();
             self.by_token.store(by_token, Ordering::Relaxed);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_broker::Broker;
-use millstream_env::Env;
 use millstream_env::open_files::sockets_max;
+use millstream_env::{Env, Quiet};
 use millstream_oauth::Issuer;
 use millstream_tls::{HandshakeError, ServerTls};
 use prometheus_client::registry::Registry;
@@ -23,7 +23,6 @@ use crate::listener::{Listener, Peer};
 use crate::metrics::{IntakeCollector, Metrics};
 use crate::pace::Pace;
 use crate::places::{Place, Places};
-use crate::quiet::Quiet;
 
 /// How long accepting pauses when the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -19,7 +19,6 @@ mod login;
 mod metrics;
 mod pace;
 mod places;
-mod quiet;
 mod throttle;
 mod timer;
 mod volume;

@@ -12,19 +12,10 @@ use millstream_env::Env;
 use millstream_oauth::Issuer;
 use millstream_types::{Monotonic, Principal};
 use millstream_wire::ApiKey;
-use tokio::sync::Semaphore;
 
 /// The largest request of a client that is not logged in, in bytes. The tokens of these mechanisms have a few
 /// hundred; and what is no larger takes no room from others.
 pub(crate) const REQUEST_BYTES_MAX: usize = crate::frames::SMALL_BYTES_MAX;
-
-/// How many rounds of hashing a password are done before others have their turn: a tenth of a millisecond's
-/// work.
-const ROUNDS_AT_A_TIME: u32 = 128;
-
-/// How many passwords are hashed at a time, of all connections together. Anybody can ask for it, and it takes
-/// milliseconds: the other cores are left to those who are logged in.
-const PASSWORDS_AT_A_TIME: usize = 1;
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -35,10 +26,6 @@ pub(crate) struct Login {
     /// Until when the client must have logged in, in nanoseconds: for ever once it has.
     login_until: AtomicU64,
 }
-
-/// What all connections share.
-#[derive(Debug)]
-pub(crate) struct Passwords(Semaphore);
 
 /// A login that has succeeded.
 pub(crate) struct Opened {
@@ -58,12 +45,6 @@ pub(crate) enum Verdict {
     Refused { why: String, again: bool },
     /// None was awaited, and the connection is over.
     Unexpected,
-}
-
-impl Default for Passwords {
-    fn default() -> Self {
-        Self(Semaphore::new(PASSWORDS_AT_A_TIME))
-    }
 }
 
 impl Login {
@@ -122,22 +103,14 @@ impl Login {
     pub(crate) async fn token(
         &self,
         broker: &Broker,
-        passwords: &Passwords,
         issuer: Option<&Issuer>,
         token: &[u8],
     ) -> (Verdict, Option<Opened>) {
         let now = || broker.env().clock.monotonic();
         let step = broker.users(|users| self.change(|gate| gate.token(token, users, now())));
         let step = match step {
-            TokenStep::Check(mut check) => {
-                // Never closed.
-                let _one_of_few = passwords.0.acquire().await;
-                let outcome = loop {
-                    if let Some(outcome) = check.advance(ROUNDS_AT_A_TIME) {
-                        break outcome;
-                    }
-                    tokio::task::yield_now().await;
-                };
+            TokenStep::Check(check) => {
+                let outcome = broker.check_password(check).await;
                 self.change(|gate| gate.checked(outcome, now()))
             }
             TokenStep::Verify(token) => {

@@ -21,6 +21,7 @@ mod issuer;
 mod listeners;
 mod metrics;
 mod output;
+mod pages;
 mod server;
 
 pub use server::{Place, Server, ServerConfig, Settings};

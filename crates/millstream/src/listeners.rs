@@ -18,15 +18,13 @@ use tracing::warn;
 use crate::{ServerConfig, Settings};
 
 /// The setting that allows what is refused otherwise.
-const ALLOW_PLAINTEXT: &str = "millstream.allow.plaintext.on.network";
+pub(crate) const ALLOW_PLAINTEXT: &str = "millstream.allow.plaintext.on.network";
 
 /// Listeners with open sockets.
 pub(crate) struct Listening {
     pub(crate) sockets: Vec<Socket>,
     /// What those that need it speak.
     pub(crate) tls: Option<Arc<ServerTls>>,
-    /// The names under which pages are asked for.
-    pub(crate) http_hosts: Vec<String>,
 }
 
 /// One of them.
@@ -50,11 +48,14 @@ struct Plan {
 
 impl Listening {
     /// Opens what `config` asks for.
-    pub(crate) async fn open(config: &ServerConfig, env: &Env) -> anyhow::Result<Self> {
+    pub(crate) async fn open(
+        config: &ServerConfig,
+        transport: &TransportConfig,
+        env: &Env,
+    ) -> anyhow::Result<Self> {
         let plans = plans(config).await?;
         let start =
             BrokerOverrides { start: config.settings.clone(), ..BrokerOverrides::default() };
-        let transport = TransportConfig::resolve(&start);
         for plan in &plans {
             plan.check(transport.plaintext_on_network)?;
         }
@@ -70,7 +71,10 @@ impl Listening {
         }
         let needs_tls = plans.iter().any(|plan| plan.protocol.has_tls());
         let tls = match needs_tls {
-            true => Some(Arc::new(ServerTls::load(tls_settings(&transport.tls)?, env.clone())?)),
+            true => {
+                let settings = tls_settings(&transport.tls, transport.tls.client_certificates)?;
+                Some(Arc::new(ServerTls::load(settings, env.clone())?))
+            }
             false => None,
         };
         let option = match is_set(&config.settings, "listeners") {
@@ -81,7 +85,7 @@ impl Listening {
         for plan in plans {
             sockets.push(plan.open(option).await?);
         }
-        Ok(Self { sockets, tls, http_hosts: transport.http_hosts })
+        Ok(Self { sockets, tls })
     }
 
     /// Where the clients of the first listener connect.
@@ -118,7 +122,7 @@ impl Plan {
     /// Whether it may be opened.
     fn check(&self, plaintext_on_network: bool) -> anyhow::Result<()> {
         let Self { name, protocol, at, .. } = self;
-        let is_open = !protocol.has_tls() && !at.ip().to_canonical().is_loopback();
+        let is_open = !protocol.has_tls() && is_on_network(*at);
         if is_open && plaintext_on_network {
             let who = match protocol.needs_sasl() {
                 true => "a listener sends everything in the clear",
@@ -154,6 +158,11 @@ impl Plan {
             .unwrap_or_else(|| Endpoint { host: address.ip().to_string(), port: address.port() });
         Ok(Socket { socket, address, name, protocol, told })
     }
+}
+
+/// Whether other machines can reach what listens there.
+pub(crate) fn is_on_network(at: SocketAddr) -> bool {
+    !at.ip().to_canonical().is_loopback()
 }
 
 fn is_set(settings: &Settings, name: &str) -> bool {
@@ -208,7 +217,11 @@ async fn resolve(place: &Endpoint) -> anyhow::Result<SocketAddr> {
     found.next().ok_or_else(|| unknown("that name has no address".to_owned()))
 }
 
-fn tls_settings(config: &TlsConfig) -> anyhow::Result<ServerTlsSettings> {
+/// What TLS is to be where clients are asked for certificates in that way.
+pub(crate) fn tls_settings(
+    config: &TlsConfig,
+    client_certificates: ClientCertificates,
+) -> anyhow::Result<ServerTlsSettings> {
     for (name, kind) in [
         ("ssl.keystore.type", &config.key_store_type),
         ("ssl.truststore.type", &config.trust_store_type),
@@ -226,15 +239,15 @@ fn tls_settings(config: &TlsConfig) -> anyhow::Result<ServerTlsSettings> {
              `ssl.keystore.location` (for a try, `millstream cert server` makes one)"
         );
     };
-    let client_auth = match config.client_certificates {
+    let client_auth = match client_certificates {
         ClientCertificates::None => ClientAuth::None,
         ClientCertificates::Requested => ClientAuth::Requested,
         ClientCertificates::Required => ClientAuth::Required,
     };
     if client_auth != ClientAuth::None && config.trust_store.is_none() {
         bail!(
-            "ssl.client.auth asks clients for certificates: name the PEM file with the authorities that \
-             sign them in `ssl.truststore.location`"
+            "clients are asked for certificates (ssl.client.auth, millstream.http.authentication): name the \
+             PEM file with the authorities that sign them in `ssl.truststore.location`"
         );
     }
     let versions = [(config.tls12, Version::Tls12), (config.tls13, Version::Tls13)];

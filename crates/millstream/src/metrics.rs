@@ -155,13 +155,14 @@ impl Collector for BrokerCollector {
     }
 }
 
-/// Reads the figures of TLS when they are scraped.
+/// Reads the figures of TLS, of all listeners, when they are scraped.
 #[derive(Debug)]
-pub(crate) struct TlsCollector(pub(crate) Arc<ServerTls>);
+pub(crate) struct TlsCollector(pub(crate) Vec<Arc<ServerTls>>);
 
 impl Collector for TlsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let expires = u64::try_from(self.0.expires().0 / 1_000).unwrap_or_default();
+        let expires = self.0.iter().map(|tls| tls.expires()).min().unwrap_or_default();
+        let expires = u64::try_from(expires.0 / 1_000).unwrap_or_default();
         gauge(
             &mut encoder,
             "millstream_tls_certificate_expiry_timestamp_seconds",
@@ -172,13 +173,13 @@ impl Collector for TlsCollector {
             &mut encoder,
             "millstream_tls_reloads",
             "Times that new certificates were taken without a restart",
-            self.0.reloads(),
+            self.0.iter().map(|tls| tls.reloads()).sum(),
         )?;
         counter(
             &mut encoder,
             "millstream_tls_refused_reloads",
             "Times that new certificates were no good, so that those before them stayed in use",
-            self.0.refusals(),
+            self.0.iter().map(|tls| tls.refusals()).sum(),
         )
     }
 }

@@ -2,11 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use anyhow::anyhow;
 use millstream_broker::config::{
-    BrokerConfig, BrokerOverrides, Durability as Wanted, validate_start,
+    BrokerConfig, BrokerOverrides, Durability as Wanted, TransportConfig, validate_start,
 };
 use millstream_broker::log::AppendError;
 use millstream_broker::{Broker, Node, StartError, Stores};
@@ -18,7 +17,6 @@ use millstream_types::BrokerId;
 use millstream_types::limits::BATCH_BYTES_CEILING;
 use prometheus_client::registry::Registry;
 use tokio::io::DuplexStream;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -26,6 +24,7 @@ use tracing::{info, warn};
 use crate::client_metrics::ClientMetricsCollector;
 use crate::listeners::Listening;
 use crate::metrics::{BrokerCollector, IssuerCollector, TlsCollector};
+use crate::pages::PagesAt;
 
 /// Configuration by name, as `--set` and the configuration file give it.
 pub type Settings = std::collections::BTreeMap<String, String>;
@@ -70,8 +69,10 @@ pub struct Server {
     door: Door,
     /// Each listener's name and where it listens.
     kafka_addresses: Vec<(String, SocketAddr)>,
-    tls: Option<Arc<ServerTls>>,
-    http_address: Option<SocketAddr>,
+    /// What listeners speak that speak TLS.
+    tls: Vec<Arc<ServerTls>>,
+    /// Where the pages are, and whether over TLS.
+    http_at: Option<(SocketAddr, bool)>,
     /// Gone when the server stops: nothing makes it ready again then.
     ready: Arc<watch::Sender<bool>>,
     stop: watch::Sender<bool>,
@@ -109,28 +110,39 @@ impl Server {
         validate_start(&config.settings)?;
         let env = Env::real(Handle::current());
         let issuer = crate::issuer::issuer(&config.settings, &env).await?;
-        let kafka = Listening::open(&config, &env).await?;
-        let http = listen(config.http_listen, "--http-listen").await?;
-        let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
+        let transport = transport(&config);
+        let kafka = Listening::open(&config, &transport, &env).await?;
+        let http = match config.http_listen {
+            None => None,
+            Some(at) => Some(PagesAt::open(at, &transport, &env).await?),
+        };
+        let http_at = http.as_ref().map(|http| (http.address, http.tls.is_some()));
+        let of_pages = http.iter().filter_map(|http| http.tls.as_ref());
+        let tls: Vec<_> = kafka.tls.iter().chain(of_pages).cloned().collect();
         let (ready, is_ready) = watch::channel(false);
         let (notices, notice) = watch::channel(String::new());
         let (stop, stopped) = watch::channel(false);
         let metrics = Arc::new(Mutex::new(Registry::default()));
-        if let Some(listener) = http {
-            let hosts = Arc::from(kafka.http_hosts.clone());
-            let pages = Pages { ready: is_ready, notice, metrics: Arc::clone(&metrics), hosts };
-            serve_http(&env, listener, pages, stopped);
+        let known = Arc::new(OnceLock::new());
+        if let Some(http) = http {
+            let (metrics, broker) = (Arc::clone(&metrics), Arc::clone(&known));
+            let hosts = http_hosts(&transport, &kafka);
+            let logins = http.logins;
+            let pages = Pages { ready: is_ready, notice, metrics, hosts, logins, broker };
+            serve_http(&env, http, pages, stopped);
         }
         let (broker, journal) = start_broker(&env, &config, &kafka)
             .await
             .map_err(|error| with_advice(error, &config.place))?;
-        let tls = kafka.tls.clone();
+        known.get_or_init(|| broker.clone());
         let door = {
             let mut registry = metrics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             registry.register_collector(Box::new(BrokerCollector::new(broker.clone(), journal)));
             registry.register_collector(Box::new(ClientMetricsCollector(broker.clone())));
-            if let Some(tls) = &tls {
-                registry.register_collector(Box::new(TlsCollector(Arc::clone(tls))));
+            if !tls.is_empty() {
+                registry.register_collector(Box::new(TlsCollector(tls.clone())));
+            }
+            for tls in &tls {
                 env.spawn("certificates", millstream_tls::watch(Arc::downgrade(tls), env.clone()));
             }
             if let Some(issuer) = &issuer {
@@ -142,7 +154,7 @@ impl Server {
         let ready = Arc::new(ready);
         env.spawn("readiness", follow_readiness(broker.ready(), Arc::downgrade(&ready)));
         env.spawn("notices", follow_space(broker.reserve().low(), notices));
-        Ok(Self { broker, door, kafka_addresses, tls, http_address, ready, stop })
+        Ok(Self { broker, door, kafka_addresses, tls, http_at, ready, stop })
     }
 
     /// Where Kafka clients connect, if in the network: at the first listener.
@@ -158,23 +170,32 @@ impl Server {
     }
 
     /// Looks at once whether the files of TLS have changed, and uses them if they are good; the server does
-    /// so every ten seconds. `None` where no listener speaks TLS.
+    /// so every ten seconds. Whether any have changed; `None` where no listener speaks TLS.
     ///
     /// # Errors
     ///
     /// Says what is wrong with new files; those before them stay in use.
     pub fn reload_certificates(&self) -> Option<Result<bool, TlsError>> {
-        Some(match self.tls.as_ref()?.reload() {
+        let looks: Vec<_> = self.tls.iter().map(|tls| tls.reload()).collect();
+        let outcomes = looks.into_iter().map(|look| match look {
             Reload::Changed => Ok(true),
             Reload::Unchanged | Reload::StillRefused => Ok(false),
             Reload::Refused(error) => Err(error),
-        })
+        });
+        outcomes.reduce(|one, other| Ok(one? | other?))
     }
 
     /// Where the HTTP pages are, if anywhere.
     #[must_use]
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http_address
+        self.http_at.map(|(address, _)| address)
+    }
+
+    /// The same as people and programs ask for it: `http://127.0.0.1:8080`.
+    #[must_use]
+    pub fn http_url(&self) -> Option<String> {
+        let (address, over_tls) = self.http_at?;
+        Some(format!("http{}://{address}", if over_tls { "s" } else { "" }))
     }
 
     /// A Kafka connection without a network, for clients in this process.
@@ -239,13 +260,16 @@ fn report(settings: &mut Settings, place: &Place, kafka: &Listening) {
     settings.extend(kafka.report());
 }
 
-async fn listen(at: Option<SocketAddr>, option: &str) -> anyhow::Result<Option<TcpListener>> {
-    let Some(at) = at else { return Ok(None) };
-    let listener = TcpListener::bind(at).await.map_err(|error| {
-        let advice = format!("is something else there? choose another with {option}");
-        anyhow!("can't listen at {at}: {error}; {advice}")
-    })?;
-    Ok(Some(listener))
+/// How listeners are protected.
+fn transport(config: &ServerConfig) -> TransportConfig {
+    let start = BrokerOverrides { start: config.settings.clone(), ..BrokerOverrides::default() };
+    TransportConfig::resolve(&start)
+}
+
+/// The names under which pages are asked for: those that are listed, and those that clients are told.
+fn http_hosts(transport: &TransportConfig, kafka: &Listening) -> Arc<[String]> {
+    let told = kafka.sockets.iter().map(|socket| socket.told.host.clone());
+    transport.http_hosts.iter().cloned().chain(told).collect()
 }
 
 /// Says that clients are served while the broker can write.
@@ -275,13 +299,13 @@ async fn follow_space(mut low: watch::Receiver<bool>, notices: watch::Sender<Str
     }
 }
 
-fn serve_http(env: &Env, listener: TcpListener, pages: Pages, mut stopped: watch::Receiver<bool>) {
+fn serve_http(env: &Env, at: PagesAt, pages: Pages, mut stopped: watch::Receiver<bool>) {
     env.spawn("http", async move {
         let stop = async move {
             // An error means that the server is gone, which is a stop too.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        if let Err(error) = millstream_console::serve(listener, pages, stop).await {
+        if let Err(error) = millstream_console::serve(at.socket, at.tls, pages, stop).await {
             warn!(%error, "the HTTP listener has failed");
         }
     });

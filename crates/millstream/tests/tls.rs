@@ -7,6 +7,8 @@
 #[allow(dead_code, reason = "each test needs a part of it")]
 mod raw;
 
+mod pki;
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -16,39 +18,16 @@ use std::sync::Arc;
 use millstream::{Server, ServerConfig};
 use millstream_wire::produce_request::{PartitionProduceData, TopicProduceData};
 use millstream_wire::*;
-use rcgen::{CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use pki::{Authority, authority, client, signed};
 use raw::{Client, batch};
-
-type Authority = CertifiedIssuer<'static, KeyPair>;
-
-fn authority(name: &str) -> Authority {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-/// A certificate with its key, as PEM, that is valid to the end of a year.
-fn signed(by: &Authority, name: &str, year_last: i32) -> String {
-    let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let mut params = CertificateParams::new(hosts).unwrap();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = rcgen::date_time_ymd(year_last, 12, 31);
-    let key = KeyPair::generate().unwrap();
-    format!("{}{}", params.signed_by(&key, by).unwrap().pem(), key.serialize_pem())
-}
 
 struct World {
     dir: TempDir,
@@ -80,23 +59,6 @@ async fn world(settings: &[(&str, &str)]) -> World {
     }
     let server = Server::start(config).await.unwrap();
     World { dir, authority, server }
-}
-
-fn client(trusts: &Authority, shows: Option<&str>) -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add(trusts.der().clone()).unwrap();
-    let config = ClientConfig::builder_with_provider(millstream_tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    Arc::new(match shows {
-        None => config.with_no_client_auth(),
-        Some(pem) => {
-            let chain = CertificateDer::pem_slice_iter(pem.as_bytes());
-            let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
-            config.with_client_auth_cert(chain.collect::<Result<_, _>>().unwrap(), key).unwrap()
-        }
-    })
 }
 
 impl World {

@@ -10,6 +10,12 @@ pub struct TransportConfig {
     pub plaintext_on_network: bool,
     /// The names under which pages are asked for (`millstream.http.hosts`).
     pub http_hosts: Vec<String>,
+    /// Whether pages are served over TLS (`millstream.http.tls`).
+    pub http_tls: bool,
+    /// Whether clients of pages say who they are by a password (`millstream.http.authentication`).
+    pub http_passwords: bool,
+    /// Whether they may do so by a certificate (`millstream.http.authentication`).
+    pub http_certificates: bool,
     /// What TLS listeners use.
     pub tls: TlsConfig,
 }
@@ -57,6 +63,9 @@ impl TransportConfig {
         Self {
             plaintext_on_network: values.flag("millstream.allow.plaintext.on.network"),
             http_hosts: values.items("millstream.http.hosts").to_vec(),
+            http_tls: values.flag("millstream.http.tls"),
+            http_passwords: values.has_item("millstream.http.authentication", "basic"),
+            http_certificates: values.has_item("millstream.http.authentication", "certificate"),
             tls: TlsConfig {
                 key_store_type: text("ssl.keystore.type"),
                 key_store: place("ssl.keystore.location"),

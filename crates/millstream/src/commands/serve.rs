@@ -103,8 +103,8 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    if let Some(http) = server.http_address() {
-        remark(&ready(&places(server.kafka_addresses()), http, format));
+    if let Some(http) = server.http_url() {
+        remark(&ready(&places(server.kafka_addresses()), &http, format));
     }
     stop.next().await;
     tracing::info!("stopping");
@@ -131,11 +131,12 @@ fn places(listeners: &[(String, SocketAddr)]) -> String {
 }
 
 /// The one line that says that clients are served, whichever log lines are wanted.
-fn ready(kafka: &str, http: SocketAddr, format: LogFormat) -> String {
+fn ready(kafka: &str, http: &str, format: LogFormat) -> String {
     match format {
-        LogFormat::Text => format!("ready: Kafka clients at {kafka}, http://{http}"),
+        LogFormat::Text => format!("ready: Kafka clients at {kafka}, {http}"),
         // As the log writes it; but the log may have been told to write less.
         LogFormat::Json => {
+            let http = http.split_once("://").map_or(http, |(_, address)| address);
             let now = display(Env::real(Handle::current()).clock.wall());
             format!(
                 "{{\"timestamp\":\"{now}\",\"level\":\"INFO\",\"fields\":{{\"message\":\"ready\",\

@@ -97,7 +97,8 @@ fn ready(line: &str) -> Option<(String, String)> {
         return if text("message")? == "ready" { text("kafka").zip(text("http")) } else { None };
     }
     let addresses = line.trim_end().strip_prefix("ready: Kafka clients at ")?;
-    let (kafka, http) = addresses.split_once(", http://")?;
+    let (kafka, http) = addresses.split_once(", http")?;
+    let (_, http) = http.split_once("://")?;
     Some((kafka.to_owned(), http.to_owned()))
 }
 

@@ -22,9 +22,23 @@ pub(crate) static TRANSPORT: &[Entry] = &[
          the network, reads and writes everything: for networks in which everybody may.",
     ),
     list("millstream.http.hosts", "").read_only().doc(
-        "The names of this host under which `/metrics` may be asked for, besides `localhost` and its \
-         addresses: a page that somebody looks at elsewhere can make his browser ask, by a name of its own.",
+        "The names of this host under which `/metrics` may be asked for, besides `localhost`, its \
+         addresses, and what clients of Kafka's protocol are told: a page that somebody looks at elsewhere can \
+         make his browser ask, by a name of its own.",
     ),
+    boolean("millstream.http.tls", "false").read_only().doc(
+        "Whether the pages at `--http-listen` are served over TLS, with what `ssl.keystore.location` and \
+         `ssl.enabled.protocols` say.",
+    ),
+    list("millstream.http.authentication", "")
+        .allow(ListOf(&["basic", "certificate"]))
+        .read_only()
+        .doc(
+            "How clients of the pages say who they are, `/livez` and `/readyz` apart: `basic`, by name and \
+             password of a user; `certificate`, by one that an authority in `ssl.truststore.location` has \
+             signed, as `ssl.principal.mapping.rules` say. With both, either will do; with none, nobody is \
+             asked.",
+        ),
     string("ssl.keystore.type", "PEM")
         .read_only()
         .doc("What kind of file `ssl.keystore.location` is; always PEM."),

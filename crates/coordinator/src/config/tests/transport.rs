@@ -7,6 +7,9 @@ fn defaults() -> TransportConfig {
     TransportConfig {
         plaintext_on_network: false,
         http_hosts: Vec::new(),
+        http_tls: false,
+        http_passwords: false,
+        http_certificates: false,
         tls: TlsConfig {
             key_store_type: "PEM".to_owned(),
             key_store: None,
@@ -33,6 +36,11 @@ fn every_field_follows_its_config() {
     check("millstream.allow.plaintext.on.network", "true", |c| c.plaintext_on_network = true);
     check("millstream.http.hosts", "a,b", |c| {
         c.http_hosts = vec!["a".to_owned(), "b".to_owned()];
+    });
+    check("millstream.http.tls", "true", |c| c.http_tls = true);
+    check("millstream.http.authentication", "basic", |c| c.http_passwords = true);
+    check("millstream.http.authentication", "certificate,basic", |c| {
+        (c.http_passwords, c.http_certificates) = (true, true);
     });
     check("ssl.keystore.type", "JKS", |c| c.tls.key_store_type = "JKS".to_owned());
     check("ssl.keystore.location", "a.pem", |c| c.tls.key_store = Some("a.pem".to_owned()));
