@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_auth::Mechanism;
 use millstream_broker::client_metrics::Client;
 use millstream_broker::quota::Use;
 use millstream_broker::{Broker, Share};
@@ -361,6 +362,12 @@ impl Call {
     /// Whether the client may make or delete partitions now.
     pub(crate) fn may_mutate(&self) -> bool {
         self.sender.throttle.may_mutate(self.broker(), self.client())
+    }
+
+    /// By what the client may log in.
+    pub(crate) fn mechanisms(&self) -> Vec<Mechanism> {
+        let of_listener = self.sender.peer.listener.mechanisms();
+        of_listener.map_or_else(|| self.broker().config().sasl_mechanisms.clone(), <[_]>::to_vec)
     }
 
     /// Host and port that the client is told to connect to: those of the listener by which it came.

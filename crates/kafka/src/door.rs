@@ -322,8 +322,7 @@ impl Inner {
         tls: &ServerTls,
         stopped: watch::Receiver<bool>,
     ) -> Close {
-        // Where SASL is spoken, that says who somebody is (KIP-684), and no certificate is asked for.
-        let asks = !peer.listener.protocol().needs_sasl();
+        let asks = peer.listener.asks_certificates();
         let accepted = tokio::select! {
             biased;
             () = stop(stopped.clone()) => return Close::Stopping,

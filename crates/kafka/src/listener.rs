@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use millstream_auth::Mechanism;
 use millstream_broker::Node;
 use millstream_broker::config::SecurityProtocol;
 use millstream_tls::ServerTls;
@@ -18,6 +19,10 @@ pub struct Listener {
     host: StrBytes,
     port: u16,
     tls: Option<Arc<ServerTls>>,
+    /// Whether clients are asked for certificates, as that says.
+    asks_certificates: bool,
+    /// By what clients may log in, if not by what the broker's configuration says.
+    mechanisms: Option<Vec<Mechanism>>,
 }
 
 /// Who is at the other end of a connection, as far as the connection itself tells.
@@ -48,7 +53,22 @@ impl Listener {
             (false, true) => return Err("a listener in plain text has no use for certificates"),
             _ => {}
         }
-        Ok(Self { name: name.into(), protocol, host: StrBytes::from(host), port, tls })
+        // Where SASL is spoken, that says who somebody is (KIP-684).
+        let asks_certificates = !protocol.needs_sasl();
+        let (name, host) = (name.into(), StrBytes::from(host));
+        Ok(Self { name, protocol, host, port, tls, asks_certificates, mechanisms: None })
+    }
+
+    /// The same, whose clients are asked for certificates, as its TLS says, also where they log in.
+    #[must_use]
+    pub fn asking_certificates(self) -> Self {
+        Self { asks_certificates: true, ..self }
+    }
+
+    /// The same, whose clients log in by one of these.
+    #[must_use]
+    pub fn offering(self, mechanisms: Vec<Mechanism>) -> Self {
+        Self { mechanisms: Some(mechanisms), ..self }
     }
 
     /// Clients in the same process: they are told what the node says of itself.
@@ -59,6 +79,8 @@ impl Listener {
             host: StrBytes::from(node.host.clone()),
             port: u16::try_from(node.port).unwrap_or_default(),
             tls: None,
+            asks_certificates: false,
+            mechanisms: None,
         }
     }
 
@@ -77,6 +99,14 @@ impl Listener {
     /// Host and port that its clients are told to connect to.
     pub(crate) fn advertised(&self) -> (StrBytes, i32) {
         (self.host.clone(), i32::from(self.port))
+    }
+
+    pub(crate) const fn asks_certificates(&self) -> bool {
+        self.asks_certificates
+    }
+
+    pub(crate) fn mechanisms(&self) -> Option<&[Mechanism]> {
+        self.mechanisms.as_deref()
     }
 
     pub(crate) const fn tls(&self) -> Option<&Arc<ServerTls>> {

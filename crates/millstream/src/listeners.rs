@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
+use millstream_auth::Mechanism;
 use millstream_broker::config::{
     BrokerConfig, BrokerOverrides, ClientCertificates, Endpoint, SecurityProtocol, TlsConfig,
-    TransportConfig, listeners,
+    TransportConfig, listeners, of_listener,
 };
 use millstream_env::Env;
 use millstream_kafka::Listener;
@@ -23,8 +24,8 @@ pub(crate) const ALLOW_PLAINTEXT: &str = "millstream.allow.plaintext.on.network"
 /// Listeners with open sockets.
 pub(crate) struct Listening {
     pub(crate) sockets: Vec<Socket>,
-    /// What those that need it speak.
-    pub(crate) tls: Option<Arc<ServerTls>>,
+    /// What those that need it speak: one for all that are set alike.
+    pub(crate) tls: Vec<Arc<ServerTls>>,
 }
 
 /// One of them.
@@ -36,6 +37,15 @@ pub(crate) struct Socket {
     pub(crate) protocol: SecurityProtocol,
     /// Host and port that its clients are told to connect to.
     pub(crate) told: Endpoint,
+    security: Security,
+}
+
+/// What a listener does besides what its protocol says.
+struct Security {
+    tls: Option<Arc<ServerTls>>,
+    /// Whether clients are asked for certificates that log in besides.
+    asks_certificates: bool,
+    mechanisms: Vec<Mechanism>,
 }
 
 /// One listener before it is open.
@@ -56,36 +66,25 @@ impl Listening {
         let plans = plans(config).await?;
         let start =
             BrokerOverrides { start: config.settings.clone(), ..BrokerOverrides::default() };
+        check_names(&config.settings, &plans)?;
         for plan in &plans {
             plan.check(transport.plaintext_on_network)?;
         }
-        let needs_login = plans.iter().find(|plan| plan.protocol.needs_sasl());
-        if let Some(plan) = needs_login
-            && BrokerConfig::resolve(&start).sasl_mechanisms.is_empty()
-        {
-            bail!(
-                "nobody could log in at listener `{}`: name a mechanism in sasl.enabled.mechanisms, or leave \
-                 that out for SCRAM-SHA-256,SCRAM-SHA-512",
-                plan.name
-            );
+        let mut stores = TlsStores(Vec::new());
+        let mut secured = Vec::with_capacity(plans.len());
+        for plan in plans {
+            let security = plan.security(&start, env, &mut stores)?;
+            secured.push((plan, security));
         }
-        let needs_tls = plans.iter().any(|plan| plan.protocol.has_tls());
-        let tls = match needs_tls {
-            true => {
-                let settings = tls_settings(&transport.tls, transport.tls.client_certificates)?;
-                Some(Arc::new(ServerTls::load(settings, env.clone())?))
-            }
-            false => None,
-        };
         let option = match is_set(&config.settings, "listeners") {
             true => "`listeners`",
             false => "--kafka-listen",
         };
-        let mut sockets = Vec::with_capacity(plans.len());
-        for plan in plans {
-            sockets.push(plan.open(option).await?);
+        let mut sockets = Vec::with_capacity(secured.len());
+        for (plan, security) in secured {
+            sockets.push(plan.open(security, option).await?);
         }
-        Ok(Self { sockets, tls })
+        Ok(Self { sockets, tls: stores.0.into_iter().map(|(_, tls)| tls).collect() })
     }
 
     /// Where the clients of the first listener connect.
@@ -107,14 +106,28 @@ impl Listening {
 
 impl Socket {
     /// What the Kafka door makes of it.
-    pub(crate) fn into_parts(
-        self,
-        tls: Option<&Arc<ServerTls>>,
-    ) -> anyhow::Result<(TcpListener, Listener)> {
-        let tls = tls.filter(|_| self.protocol.has_tls()).cloned();
+    pub(crate) fn into_parts(self) -> anyhow::Result<(TcpListener, Listener)> {
+        let Security { tls, asks_certificates, mechanisms } = self.security;
         let told = (self.told.host, self.told.port);
         let listener = Listener::new(self.name, self.protocol, told, tls);
-        Ok((self.socket, listener.map_err(|error| anyhow!(error))?))
+        let listener = listener.map_err(|error| anyhow!(error))?.offering(mechanisms);
+        let asking = |listener: Listener| listener.asking_certificates();
+        Ok((self.socket, if asks_certificates { asking(listener) } else { listener }))
+    }
+}
+
+/// TLS of each kind that listeners want: files that are the same are read once.
+struct TlsStores(Vec<(TlsConfig, Arc<ServerTls>)>);
+
+impl TlsStores {
+    fn tls(&mut self, config: TlsConfig, env: &Env) -> anyhow::Result<Arc<ServerTls>> {
+        if let Some((_, tls)) = self.0.iter().find(|(known, _)| *known == config) {
+            return Ok(Arc::clone(tls));
+        }
+        let settings = tls_settings(&config, config.client_certificates)?;
+        let tls = Arc::new(ServerTls::load(settings, env.clone())?);
+        self.0.push((config, Arc::clone(&tls)));
+        Ok(tls)
     }
 }
 
@@ -147,7 +160,33 @@ impl Plan {
         Ok(())
     }
 
-    async fn open(self, option: &str) -> anyhow::Result<Socket> {
+    /// What it does, as is set for it or for all.
+    fn security(
+        &self,
+        start: &BrokerOverrides,
+        env: &Env,
+        stores: &mut TlsStores,
+    ) -> anyhow::Result<Security> {
+        let own = start.for_listener(&self.name);
+        let mechanisms = BrokerConfig::resolve(&own).sasl_mechanisms;
+        if self.protocol.needs_sasl() && mechanisms.is_empty() {
+            bail!(
+                "nobody could log in at listener `{}`: name a mechanism in sasl.enabled.mechanisms, or leave \
+                 that out for SCRAM-SHA-256,SCRAM-SHA-512",
+                self.name
+            );
+        }
+        let tls = match self.protocol.has_tls() {
+            true => Some(stores.tls(TransportConfig::resolve(&own).tls, env)?),
+            false => None,
+        };
+        // Where SASL is spoken, only what is set for that listener counts (KIP-684).
+        let client_auth = format!("listener.name.{}.ssl.client.auth", self.name.to_lowercase());
+        let asks_certificates = tls.is_some() && start.start.contains_key(&client_auth);
+        Ok(Security { tls, asks_certificates, mechanisms })
+    }
+
+    async fn open(self, security: Security, option: &str) -> anyhow::Result<Socket> {
         let Self { name, protocol, at, told } = self;
         let socket = TcpListener::bind(at).await.map_err(|error| {
             let advice = format!("is something else there? choose another with {option}");
@@ -156,13 +195,28 @@ impl Plan {
         let address = socket.local_addr()?;
         let told = told
             .unwrap_or_else(|| Endpoint { host: address.ip().to_string(), port: address.port() });
-        Ok(Socket { socket, address, name, protocol, told })
+        Ok(Socket { socket, address, name, protocol, told, security })
     }
 }
 
 /// Whether other machines can reach what listens there.
 pub(crate) fn is_on_network(at: SocketAddr) -> bool {
     !at.ip().to_canonical().is_loopback()
+}
+
+/// Whether all that is set for one listener is set for one that there is.
+fn check_names(settings: &Settings, plans: &[Plan]) -> anyhow::Result<()> {
+    for (listener, setting) in settings.keys().filter_map(|name| of_listener(name)) {
+        if !plans.iter().any(|plan| plan.name.to_lowercase() == listener) {
+            let known: Vec<_> = plans.iter().map(|plan| plan.name.to_lowercase()).collect();
+            bail!(
+                "listener.name.{listener}.{setting} is set, and there is no listener of that name; those that \
+                 there are, as they are written there: {}",
+                known.join(", ")
+            );
+        }
+    }
+    Ok(())
 }
 
 fn is_set(settings: &Settings, name: &str) -> bool {

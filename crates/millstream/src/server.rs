@@ -232,7 +232,7 @@ fn accept(env: &Env, door: &Door, kafka: Listening) -> anyhow::Result<Vec<(Strin
     let mut addresses = Vec::with_capacity(kafka.sockets.len());
     for socket in kafka.sockets {
         addresses.push((socket.name.clone(), socket.address));
-        let (listener, at) = socket.into_parts(kafka.tls.as_ref())?;
+        let (listener, at) = socket.into_parts()?;
         let (door, at) = (door.clone(), Arc::new(at));
         env.spawn("kafka listener", async move { door.listen(listener, at).await });
     }

@@ -112,6 +112,8 @@ pub struct Entry {
     pub update: Update,
     /// What it does here.
     pub effect: Effect,
+    /// Whether it can be set for one listener, as `listener.name.<listener>.<name>`.
+    pub of_listeners: bool,
     /// Whether it is listed only where it has been set: Kafka's internal configs.
     pub hidden: bool,
     /// What it means, with its unit, in a sentence or two.
@@ -142,6 +144,7 @@ const fn new(name: &'static str, config_type: ConfigType, default: &'static str)
         synonyms: &[],
         update: Update::Dynamic,
         effect: Effect::Honoured,
+        of_listeners: false,
         hidden: false,
         doc: "",
     }
@@ -195,6 +198,12 @@ impl Entry {
     /// Without a default.
     pub(super) const fn unset(mut self) -> Self {
         self.default = None;
+        self
+    }
+
+    /// Can be set for one listener.
+    pub(super) const fn of_listeners(mut self) -> Self {
+        self.of_listeners = true;
         self
     }
 

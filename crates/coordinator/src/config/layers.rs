@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::entry::{Entry, Synonym, same};
 use super::value::{Value, parse};
-use super::{Kind, Overrides, find};
+use super::{Kind, Overrides, find, of_listener};
 
 /// What was set on a broker, layer by layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,23 @@ pub struct BrokerOverrides {
     pub cluster: Overrides,
     /// When it was started: `--config`, `--set`, and what the program reports of itself.
     pub start: Overrides,
+}
+
+impl BrokerOverrides {
+    /// What was set, as it counts for one listener: what was set for it (`listener.name.<listener>.<setting>`)
+    /// comes before what was set for all.
+    #[must_use]
+    pub fn for_listener(&self, listener: &str) -> Self {
+        let mut overrides = self.clone();
+        for (name, value) in &self.start {
+            if let Some((of, setting)) = of_listener(name)
+                && of == listener.to_lowercase()
+            {
+                overrides.start.insert(setting.to_owned(), value.clone());
+            }
+        }
+        overrides
+    }
 }
 
 /// Where a value comes from, with DescribeConfigs' number.

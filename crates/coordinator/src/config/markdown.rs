@@ -29,6 +29,10 @@ time; on all brokers, set at run time; at the start of the broker (`--set NAME=V
 `--config FILE.toml`); the default. Where several broker configs give the default of one topic
 config, they are asked in the order in which they are listed.
 
+Those of which the column \"changed\" says `start, listener` can also be set for one listener, whose
+name is written in small letters: `listener.name.<listener>.<name>`, which comes before `<name>`
+there.
+
 Configs of topics, groups and client metrics can be changed at any time. Those of a broker can where
 the column \"changed\" says `run time`; the others need `start`.
 ";
@@ -87,6 +91,7 @@ fn default_from(entry: &Entry) -> String {
 
 fn changed(entry: &Entry) -> String {
     match entry.update {
+        Update::ReadOnly if entry.of_listeners => "start, listener".to_owned(),
         Update::ReadOnly => "start".to_owned(),
         Update::Dynamic => "run time".to_owned(),
     }

@@ -8,6 +8,9 @@
 //! `tables/`, a field to the typed struct if it is honoured, and renew `docs/configuration.md`
 //! (`MILLSTREAM_BLESS=1`).
 //!
+//! What is set as `listener.name.<listener>.<setting>` comes before all else for that listener
+//! ([`BrokerOverrides::for_listener`]).
+//!
 //! A value is looked for, in this order, in: what was set on the topic (or group); what was set on
 //! this broker at run time; on all brokers at run time; when the broker was started; the default.
 //! Where several broker configs give one topic config, the same layer asks them in their order:
@@ -119,7 +122,20 @@ impl Kind {
 ///
 /// [`ConfigError::Unknown`] when there is none, with the name that was probably meant.
 pub fn lookup(kind: Kind, name: &str) -> Result<&'static Entry, ConfigError> {
-    find(kind, name).ok_or_else(|| ConfigError::unknown(kind, name))
+    let of_listener = || {
+        let (_, setting) = of_listener(name).filter(|_| kind == Kind::Broker)?;
+        find(kind, setting).filter(|entry| entry.of_listeners)
+    };
+    find(kind, name).or_else(of_listener).ok_or_else(|| ConfigError::unknown(kind, name))
+}
+
+/// What the names of settings begin with that count for one listener.
+const OF_LISTENER: &str = "listener.name.";
+
+/// The listener, in small letters, and the setting that `listener.name.<listener>.<setting>` is for.
+#[must_use]
+pub fn of_listener(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix(OF_LISTENER)?.split_once('.')
 }
 
 fn find(kind: Kind, name: &str) -> Option<&'static Entry> {

@@ -17,7 +17,7 @@ pub(crate) async fn handle(
     let Some(login) = call.login() else {
         return Outcome::Answer(refused(ErrorCode::IllegalSaslState));
     };
-    let offered = call.broker().config().sasl_mechanisms.clone();
+    let offered = call.mechanisms();
     let wanted = Mechanism::named(&request.mechanism).filter(|wanted| offered.contains(wanted));
     let answered = |error: ErrorCode| SaslHandshakeResponse {
         error_code: error.code(),

@@ -361,7 +361,7 @@ static REMOTE: &[Entry] = &[
 const MECHANISMS_DEFAULT: &str = "SCRAM-SHA-256,SCRAM-SHA-512";
 
 static SECURITY: &[Entry] = &[
-    list("sasl.enabled.mechanisms", MECHANISMS_DEFAULT).allow(ListOf(MECHANISMS)).read_only().doc(
+    list("sasl.enabled.mechanisms", MECHANISMS_DEFAULT).allow(ListOf(MECHANISMS)).of_listeners().read_only().doc(
         "The SASL mechanisms by which clients may log in on listeners with SASL. PLAIN sends the password \
          as it is, and OAUTHBEARER a token: add them only where all such listeners have TLS.",
     ),

@@ -40,28 +40,32 @@ pub(crate) static TRANSPORT: &[Entry] = &[
              asked.",
         ),
     string("ssl.keystore.type", "PEM")
+        .of_listeners()
         .read_only()
         .doc("What kind of file `ssl.keystore.location` is; always PEM."),
-    string("ssl.keystore.location", "").unset().read_only().doc(
+    string("ssl.keystore.location", "").unset().of_listeners().read_only().doc(
         "The PEM file with this broker's private key and its chain of certificates, its own first. It is \
          looked at every ten seconds, and used without a restart when it has changed and is good.",
     ),
     string("ssl.truststore.type", "PEM")
+        .of_listeners()
         .read_only()
         .doc("What kind of file `ssl.truststore.location` is; always PEM."),
-    string("ssl.truststore.location", "").unset().read_only().doc(
+    string("ssl.truststore.location", "").unset().of_listeners().read_only().doc(
         "The PEM file with the authorities whose clients are trusted, for `ssl.client.auth`. It is looked at \
          like `ssl.keystore.location`.",
     ),
-    string("ssl.client.auth", "none").allow(OneOf(&["none", "requested", "required"])).read_only().doc(
+    string("ssl.client.auth", "none").allow(OneOf(&["none", "requested", "required"])).of_listeners().read_only().doc(
         "Whether clients of SSL listeners show certificates: `required`, those without are refused; \
-         `requested`, they are anonymous, and only bad ones are refused; `none`, nobody is asked.",
+         `requested`, they are anonymous, and only bad ones are refused; `none`, nobody is asked. Set for one \
+         listener, it also counts where SASL is spoken, which still says who somebody is (KIP-684).",
     ),
     list("ssl.enabled.protocols", "TLSv1.2,TLSv1.3")
         .allow(ListOf(&["TLSv1.2", "TLSv1.3"]))
+        .of_listeners()
         .read_only()
         .doc("Which versions of TLS are spoken; none older."),
-    string("ssl.principal.mapping.rules", "DEFAULT").read_only().doc(
+    string("ssl.principal.mapping.rules", "DEFAULT").of_listeners().read_only().doc(
         "Which user a client's certificate stands for: rules of the form RULE:pattern/replacement/ with L or U \
          behind them, and DEFAULT, the subject itself; see security.md. The first that matches counts, and \
          whom none matches is refused.",

@@ -23,6 +23,27 @@ fn defaults() -> TransportConfig {
     }
 }
 
+/// What is set for a listener counts there, before what is set for all.
+#[test]
+fn settings_of_a_listener() {
+    let set = started(&[
+        ("ssl.client.auth", "requested"),
+        ("ssl.keystore.location", "all.pem"),
+        ("listener.name.outside.ssl.client.auth", "required"),
+        ("listener.name.inside.ssl.keystore.location", "inside.pem"),
+    ]);
+    let of = |listener| {
+        let tls = TransportConfig::resolve(&set.for_listener(listener)).tls;
+        (tls.client_certificates, tls.key_store.unwrap_or_default())
+    };
+    let (required, requested) = (ClientCertificates::Required, ClientCertificates::Requested);
+    assert_eq!(of("OUTSIDE"), (required, "all.pem".to_owned()));
+    assert_eq!(of("INSIDE"), (requested, "inside.pem".to_owned()));
+    assert_eq!(of("OTHER"), (requested, "all.pem".to_owned()));
+    let all = TransportConfig::resolve(&set).tls;
+    assert_eq!(all.key_store.as_deref(), Some("all.pem"));
+}
+
 #[test]
 fn every_field_follows_its_config() {
     #[track_caller]
