@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 use millstream_auth::{Expected, Mechanism};
-use millstream_broker::config::{BrokerConfig, BrokerOverrides, OauthConfig};
+use millstream_broker::config::{BrokerConfig, BrokerOverrides, OauthConfig, of_listener};
 use millstream_env::Env;
 use millstream_oauth::{Issuer, IssuerSettings, Place};
 use tracing::warn;
@@ -18,7 +18,11 @@ const KEYS: &str = "sasl.oauthbearer.jwks.endpoint.url";
 /// The issuer that `settings` name; `None` where OAUTHBEARER is not offered.
 pub(crate) async fn issuer(settings: &Settings, env: &Env) -> anyhow::Result<Option<Arc<Issuer>>> {
     let start = BrokerOverrides { start: settings.clone(), ..BrokerOverrides::default() };
-    if !BrokerConfig::resolve(&start).sasl_mechanisms.contains(&Mechanism::OauthBearer) {
+    let offers = |set: &BrokerOverrides| {
+        BrokerConfig::resolve(set).sasl_mechanisms.contains(&Mechanism::OauthBearer)
+    };
+    let mut listeners = settings.keys().filter_map(|name| of_listener(name));
+    if !offers(&start) && !listeners.any(|(listener, _)| offers(&start.for_listener(listener))) {
         return Ok(None);
     }
     let config = OauthConfig::resolve(&start);

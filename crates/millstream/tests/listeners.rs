@@ -174,6 +174,11 @@ async fn what_counts_nowhere_is_refused() {
         assert!(why.contains(expected), "{name}: {why}");
     }
     let login = ("listener.security.protocol.map", "ONE:SASL_PLAINTEXT,TWO:PLAINTEXT");
+    let tokens = ("listener.name.one.sasl.enabled.mechanisms", "OAUTHBEARER");
+    let refused = files.start(&[LISTENERS, login, tokens]).await;
+    let why = refused.map(drop).expect_err("it is refused").to_string();
+    assert!(why.contains("sasl.oauthbearer.jwks.endpoint.url"), "{why}");
+    let login = ("listener.security.protocol.map", "ONE:SASL_PLAINTEXT,TWO:PLAINTEXT");
     let nothing = ("listener.name.one.sasl.enabled.mechanisms", "");
     let refused = files.start(&[LISTENERS, login, nothing]).await;
     let why = refused.map(drop).expect_err("it is refused").to_string();

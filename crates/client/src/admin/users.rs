@@ -69,7 +69,9 @@ impl Admin {
                     Some((hash, u32::try_from(held.iterations).unwrap_or_default()))
                 });
                 let name = user.user.as_str().to_owned();
-                listed.push(UserListing { name, credentials: held.collect() });
+                let mut credentials: Vec<_> = held.collect();
+                credentials.sort_unstable();
+                listed.push(UserListing { name, credentials });
             }
             listed.sort_by(|a, b| a.name.cmp(&b.name));
             Ok(listed)
