@@ -4,22 +4,25 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
+use millstream_tls::ClientTls;
 use millstream_wire::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use millstream_wire::create_acls_request::AclCreation;
 use millstream_wire::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use millstream_wire::delete_topics_request::DeleteTopicState;
 use millstream_wire::describe_log_dirs_request::DescribableLogDirTopic;
 use millstream_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use millstream_wire::metadata_request::MetadataRequestTopic;
 use millstream_wire::{
-    AlterClientQuotasRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeLogDirsRequest,
-    ErrorCode, IncrementalAlterConfigsRequest, Message as _, MetadataRequest, Reader, Request,
-    ResponseHeader, StrBytes, encode_request,
+    AlterClientQuotasRequest, CreateAclsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeLogDirsRequest, ErrorCode, IncrementalAlterConfigsRequest, Message as _,
+    MetadataRequest, Reader, Request, ResponseHeader, StrBytes, encode_request,
 };
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const ALTER_CLIENT_QUOTAS_VERSION: i16 = 1;
 const ALTER_CONFIGS_VERSION: i16 = 1;
+const CREATE_ACLS_VERSION: i16 = 3;
 const CREATE_TOPICS_VERSION: i16 = 7;
 const DELETE_TOPICS_VERSION: i16 = 6;
 const DESCRIBE_LOG_DIRS_VERSION: i16 = 4;
@@ -35,10 +38,31 @@ const CREATE_TIMEOUT_MS: i32 = 30_000;
 /// No broker of the benchmark answers with more.
 const RESPONSE_BYTES_MAX: usize = 256 << 20;
 
+/// Where a server listens, and whether it speaks TLS there.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    /// The place.
+    pub(crate) address: SocketAddr,
+    /// Without it, plain text is spoken.
+    pub(crate) tls: Option<ClientTls>,
+}
+
+impl From<SocketAddr> for Door {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+}
+
+/// What comes from a server.
+pub(crate) type Incoming = Box<dyn AsyncRead + Send + Unpin>;
+
+/// What goes to a server.
+pub(crate) type Outgoing = Box<dyn AsyncWrite + Send + Unpin>;
+
 /// One connection, one request at a time.
-#[derive(Debug)]
 pub(crate) struct Peer {
-    stream: TcpStream,
+    incoming: Incoming,
+    outgoing: Outgoing,
     next_id: i32,
 }
 
@@ -46,8 +70,9 @@ impl Peer {
     /// # Errors
     ///
     /// When nothing listens there.
-    pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
-        Ok(Self { stream: connect(address).await?, next_id: 1 })
+    pub(crate) async fn connect(at: impl Into<Door>) -> anyhow::Result<Self> {
+        let (incoming, outgoing) = connect(&at.into()).await?;
+        Ok(Self { incoming, outgoing, next_id: 1 })
     }
 
     /// Sends a request and waits for its answer.
@@ -63,8 +88,8 @@ impl Peer {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
         let segments = encode_request(request, version, id, Some(StrBytes::from("bench")))?;
-        self.stream.write_all(&segments.concat()).await?;
-        let frame = read_frame(&mut self.stream).await?;
+        self.outgoing.write_all(&segments.concat()).await?;
+        let frame = read_frame(&mut self.incoming).await?;
         decode_response::<R>(&frame, version, id)
     }
 
@@ -122,6 +147,21 @@ impl Peer {
         for entry in response.entries {
             let error = ErrorCode::or_unknown(entry.error_code);
             ensure!(error == ErrorCode::None, "setting quotas: {}", error.name());
+        }
+        Ok(())
+    }
+
+    /// Adds access rules.
+    ///
+    /// # Errors
+    ///
+    /// When the broker refuses.
+    pub(crate) async fn create_acls(&mut self, rules: Vec<AclCreation>) -> anyhow::Result<()> {
+        let request = CreateAclsRequest { creations: rules };
+        let response = self.call(&request, CREATE_ACLS_VERSION).await?;
+        for result in response.results {
+            let error = ErrorCode::or_unknown(result.error_code);
+            ensure!(error == ErrorCode::None, "adding access rules: {}", error.name());
         }
         Ok(())
     }
@@ -202,7 +242,7 @@ impl Peer {
     ///
     /// When the connection ends.
     pub(crate) async fn send(&mut self, frame: &[u8]) -> anyhow::Result<()> {
-        Ok(self.stream.write_all(frame).await?)
+        Ok(self.outgoing.write_all(frame).await?)
     }
 
     /// The next answer.
@@ -211,7 +251,7 @@ impl Peer {
     ///
     /// When the connection ends.
     pub(crate) async fn receive(&mut self) -> anyhow::Result<Bytes> {
-        read_frame(&mut self.stream).await
+        read_frame(&mut self.incoming).await
     }
 
     async fn wait_for_leaders(&mut self, name: &str, partitions: i32) -> anyhow::Result<()> {
@@ -238,11 +278,22 @@ impl Peer {
 ///
 /// # Errors
 ///
-/// When nothing listens there.
-pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
+/// When nothing listens there, or it is not whom TLS takes it for.
+pub(crate) async fn connect(door: &Door) -> anyhow::Result<(Incoming, Outgoing)> {
+    let address = door.address;
     let stream = TcpStream::connect(address).await.with_context(|| address.to_string())?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok(match &door.tls {
+        None => {
+            let (reader, writer) = stream.into_split();
+            (Box::new(reader), Box::new(writer))
+        }
+        Some(tls) => {
+            let (reader, writer) =
+                tokio::io::split(tls.connect(&address.ip().to_string(), stream).await?);
+            (Box::new(reader), Box::new(writer))
+        }
+    })
 }
 
 /// The next frame, without its length.

@@ -11,7 +11,7 @@ use crate::samples::{Measure, Samples, Spread};
 use crate::server::System;
 use crate::suite::{
     COLD, COMPACTION_CONSUME, COMPACTION_PRODUCE, IN_FLIGHT, JAVA, KCAT, PACES, PRODUCERS, RATE,
-    READ, READERS, START, TAIL, WARM, transactions_row,
+    READ, READERS, START, TAIL, WARM, security_rows, transactions_row,
 };
 use crate::watch::Disk;
 
@@ -88,6 +88,7 @@ pub(crate) fn write(samples: &Samples, facts: &Facts, repetitions: usize) -> Str
     reading(&mut text, samples);
     transactions(&mut text, samples);
     compaction(&mut text, samples);
+    security(&mut text, samples);
     tools(&mut text, samples);
     goals(&mut text, samples);
     losses(&mut text, samples);
@@ -278,6 +279,39 @@ fn compaction(text: &mut String, samples: &Samples) {
             start. Kept is its throughput in percent of the same load's without compaction, half of it before \
             and half after. Millstream takes 32 MiB/s for compaction at most; Apache Kafka, as it ships, as much as \
             it gets: where it is done early, the rest of the load had nothing beside it.",
+            READ.label()
+        ),
+    );
+}
+
+fn security(text: &mut String, samples: &Samples) {
+    let measures = [
+        Measure::MegabytesPerSecond,
+        Measure::KeptPercent,
+        Measure::CpuSecondsPerGibibyte,
+        Measure::CpuTimes,
+    ];
+    let rows = security_rows();
+    if samples.spread(&rows[0], Measure::KeptPercent, System::Millstream).is_none() {
+        return;
+    }
+    text.push_str("\n## What security costs\n\n");
+    table_head(text, "load");
+    for row in &rows {
+        for measure in measures {
+            let what = row.trim_start_matches("security: ");
+            line(text, samples, &format!("{what}: {}", measure.title()), row, measure);
+        }
+    }
+    note(
+        text,
+        &format!(
+            "The load is that of \"{}\", then {READERS} connections that read it back from the start. Over TLS: the \
+            newest version and the cipher that both sides like best, between the generator and another port of the \
+            same server; the generator pays for its half on the same machine. With access rules: another server \
+            that has the authorizer on and 1,000 rules, of which one lets the generator in. Kept is the \
+            throughput in percent of the same load's in plain text and without rules, half of it before and half \
+            after.",
             READ.label()
         ),
     );

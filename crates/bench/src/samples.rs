@@ -41,6 +41,8 @@ pub(crate) enum Measure {
     AnswersPerSecond,
     /// The throughput in percent of what it is without what the row is about.
     KeptPercent,
+    /// CPU-seconds of the server for each GiB, divided by those without what the row is about.
+    CpuTimes,
     /// Until compaction had come to its end.
     CompactionSeconds,
     /// Cores that the server kept busy while it had nothing to do but compaction.
@@ -99,6 +101,7 @@ impl Measure {
             | Self::P50Us
             | Self::P99Us
             | Self::P999Us
+            | Self::CpuTimes
             | Self::CompactionSeconds
             | Self::CompactionCores => false,
         }
@@ -122,6 +125,7 @@ impl Measure {
             Self::P999Us => "p99.9, µs",
             Self::AnswersPerSecond => "records/s answered",
             Self::KeptPercent => "throughput kept, %",
+            Self::CpuTimes => "server CPU s/GiB, times that without",
             Self::CompactionSeconds => "compacted after, s",
             Self::CompactionCores => "the rest of it alone, cores",
         }

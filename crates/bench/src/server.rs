@@ -108,18 +108,28 @@ impl Program {
         }
     }
 
-    fn command(self, plan: &Plan, port: u16, folder: &Path) -> anyhow::Result<Command> {
+    fn command(
+        self,
+        plan: &Plan,
+        port: u16,
+        folder: &Path,
+        settings: &[String],
+    ) -> anyhow::Result<Command> {
         let data = folder.join("data");
         Ok(match self {
             Self::Millstream => {
                 let mut command = Command::new(&plan.server);
                 let listen = format!("127.0.0.1:{port}");
                 let http = format!("127.0.0.1:{}", free_port()?);
-                command.args(["serve", "--kafka-listen", &listen, "--http-listen", &http]);
+                command.args(["serve", "--http-listen", &http]);
+                if !settings.iter().any(|setting| setting.starts_with("listeners=")) {
+                    command.args(["--kafka-listen", &listen]);
+                }
                 command.arg("--data-dir").arg(data);
                 let journal = plan.journal_mebibytes * 1024 * 1024;
                 command.args(["--set", &format!("millstream.journal.bytes={journal}")]);
                 command.args(["--set", CLEANER_BACKOFF]);
+                command.args(settings.iter().flat_map(|setting| ["--set", setting.as_str()]));
                 command
             }
             Self::Null => {
@@ -130,6 +140,7 @@ impl Program {
             Self::Kafka => {
                 let mut command = Command::new("bash");
                 command.arg(&plan.kafka).arg(port.to_string()).arg(data).arg(CLEANER_BACKOFF);
+                command.args(settings);
                 command.env("KAFKA_LIB", &plan.jars);
                 command
             }
@@ -144,13 +155,28 @@ impl Server {
     ///
     /// When it does not come up; the end of its log is in the error.
     pub(crate) fn start(program: Program, plan: &Plan, runtime: &Runtime) -> anyhow::Result<Self> {
-        let folder = plan.scratch.join(format!("{program:?}").to_lowercase());
+        Self::start_with(program, plan, runtime, |_port| ("", Vec::new()))
+    }
+
+    /// The same with further settings, which are told the port, and a directory of that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub(crate) fn start_with(
+        program: Program,
+        plan: &Plan,
+        runtime: &Runtime,
+        settings: impl FnOnce(u16) -> (&'static str, Vec<String>),
+    ) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let (name, settings) = settings(port);
+        let folder = plan.scratch.join(format!("{program:?}{name}").to_lowercase());
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
-        let port = free_port()?;
-        let mut command = program.command(plan, port, &folder)?;
+        let mut command = program.command(plan, port, &folder, &settings)?;
         let log = File::create(folder.join("server.log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let begun = Instant::now();
@@ -231,7 +257,7 @@ async fn serves(address: SocketAddr) -> bool {
     asked.await.is_ok_and(|answer| !answer.brokers.is_empty())
 }
 
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a port")?;
     Ok(listener.local_addr()?.port())
 }

@@ -5,6 +5,7 @@
 //! under load at a time, and what one has left to the disk is flushed before the next begins.
 
 mod compaction;
+mod security;
 mod transactions;
 
 use std::fs;
@@ -34,6 +35,7 @@ pub(crate) const TAIL: &str = "tailing consumer";
 pub(crate) const JAVA: &str = "kafka-producer-perf-test";
 pub(crate) const KCAT: &str = "kcat";
 pub(crate) use compaction::{CONSUME as COMPACTION_CONSUME, PRODUCE as COMPACTION_PRODUCE};
+pub(crate) use security::rows as security_rows;
 pub(crate) use transactions::{PRODUCERS, row as transactions_row};
 
 /// What a client has in flight by default.
@@ -267,7 +269,7 @@ impl Repetition<'_> {
             cell.put(Measure::LoadedMebibytes, resident);
             server.stop()?;
         }
-        Ok(())
+        self.security()
     }
 
     /// Whether a row is asked for.

@@ -1,7 +1,6 @@
 //! Reading back: each connection fetches its partitions from the start, one request at a time, in
 //! the sizes that clients ask for by default.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -13,7 +12,7 @@ use millstream_wire::{ErrorCode, FetchRequest, StrBytes};
 use tokio::task::JoinSet;
 
 use super::Moved;
-use crate::peer::Peer;
+use crate::peer::{Door, Peer};
 
 /// The newest that names topics.
 const FETCH_VERSION: i16 = 12;
@@ -40,12 +39,13 @@ struct Place {
 ///
 /// When a connection fails or the server answers with an error.
 pub(crate) async fn consume(
-    address: SocketAddr,
+    at: impl Into<Door>,
     topic: &str,
     partitions: i32,
     connections: usize,
     limit: Duration,
 ) -> anyhow::Result<Moved> {
+    let door = at.into();
     let mut tasks = JoinSet::new();
     let begun = Instant::now();
     for number in 0..connections {
@@ -53,7 +53,7 @@ pub(crate) async fn consume(
         let places: Vec<Place> =
             mine.map(|partition| Place { partition, next: 0, end: None }).collect();
         if !places.is_empty() {
-            tasks.spawn(read(address, topic.to_owned(), places, begun + limit));
+            tasks.spawn(read(door.clone(), topic.to_owned(), places, begun + limit));
         }
     }
     let mut total = Moved::default();
@@ -67,12 +67,12 @@ pub(crate) async fn consume(
 }
 
 async fn read(
-    address: SocketAddr,
+    door: Door,
     topic: String,
     mut places: Vec<Place>,
     deadline: Instant,
 ) -> anyhow::Result<Moved> {
-    let mut peer = Peer::connect(address).await?;
+    let mut peer = Peer::connect(door).await?;
     let mut moved = Moved::default();
     while Instant::now() < deadline {
         places.retain(|place| place.end.is_none_or(|end| place.next < end));

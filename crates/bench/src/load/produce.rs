@@ -2,7 +2,6 @@
 //! on each as a client's default allows.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,13 +10,11 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use millstream_wire::{ErrorCode, ProduceRequest};
 use tokio::io::{AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Moved;
-use crate::peer;
+use crate::peer::{self, Door, Incoming, Outgoing};
 use crate::shape::{Encoded, PRODUCE_VERSION};
 
 /// How long a client waits before it tries again (`retry.backoff.ms`).
@@ -42,13 +39,14 @@ pub(crate) struct Flood {
 ///
 /// When a connection fails or the server answers with an error.
 pub(crate) async fn flood(
-    address: SocketAddr,
+    at: impl Into<Door>,
     encoded: &Encoded,
     how: Flood,
 ) -> anyhow::Result<Moved> {
+    let door = at.into();
     let mut streams = Vec::new();
     for _ in 0..how.connections {
-        streams.push(peer::connect(address).await?);
+        streams.push(peer::connect(&door).await?);
     }
     let mut tasks = JoinSet::new();
     let begun = Instant::now();
@@ -120,12 +118,11 @@ struct Lane {
 }
 
 async fn drive(
-    stream: TcpStream,
+    (reader, writer): (Incoming, Outgoing),
     frames: Vec<Bytes>,
     in_flight: u32,
     goal: Goal,
 ) -> anyhow::Result<Answers> {
-    let (reader, writer) = stream.into_split();
     let lane = Lane {
         in_flight,
         room: Semaphore::new(usize::try_from(in_flight)?),
@@ -147,7 +144,7 @@ async fn drive(
 
 impl Lane {
     /// Sends until there is enough, then waits until everything has been answered.
-    async fn send(&self, mut writer: OwnedWriteHalf, frames: &[Bytes]) -> anyhow::Result<()> {
+    async fn send(&self, mut writer: Outgoing, frames: &[Bytes]) -> anyhow::Result<()> {
         let mut refused = 0;
         for frame in frames.iter().cycle() {
             self.room.acquire().await?.forget();
@@ -167,7 +164,7 @@ impl Lane {
     }
 
     /// Takes answers, each of which makes room for another request.
-    async fn receive(&self, reader: OwnedReadHalf) -> anyhow::Result<Infallible> {
+    async fn receive(&self, reader: Incoming) -> anyhow::Result<Infallible> {
         let mut reader = BufReader::new(reader);
         loop {
             let answer = outcome(&peer::read_frame(&mut reader).await?)?;

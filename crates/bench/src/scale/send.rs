@@ -40,7 +40,7 @@ pub(super) async fn send(at: SocketAddr, frames: &[Bytes], count: u64) -> anyhow
 
 /// One connection: each answer makes room for the next request.
 async fn lane(at: SocketAddr, frames: Vec<Bytes>, count: u64) -> anyhow::Result<()> {
-    let (reader, mut writer) = peer::connect(at).await?.into_split();
+    let (reader, mut writer) = peer::connect(&at.into()).await?;
     let mut reader = BufReader::new(reader);
     let mut frames = frames.iter().cycle();
     let (mut sent, mut taken) = (0, 0);
