@@ -15,6 +15,9 @@ use crate::metadata::{ChangeError, MetadataError};
 use crate::topics::{OFFSETS_TOPIC, Topic, TopicRef, is_internal};
 use crate::{Broker, Newest};
 
+/// How a topic is set up that holds the newest state of things.
+pub(crate) const COMPACTED: [(&str, &str); 1] = [("cleanup.policy", "compact")];
+
 /// A topic that somebody wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicRequest {
@@ -242,13 +245,15 @@ impl Broker {
         &self,
         name: &str,
         partitions: i32,
+        configs: &[(&str, &str)],
     ) -> Result<(), TopicError> {
-        let policy = ("cleanup.policy".to_owned(), Some("compact".to_owned()));
+        let configs = configs.iter();
+        let configs = configs.map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
         let request = TopicRequest {
             name: name.to_owned(),
             partitions: Some(partitions),
             replicas: Some(1),
-            configs: vec![policy],
+            configs: configs.collect(),
             ..TopicRequest::default()
         };
         match self.create_topic(request, false).await {

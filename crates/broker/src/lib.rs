@@ -29,6 +29,7 @@ use tracing::info;
 
 mod acls;
 mod admin;
+mod audit;
 mod backup;
 mod budget;
 mod configs;
@@ -55,6 +56,7 @@ mod txn_host;
 
 pub use acls::{REMOVED_MAX, RemoveError};
 pub use admin::{DeleteError, DescribedTopic, TopicError, TopicRequest};
+pub use audit::AuditCounts;
 pub use backup::{BackupError, BackupStep, Checked, backup, verify};
 pub use budget::Share;
 pub use configs::{ConfigTarget, ConfigsError};
@@ -72,7 +74,7 @@ pub use produce::{ProduceError, Sent};
 pub use quotas::Quota;
 pub use repair::{Repair, RepairFailed};
 pub use telemetry::{PushError, Pushing};
-pub use topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, TopicRef, is_internal};
+pub use topics::{AUDIT_TOPIC, OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, TopicRef, is_internal};
 pub use transactions::{EnlistError, Marker, transactional_producer};
 pub use txn_host::TxnError;
 
@@ -89,6 +91,8 @@ pub mod record {
 }
 /// Who may do what.
 pub use millstream_coordinator::acl;
+/// What is noted of who does what.
+pub use millstream_coordinator::audit as audited;
 pub use millstream_coordinator::cluster::{CreateError, PartitionsError};
 /// Names, types and defaults of all configuration.
 pub use millstream_coordinator::config;
@@ -106,6 +110,8 @@ pub use millstream_coordinator::telemetry as client_metrics;
 pub use millstream_coordinator::txn;
 
 use acls::Authorizer;
+use admin::COMPACTED;
+use audit::Audit;
 use budget::Budget;
 use credentials::Passwords;
 use life::Life;
@@ -219,6 +225,7 @@ struct Inner {
     /// Of quotas.
     usage: Usage,
     client_metrics: ClientMetrics,
+    audit: Arc<Audit>,
     /// What credentials are made from of users that there are not, while there are no users at all.
     decoy_secret: Secret,
     passwords: Passwords,
@@ -282,6 +289,7 @@ impl Broker {
             authorizer,
             usage,
             client_metrics,
+            audit: Arc::default(),
             decoy_secret,
             passwords: Passwords::default(),
             lines: Lines::default(),
@@ -513,6 +521,7 @@ impl Broker {
         self.0.ready.send_replace(false);
         // A session that is just being opened is closed, too.
         let _none = self.0.recovering.lock().await;
+        self.write_audit(1).await;
         self.0.life().log.close().await;
         self.0.stores.reserve.rest().await;
     }
@@ -529,7 +538,7 @@ impl Broker {
         let _once = self.0.setting_up.lock().await;
         if self.topic(TopicRef::Name(OFFSETS_TOPIC)).is_none() {
             let partitions = self.config().offsets_topic_partitions;
-            self.create_internal(OFFSETS_TOPIC, partitions).await?;
+            self.create_internal(OFFSETS_TOPIC, partitions, &COMPACTED).await?;
         }
         self.0.life().load_groups(&self.config()).await.map_err(TopicError::Groups)
     }
@@ -570,6 +579,9 @@ impl Broker {
                 life.transactions.tick(&life);
             }
         });
+        let (weak, env) = (Arc::downgrade(&self.0), self.0.env.clone());
+        let (audit, closing) = (Arc::clone(&self.0.audit), self.0.closing.subscribe());
+        self.0.env.spawn("audit", audit::write(audit, weak, closing, env));
         let (weak, env) = (Arc::downgrade(&self.0), self.0.env.clone());
         self.0.env.spawn("retention", async move {
             while let Some(inner) = weak.upgrade() {

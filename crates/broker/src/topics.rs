@@ -13,6 +13,8 @@ use millstream_types::{PartitionId, TopicId};
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// The internal topic that holds transactions.
 pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+/// The internal topic that holds the audit.
+pub const AUDIT_TOPIC: &str = "__millstream_audit";
 
 /// One topic, as of its newest change. What changes gets a new value; holders of the old one go on
 /// with what they have.
@@ -213,7 +215,7 @@ pub(crate) fn specs(state: &ClusterState, broker: &BrokerConfig) -> Vec<Partitio
 /// Whether a topic is the broker's own.
 #[must_use]
 pub fn is_internal(name: &str) -> bool {
-    name == OFFSETS_TOPIC || name == TRANSACTIONS_TOPIC
+    [OFFSETS_TOPIC, TRANSACTIONS_TOPIC, AUDIT_TOPIC].contains(&name)
 }
 
 /// What the log needs of a topic's configuration.

@@ -11,6 +11,7 @@ use millstream_record::BatchHeader;
 use millstream_record::control::{EndTransaction, Outcome};
 use millstream_types::{ProducerEpoch, ProducerId};
 
+use crate::admin::COMPACTED;
 use crate::group_host::MarkerError;
 use crate::topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, TopicRef};
 use crate::{Broker, Newest, TopicError, TxnError};
@@ -59,7 +60,12 @@ impl Broker {
         let _once = self.0.setting_up.lock().await;
         let config = self.config();
         if self.topic(TopicRef::Name(TRANSACTIONS_TOPIC)).is_none() {
-            self.create_internal(TRANSACTIONS_TOPIC, config.transactions_topic_partitions).await?;
+            self.create_internal(
+                TRANSACTIONS_TOPIC,
+                config.transactions_topic_partitions,
+                &COMPACTED,
+            )
+            .await?;
         }
         self.0.life().load_transactions(&config).await.map_err(TopicError::Groups)
     }

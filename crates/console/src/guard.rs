@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use millstream_broker::Broker;
 use millstream_broker::acl::{CLUSTER_NAME, Operation, Who};
+use millstream_broker::audited::{Event, Kind, Outcome};
 use millstream_types::Principal;
 use tracing::info;
 
@@ -139,7 +140,11 @@ impl Shown {
             }
         };
         let Some(broker) = self.pages.broker.get() else { return };
-        if let Some(left_out) = self.refusals.may_say(broker.env().clock.monotonic()) {
+        let kind = if matches!(refused, Refused::Wrong) { Kind::Login } else { Kind::Access };
+        let event = Event::new(kind, Outcome::Refused).from(Some(peer.ip()), "HTTP");
+        broker.audit(event.because(why));
+        let now = broker.env().clock.monotonic();
+        if let Some(left_out) = self.refusals.may_say(Some(peer.ip()), now) {
             info!(%peer, why, left_out, "refused a request for a page");
         }
     }

@@ -6,6 +6,7 @@
 //! `replay(record)` changes what must survive a restart.
 
 pub mod acl;
+pub mod audit;
 pub mod cluster;
 pub mod config;
 pub mod credentials;

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_auth::Mechanism;
+use millstream_broker::audited::{Event, Kind, Level, Outcome as How};
 use millstream_broker::client_metrics::Client;
 use millstream_broker::quota::Use;
 use millstream_broker::{Broker, Share};
+use millstream_env::Quiet;
 use millstream_oauth::Issuer;
 use millstream_types::{Monotonic, Principal};
 use millstream_wire::{
@@ -142,7 +144,7 @@ pub(crate) struct Call {
     pub(crate) pinned_bytes: usize,
     /// The memory that it takes while it is read and answered, if it is not small.
     pub(crate) room: Option<Held>,
-    sender: Arc<Sender>,
+    pub(crate) sender: Arc<Sender>,
     correlation_id: i32,
     begun: Monotonic,
 }
@@ -175,6 +177,8 @@ pub(crate) struct Dispatch {
     metrics: Arc<Metrics>,
     /// In the order of [`SERVED`].
     by_api: Vec<ApiMetrics>,
+    /// Of rights that are missing.
+    pub(crate) denials: Quiet,
 }
 
 /// One connection, as the dispatcher sees it.
@@ -185,7 +189,7 @@ pub(crate) struct Session {
 
 /// What the requests of one connection share.
 #[derive(Debug)]
-struct Sender {
+pub(crate) struct Sender {
     peer: Peer,
     /// Whether a request is still doing what must come before those behind it.
     turn: AtomicBool,
@@ -217,8 +221,8 @@ impl Dispatch {
         let intake = Intake::new(config.request_memory_bytes);
         let by_api = SERVED.iter().map(|served| metrics.api(served.api)).collect();
         let anonymous = Principal::anonymous();
-        let metrics = Arc::clone(metrics);
-        Self { broker, sessions, intake, anonymous, issuer, metrics, by_api }
+        let (metrics, denials) = (Arc::clone(metrics), Quiet::default());
+        Self { broker, sessions, intake, anonymous, issuer, metrics, by_api, denials }
     }
 
     pub(crate) fn session(self: &Arc<Self>, peer: Peer) -> Session {
@@ -270,6 +274,17 @@ impl Sender {
         self.principal.get().unwrap_or(&dispatch.anonymous)
     }
 
+    /// An event of which it is known who it was, and from where.
+    pub(crate) fn event(&self, dispatch: &Dispatch, kind: Kind, outcome: How) -> Event {
+        let user = self.principal(dispatch).name();
+        Event::new(kind, outcome).by(user).from(self.address(), self.peer.listener.name())
+    }
+
+    /// Where the client connects from; `None` inside the process.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.peer.address.map(|address| address.ip())
+    }
+
     /// Takes a token of a login; see [`Login::token`]. A refusal takes its time, whatever it is for.
     async fn take_token(
         &self,
@@ -285,6 +300,19 @@ impl Sender {
             self.by_token.store(by_token, Ordering::Relaxed);
             // Set before if it has logged in before: it is the same then.
             self.principal.get_or_init(|| user);
+            dispatch.broker.audit(self.event(dispatch, Kind::Login, How::Done));
+        }
+        let refused = match &verdict {
+            Verdict::Refused { why, again: false } => Some(why.as_str()),
+            Verdict::Fault(_) => Some("the token is not taken"),
+            Verdict::Answer { .. } | Verdict::Refused { again: true, .. } | Verdict::Unexpected => {
+                None
+            }
+        };
+        if let Some(why) = refused {
+            // Not by whom: people type passwords where names belong.
+            let event = Event::new(Kind::Login, How::Refused).because(why);
+            dispatch.broker.audit(event.from(self.address(), self.peer.listener.name()));
         }
         match verdict {
             // It has waited before it was told.
@@ -311,6 +339,11 @@ impl Call {
     /// Notes that the connection writes so many bytes. Whether it has written much of late.
     pub(crate) fn writes(&self, bytes: usize) -> bool {
         self.sender.written.add(bytes, self.broker().env().clock.monotonic())
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> Monotonic {
+        self.broker().env().clock.monotonic()
     }
 
     /// Whom the connection speaks for.
@@ -377,7 +410,7 @@ impl Call {
 
     /// Where the client connects from; `None` inside the process.
     pub(crate) fn address(&self) -> Option<IpAddr> {
-        self.sender.peer.address.map(|address| address.ip())
+        self.sender.address()
     }
 
     /// Notes what program the client says that it is.
@@ -445,6 +478,14 @@ fn is_produce(frame: &[u8]) -> bool {
 }
 
 impl Session {
+    /// Notes that somebody has connected. Who he is, is known by then if a certificate says it.
+    pub(crate) fn note_connection(&self) {
+        if self.dispatch.broker.audits(Level::All) {
+            let event = self.sender.event(&self.dispatch, Kind::Connection, How::Done);
+            self.dispatch.broker.audit(event);
+        }
+    }
+
     /// What a request of `length` bytes that begins with `head` may take decoded, in bytes.
     fn decoded_max(&self, head: &[u8], length: usize) -> usize {
         let per_byte =

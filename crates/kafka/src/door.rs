@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_broker::Broker;
+use millstream_broker::audited::{Event, Kind, Outcome};
 use millstream_env::open_files::sockets_max;
 use millstream_env::{Env, Quiet};
 use millstream_oauth::Issuer;
@@ -164,14 +165,14 @@ impl Door {
 
     fn welcome(&self, stream: TcpStream, address: SocketAddr, at: &Arc<Listener>) {
         if !self.may_connect(address.ip()) {
-            self.refuse(address, "its address has connected more often than its quota allows");
+            self.refuse(address, at, "its address has connected more often than its quota allows");
             return;
         }
         let config = self.0.broker.config();
         let limit = config.connections_of_addresses.get(&address.ip().to_canonical());
         let most = limit.copied().unwrap_or(config.connections_per_address_max);
         let Some(place) = self.0.places.take(address.ip(), most) else {
-            self.refuse(address, "its address has as many connections as it may have");
+            self.refuse(address, at, "its address has as many connections as it may have");
             return;
         };
         if let Err(error) = prepare(&stream) {
@@ -198,9 +199,12 @@ impl Door {
         may
     }
 
-    fn refuse(&self, peer: SocketAddr, why: &str) {
+    fn refuse(&self, peer: SocketAddr, at: &Listener, why: &str) {
         self.0.metrics.refused.inc();
-        if let Some(left_out) = self.0.refusals.may_say(self.env().clock.monotonic()) {
+        let event = Event::new(Kind::Connection, Outcome::Refused);
+        self.0.broker.audit(event.from(Some(peer.ip()), at.name()).because(why));
+        let now = self.env().clock.monotonic();
+        if let Some(left_out) = self.0.refusals.may_say(Some(peer.ip()), now) {
             info!(%peer, why, left_out, "refused a connection");
         }
     }
@@ -311,6 +315,7 @@ impl Inner {
             intake: Arc::clone(&self.dispatch.intake),
         };
         let service = self.dispatch.session(peer);
+        service.note_connection();
         let env = self.broker.env().clone();
         connection::serve(stream, service, env, bounds, stop(stopped)).await
     }
@@ -333,6 +338,10 @@ impl Inner {
             Err(HandshakeError::Gone) => return Close::Gone,
             Err(error) => {
                 self.metrics.bad_handshakes.inc();
+                let event = Event::new(Kind::Connection, Outcome::Refused);
+                let address = peer.address.map(|address| address.ip());
+                let event = event.from(address, peer.listener.name());
+                self.broker.audit(event.because(&error.to_string()));
                 return Close::Refused(error.to_string());
             }
         };
@@ -352,7 +361,9 @@ impl Inner {
         match closed {
             Close::Refused(why) => {
                 self.metrics.refused.inc();
-                if let Some(left_out) = self.refusals.may_say(self.broker.env().clock.monotonic()) {
+                let now = self.broker.env().clock.monotonic();
+                let address = peer.map(|peer| peer.ip());
+                if let Some(left_out) = self.refusals.may_say(address, now) {
                     info!(?peer, why, left_out, "refused a connection");
                 }
             }

@@ -7,6 +7,7 @@
 //! line in `dispatch`'s table.
 
 mod api;
+mod audit;
 mod connection;
 mod dispatch;
 mod door;

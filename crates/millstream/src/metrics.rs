@@ -68,6 +68,15 @@ impl BrokerCollector {
         Ok(())
     }
 
+    fn audit(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counts = self.broker.audit_counts();
+        let help = "Records of the audit that were written";
+        counter(encoder, "millstream_audit_records", help, counts.records)?;
+        let help =
+            "Events that the audit has left out: too many came at once, or the log took none";
+        counter(encoder, "millstream_audit_dropped_events", help, counts.dropped)
+    }
+
     fn lag(&self) -> Family<LagLabels, Gauge> {
         let lag = Family::<LagLabels, Gauge>::default();
         for each in self.broker.group_lags() {
@@ -145,13 +154,13 @@ impl Collector for BrokerCollector {
         for (name, help, value) in counters {
             counter(&mut encoder, name, help, value)?;
         }
+        self.audit(&mut encoder)?;
         self.written(&log, &mut encoder)?;
         self.flushes(&mut encoder)?;
-        let lag = self.lag();
         let help = "Records between a group's committed offset and the end";
         let lags =
             encoder.encode_descriptor("millstream_group_lag", help, None, MetricType::Gauge)?;
-        lag.encode(lags)
+        self.lag().encode(lags)
     }
 }
 

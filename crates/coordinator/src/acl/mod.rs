@@ -336,6 +336,12 @@ macro_rules! numbered {
                 self as i8
             }
 
+            /// As Kafka's tools write it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+
             /// The one of that number.
             #[must_use]
             pub fn numbered(number: i8) -> Option<Self> {
@@ -346,7 +352,7 @@ macro_rules! numbered {
         /// As Kafka's tools write it.
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(Self::$variant => $text),+ })
+                f.write_str(self.name())
             }
         }
     )+};

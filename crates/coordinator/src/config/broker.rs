@@ -11,6 +11,7 @@ use super::group::{consumer_settings, streams_settings};
 use super::layers::{BrokerOverrides, Values};
 use super::topic::{TopicDefaults, millis, size};
 use super::value::{address_limits, users};
+use crate::audit::Level;
 use crate::group::{ConsumerSettings, StreamsSettings};
 use crate::txn::TxnSettings;
 
@@ -135,6 +136,8 @@ pub struct BrokerConfig {
     pub failed_login_delay: Duration,
     /// What holds for delegation tokens (`delegation.token.`).
     pub delegation: DelegationConfig,
+    /// How much the audit notes (`millstream.audit.level`).
+    pub audit: Level,
     /// What holds for metrics of clients.
     pub telemetry: TelemetryConfig,
     /// Where the data is, for people and tools (`log.dir`).
@@ -212,11 +215,25 @@ fn delegation(values: &Values) -> DelegationConfig {
     }
 }
 
+fn durability(values: &Values) -> Durability {
+    match values.text("millstream.durability") {
+        "os" => Durability::Os,
+        _ => Durability::Flush,
+    }
+}
+
 fn telemetry(values: &Values) -> TelemetryConfig {
     TelemetryConfig {
         push_bytes_max: size(values.number("telemetry.max.bytes")),
         bytes_max: size(values.number("millstream.telemetry.bytes")),
     }
+}
+
+/// Where nobody has said it, what is done by right is worth a record where rights are asked for.
+fn audit(values: &Values) -> Level {
+    let authorizes = !values.text("authorizer.class.name").is_empty();
+    let default = if authorizes { Level::Changes } else { Level::None };
+    Level::named(values.text("millstream.audit.level")).unwrap_or(default)
 }
 
 impl BrokerConfig {
@@ -277,10 +294,7 @@ impl BrokerConfig {
             reserve_bytes: bytes("millstream.reserve.bytes"),
             tail_bytes: bytes("millstream.tail.bytes"),
             response_memory_bytes: size(number("millstream.response.bytes")),
-            durability: match values.text("millstream.durability") {
-                "os" => Durability::Os,
-                _ => Durability::Flush,
-            },
+            durability: durability(&values),
             full_validation: values.text("record.validation") == "full",
             authorizer: authorizer(&values),
             quota_burst: quota_burst(&values),
@@ -289,6 +303,7 @@ impl BrokerConfig {
             connection_strings: values.flag("millstream.sasl.plain.connection.strings"),
             session_lifetime_max: lifetime(number("connections.max.reauth.ms")),
             failed_login_delay: millis(number("connection.failed.authentication.delay.ms")),
+            audit: audit(&values),
             delegation: delegation(&values),
             telemetry: telemetry(&values),
             data_place: values.text("log.dir").to_owned(),

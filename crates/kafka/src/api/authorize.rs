@@ -186,7 +186,7 @@ const OF_CLUSTERS: &[Operation] = &[
 ];
 
 impl<'a> Resource<'a> {
-    const fn kind(self) -> ResourceType {
+    pub(crate) const fn kind(self) -> ResourceType {
         match self {
             Self::Topic(_) => ResourceType::Topic,
             Self::Group(_) => ResourceType::Group,
@@ -197,7 +197,7 @@ impl<'a> Resource<'a> {
         }
     }
 
-    const fn name(self) -> &'a str {
+    pub(crate) const fn name(self) -> &'a str {
         match self {
             Self::Topic(name)
             | Self::Group(name)
@@ -249,7 +249,8 @@ impl Call {
         Who { user: self.principal().name(), address: self.address() }
     }
 
-    /// Whether the client may do `operation` to `resource`, which the table has to list for this API.
+    /// Whether the client may do `operation` to `resource`, which the table has to list for this API. To
+    /// leave something out, or to look for another right: nobody is told, and it is noted nowhere.
     pub(crate) fn may(&self, operation: Operation, resource: Resource<'_>) -> bool {
         if !self.broker().authorizes() {
             return true;
@@ -258,13 +259,17 @@ impl Call {
             && self.broker().may(self.who(), operation, resource.kind(), resource.name())
     }
 
-    /// The same, and what is answered if not.
+    /// The same, and what is answered if not, which is noted.
     pub(crate) fn check(
         &self,
         operation: Operation,
         resource: Resource<'_>,
     ) -> Result<(), ErrorCode> {
-        if self.may(operation, resource) { Ok(()) } else { Err(resource.denied()) }
+        if self.may(operation, resource) {
+            return Ok(());
+        }
+        self.note_denial(operation, resource);
+        Err(resource.denied())
     }
 
     /// The same with words.
@@ -273,7 +278,7 @@ impl Call {
         operation: Operation,
         resource: Resource<'_>,
     ) -> Result<(), Refusal> {
-        if self.may(operation, resource) { Ok(()) } else { Err(self.denial(resource)) }
+        self.check(operation, resource).map_err(|_| self.denial(resource))
     }
 
     /// What somebody is told, in words, who may not do what he asks to `resource`.
@@ -288,10 +293,10 @@ impl Call {
             && self.broker().may_on_any(self.who(), operation, resource)
     }
 
-    /// Whether the client may make a topic of that name.
+    /// Whether the client may make a topic of that name; if not, it is noted.
     pub(crate) fn may_create(&self, topic: &str) -> bool {
         self.may(Operation::Create, Resource::Cluster)
-            || self.may(Operation::Create, Resource::Topic(topic))
+            || self.check(Operation::Create, Resource::Topic(topic)).is_ok()
     }
 
     /// The topic that is meant, if the client may do `operation` to it. By name, he who may not is not

@@ -59,7 +59,7 @@ fn check(call: &Call, request: &InitProducerIdRequest) -> Result<(), ErrorCode> 
         {
             Ok(())
         }
-        None => Err(Resource::Cluster.denied()),
+        None => call.check(Operation::IdempotentWrite, Resource::Cluster),
     }
 }
 

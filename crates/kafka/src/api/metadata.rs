@@ -105,7 +105,10 @@ async fn find(
                 return Err(Resource::Topic(name).denied());
             }
             *creations -= 1;
-            let made = broker.auto_create(name).await.map_err(|error| error.code())?;
+            let made = broker.auto_create(name).await.map_err(|error| error.code());
+            let error = made.as_ref().err().copied().unwrap_or(ErrorCode::None);
+            call.note_change(Operation::Create, ("Topic", name), error, Vec::new);
+            let made = made?;
             call.mutates(made.partitions().len());
             Ok(made)
         }

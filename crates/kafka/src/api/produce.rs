@@ -107,14 +107,17 @@ fn enlist(call: &Call, request: &ProduceRequest) -> Result<(), ErrorCode> {
     let mut producer = None;
     let mut partitions = Vec::new();
     for topic in &request.topic_data {
-        let found = call.topic(Operation::Write, wanted(call, topic));
         for partition in &topic.partition_data {
             let records = partition.records.as_ref().map(Records::to_bytes).unwrap_or_default();
             let Some(named) = transactional_producer(&records) else { continue };
             if *producer.get_or_insert(named) != named {
                 return Err(ErrorCode::InvalidRequest);
             }
-            let there = found.as_ref().ok().filter(|it| it.partition(partition.index).is_some());
+            // What may not be written is refused later, topic by topic.
+            let there = call.broker().topic(wanted(call, topic)).filter(|it| {
+                let may = call.may(Operation::Write, Resource::Topic(&it.name));
+                may && it.partition(partition.index).is_some()
+            });
             partitions.extend(there.map(|topic| (topic.name.clone(), partition.index)));
         }
     }

@@ -8,7 +8,7 @@ use super::super::entry::Allowed::{
 };
 use super::super::entry::Effect::{AcceptedOnly, Later, Reported};
 use super::super::entry::{Entry, boolean, int, list, long, password, short, string};
-use super::words::{AUTHORIZERS, COMPRESSIONS, INT_MAX, INT_MAX_ARRAY, MECHANISMS};
+use super::words::{AUDIT_LEVELS, AUTHORIZERS, COMPRESSIONS, INT_MAX, INT_MAX_ARRAY, MECHANISMS};
 use super::{groups, log, oauth, transport};
 
 pub(crate) static SECTIONS: &[Section] = &[
@@ -474,6 +474,11 @@ static OWN: &[Entry] = &[
          An answer to Fetch takes a quarter of what is left at most. When it is used up, each Fetch \
          brings one batch and clients that have stopped reading are left after 10 s; at half as much \
          again, new answers wait.",
+    ),
+    string("millstream.audit.level", "auto").allow(OneOf(AUDIT_LEVELS)).read_only().doc(
+        "How much is noted in `__millstream_audit`: `none`; `denied`: failed logins, missing rights, refused \
+         connections; `changes`: also changes; `all`: also logins and connections that succeed. `auto` is \
+         `changes` where `authorizer.class.name` is set, else `none`.",
     ),
     long("millstream.telemetry.bytes", "16777216").allow(AtLeast(0)).read_only().doc(
         "How much memory metrics of clients may take, in bytes; an eighth of it those of one client. What \

@@ -16,3 +16,4 @@ pub(super) const NEVER: &str = "9223372036854775807";
 pub(super) const INT_MAX: &str = "2147483647";
 /// The largest Java array, in bytes.
 pub(super) const INT_MAX_ARRAY: &str = "2147483639";
+pub(super) const AUDIT_LEVELS: &[&str] = &["auto", "none", "denied", "changes", "all"];

@@ -1,5 +1,6 @@
 //! The typed configurations.
 
+use crate::audit::Level;
 use crate::group::{ConsumerSettings, StreamsSettings};
 use crate::txn::TxnSettings;
 use std::collections::BTreeMap;
@@ -99,6 +100,7 @@ fn the_defaults_of_a_broker() {
             lifetime_max: WEEK,
             renewal: Duration::from_hours(24),
         },
+        audit: Level::None,
         telemetry: TelemetryConfig { push_bytes_max: 1 << 20, bytes_max: 16 << 20 },
         data_place: "./millstream-data".to_owned(),
         topic_defaults: BrokerConfig::default().topic_defaults,

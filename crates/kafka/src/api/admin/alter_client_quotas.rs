@@ -6,12 +6,13 @@ use millstream_wire::alter_client_quotas_request::{EntityData, EntryData, OpData
 use millstream_wire::alter_client_quotas_response::{
     EntityData as AnsweredEntity, EntryData as AnsweredEntry,
 };
-use millstream_wire::{AlterClientQuotasRequest, AlterClientQuotasResponse, ErrorCode};
+use millstream_wire::{AlterClientQuotasRequest, AlterClientQuotasResponse, ErrorCode, StrBytes};
 
 use super::describe_client_quotas::part_of;
 use super::invalid;
 use crate::api::authorize::Resource;
 use crate::api::repeats::{TWICE, repeated};
+use crate::audit::detail;
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal};
 
@@ -29,7 +30,11 @@ pub(crate) async fn handle(
             Err(refused) => Err(refused),
         };
         let (error, error_message) = altered.err().unzip();
-        let error_code = error.unwrap_or(ErrorCode::None).code();
+        let error = error.unwrap_or(ErrorCode::None);
+        if !request.validate_only {
+            note(&call, &entry, error);
+        }
+        let error_code = error.code();
         let answered = entry.entity.into_iter().map(|part| AnsweredEntity {
             entity_type: part.entity_type,
             entity_name: part.entity_name,
@@ -38,6 +43,22 @@ pub(crate) async fn handle(
         response.entries.push(AnsweredEntry { error_code, error_message, entity });
     }
     response
+}
+
+fn note(call: &Call, entry: &EntryData, error: ErrorCode) {
+    let part = |part: &EntityData| {
+        let name = part.entity_name.as_ref().map_or("<default>", StrBytes::as_str);
+        format!("{}={name}", part.entity_type)
+    };
+    let entity = entry.entity.iter().map(part).collect::<Vec<_>>().join(",");
+    call.note_change(Operation::AlterConfigs, ("Quota", &entity), error, || {
+        let ops = entry.ops.iter();
+        let change = |op: &OpData| match op.remove {
+            true => detail(&op.key, "removed"),
+            false => detail(&op.key, op.value),
+        };
+        ops.map(change).collect()
+    });
 }
 
 async fn alter(

@@ -34,6 +34,7 @@ pub(crate) async fn handle(
         wanted.push((user(&upsertion.name), Alteration::Set(set(upsertion))));
     }
     let users: Vec<_> = wanted.iter().map(|(user, _)| Arc::clone(user)).collect();
+    let deleted: Vec<_> = request.deletions.iter().map(|deletion| user(&deletion.name)).collect();
     let altered = match call.require(Operation::Alter, Resource::Cluster) {
         Ok(()) => {
             let altered = call.broker().alter_credentials(wanted).await;
@@ -41,13 +42,19 @@ pub(crate) async fn handle(
         }
         Err(refused) => Err(refused),
     };
-    let results = match altered {
+    let results: Vec<_> = match altered {
         Ok(outcomes) => outcomes
             .into_iter()
             .map(|(user, outcome)| result(&user, outcome.map_err(|error| refusal(&error))))
             .collect(),
         Err(refused) => users.iter().map(|user| result(user, Err(refused.clone()))).collect(),
     };
+    for result in &results {
+        let is_deletion = deleted.iter().any(|user| **user == *result.user);
+        let operation = if is_deletion { Operation::Delete } else { Operation::Alter };
+        let error = ErrorCode::or_unknown(result.error_code);
+        call.note_change(operation, ("User", &result.user), error, Vec::new);
+    }
     AlterUserScramCredentialsResponse { results, ..AlterUserScramCredentialsResponse::default() }
 }
 

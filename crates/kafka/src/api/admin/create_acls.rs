@@ -7,7 +7,7 @@ use millstream_wire::create_acls_request::AclCreation;
 use millstream_wire::create_acls_response::AclCreationResult;
 use millstream_wire::{CreateAclsRequest, CreateAclsResponse, ErrorCode};
 
-use super::describe_acls::{check_on, known};
+use super::describe_acls::{check_on, in_words, known};
 use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal, text};
@@ -21,6 +21,17 @@ pub(crate) async fn handle(call: Call, request: CreateAclsRequest) -> CreateAcls
     let added = if wanted.is_empty() { Ok(()) } else { call.broker().add_acls(wanted).await };
     let added = added.map_err(|error| refusal(&error));
     let results = rules.into_iter().map(|rule| {
+        let outcome = rule
+            .as_ref()
+            .map_err(|(error, _)| *error)
+            .and(added.as_ref().map_err(|(error, _)| *error));
+        let text = rule.as_ref().map_or_else(|_| String::new(), in_words);
+        call.note_change(
+            Operation::Create,
+            ("Acl", &text),
+            outcome.err().unwrap_or(ErrorCode::None),
+            Vec::new,
+        );
         let (error, error_message) = rule.and_then(|_| added.clone()).err().unzip();
         let error_code = error.unwrap_or(ErrorCode::None).code();
         AclCreationResult { error_code, error_message }

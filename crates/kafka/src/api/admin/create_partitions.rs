@@ -9,6 +9,7 @@ use millstream_wire::{CreatePartitionsRequest, CreatePartitionsResponse, ErrorCo
 use super::{invalid, may_mutate};
 use crate::api::authorize::Resource;
 use crate::api::repeats::{TWICE, distinct, repeated};
+use crate::audit::detail;
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal};
 
@@ -27,6 +28,11 @@ pub(crate) async fn handle(
             add(&call, &topic, request.validate_only).await
         };
         let (error, error_message) = added.err().unzip();
+        if !request.validate_only {
+            let error = error.unwrap_or(ErrorCode::None);
+            let count = || vec![detail("partitions", topic.count)];
+            call.note_change(Operation::Alter, ("Topic", &topic.name), error, count);
+        }
         response.results.push(CreatePartitionsTopicResult {
             name: topic.name,
             error_code: error.unwrap_or(ErrorCode::None).code(),

@@ -12,6 +12,7 @@ use millstream_wire::{CreateTopicsRequest, CreateTopicsResponse, ErrorCode, StrB
 use super::{invalid, may_mutate};
 use crate::api::authorize::Resource;
 use crate::api::repeats::{TWICE, distinct, repeated};
+use crate::audit::detail;
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal};
 
@@ -22,11 +23,19 @@ pub(crate) async fn handle(call: Call, request: CreateTopicsRequest) -> CreateTo
     let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
     let mut response = CreateTopicsResponse::default();
     for topic in distinct(request.topics, |topic| topic.name.clone()) {
-        response.topics.push(if twice.contains(&topic.name) {
+        let configs: Vec<_> = topic.configs.iter().map(|config| config.name.clone()).collect();
+        let made = if twice.contains(&topic.name) {
             failed(topic.name, invalid(TWICE))
         } else {
             create(&call, topic, request.validate_only).await
-        });
+        };
+        if !request.validate_only {
+            let error = ErrorCode::or_unknown(made.error_code);
+            call.note_change(Operation::Create, ("Topic", &made.name), error, || {
+                configs.iter().map(|name| detail(name, "set")).collect()
+            });
+        }
+        response.topics.push(made);
     }
     response
 }
@@ -66,11 +75,11 @@ async fn create(call: &Call, topic: CreatableTopic, only_validate: bool) -> Crea
 }
 
 fn described(call: &Call, name: StrBytes, made: &DescribedTopic) -> CreatableTopicResult {
-    if let Err(error) = call.check(Operation::DescribeConfigs, Resource::Topic(&name)) {
+    if !call.may(Operation::DescribeConfigs, Resource::Topic(&name)) {
         return CreatableTopicResult {
+            topic_config_error_code: Resource::Topic(&name).denied().code(),
             name,
             topic_id: made.id,
-            topic_config_error_code: error.code(),
             error_code: ErrorCode::None.code(),
             ..CreatableTopicResult::default()
         };

@@ -8,7 +8,7 @@ use millstream_wire::delete_acls_request::DeleteAclsFilter;
 use millstream_wire::delete_acls_response::{DeleteAclsFilterResult, DeleteAclsMatchingAcl};
 use millstream_wire::{DeleteAclsRequest, DeleteAclsResponse, ErrorCode, StrBytes};
 
-use super::describe_acls::{Asked, check_on, filter};
+use super::describe_acls::{Asked, check_on, filter, in_words};
 use super::invalid;
 use crate::api::authorize::Resource;
 use crate::dispatch::Call;
@@ -28,6 +28,9 @@ pub(crate) async fn handle(call: Call, request: DeleteAclsRequest) -> DeleteAcls
         Ok(removed) => (removed.into_iter(), None),
         Err(error) => (Vec::new().into_iter(), Some(refusal(&error))),
     };
+    for rule in removed.as_slice().iter().flatten() {
+        call.note_change(Operation::Delete, ("Acl", &in_words(rule)), ErrorCode::None, Vec::new);
+    }
     let results = filters.into_iter().map(|filter| match (filter, &failed) {
         (Err(refused), _) => refuse(refused),
         (Ok(_), Some(failed)) => refuse(failed.clone()),

@@ -34,7 +34,22 @@ pub(crate) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteR
             *partition = respond(partition.partition_index, Err(ErrorCode::KafkaStorageError));
         }
     }
+    response.topics.iter().for_each(|topic| note(&call, topic));
     response
+}
+
+/// Of each topic what was deleted of it, and the first error.
+fn note(call: &Call, topic: &DeleteRecordsTopicResult) {
+    let errors = topic.partitions.iter().map(|partition| partition.error_code);
+    let error = ErrorCode::or_unknown(errors.filter(|error| *error != 0).min().unwrap_or(0));
+    call.note_change(Operation::Delete, ("Topic", &topic.name), error, || {
+        let deleted = topic.partitions.iter().filter(|partition| partition.error_code == 0);
+        let before = |partition: &DeleteRecordsPartitionResult| {
+            let name = format!("records of partition {}", partition.partition_index);
+            (name, format!("before {}", partition.low_watermark))
+        };
+        deleted.map(before).collect()
+    });
 }
 
 fn delete(

@@ -13,6 +13,7 @@ use millstream_wire::{DeleteTopicsRequest, DeleteTopicsResponse, ErrorCode, StrB
 use super::{invalid, may_mutate};
 use crate::api::authorize::Resource;
 use crate::api::repeats::{TWICE, distinct, repeated};
+use crate::audit::detail;
 use crate::dispatch::Call;
 use crate::errors::{Code as _, Refusal, text};
 
@@ -44,14 +45,23 @@ pub(crate) async fn handle(call: Call, request: DeleteTopicsRequest) -> DeleteTo
                 Err(refusal) => Err(refusal),
             }
         };
-        response.responses.push(respond(topic, deleted));
+        let answer = respond(topic, deleted);
+        note(&call, &answer);
+        response.responses.push(answer);
     }
     response
 }
 
+fn note(call: &Call, answer: &DeletableTopicResult) {
+    let name = answer.name.as_ref().map_or("", StrBytes::as_str);
+    let error = ErrorCode::or_unknown(answer.error_code);
+    let id = || vec![detail("topic_id", answer.topic_id)];
+    call.note_change(Operation::Delete, ("Topic", name), error, id);
+}
+
 fn find(call: &Call, asked: &DeleteTopicState) -> Option<TopicId> {
-    let topic = call.topic(Operation::Describe, check(asked).ok()?).ok()?;
-    Some(topic.id)
+    let topic = call.broker().topic(check(asked).ok()?)?;
+    call.may(Operation::Describe, Resource::Topic(&topic.name)).then_some(topic.id)
 }
 
 /// Which topic is meant: by name or by id, not by both.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use millstream_broker::acl::{
-    Filter, Operation, PatternFilter, PatternType, Permission, ResourceType,
+    Binding, Filter, Operation, PatternFilter, PatternType, Permission, ResourceType,
 };
 use millstream_wire::describe_acls_response::{AclDescription, DescribeAclsResource};
 use millstream_wire::{DescribeAclsRequest, DescribeAclsResponse, ErrorCode, StrBytes};
@@ -85,6 +85,13 @@ pub(super) fn check_on(call: &Call) -> Result<(), Refusal> {
     let why =
         "access rules are off: start the broker with authorizer.class.name and super.users set";
     Err((ErrorCode::SecurityDisabled, StrBytes::from_static(why)))
+}
+
+/// A rule in words, such as `Allow User:ann Read Topic orders- (Prefixed) from *`.
+pub(super) fn in_words(rule: &Binding) -> String {
+    let Binding { permission, operation, resource, name, pattern, host, .. } = rule;
+    let who = rule.principal();
+    format!("{permission} {who} {operation} {resource} {name} ({pattern}) from {}", host.text())
 }
 
 /// A filter as the protocol writes it.

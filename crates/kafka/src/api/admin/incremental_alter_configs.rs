@@ -6,7 +6,7 @@ use millstream_wire::incremental_alter_configs_request::{AlterConfigsResource, A
 use millstream_wire::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use millstream_wire::{ErrorCode, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
-use super::{invalid, may_configure, null, target};
+use super::{invalid, may_configure, note_configs, null, target};
 use crate::api::repeats::{TWICE, repeated};
 use crate::dispatch::Call;
 use crate::errors::{Refusal, refusal};
@@ -26,6 +26,15 @@ pub(crate) async fn handle(
             alter(&call, &resource, request.validate_only).await
         };
         let (error, message) = altered.err().unzip();
+        if !request.validate_only {
+            let names = resource.configs.iter().map(|config| &config.name);
+            note_configs(
+                &call,
+                (resource.resource_type, &resource.resource_name),
+                error.unwrap_or(ErrorCode::None),
+                names,
+            );
+        }
         response.responses.push(AlterConfigsResourceResponse {
             error_code: error.unwrap_or(ErrorCode::None).code(),
             error_message: message,

@@ -33,6 +33,7 @@ use millstream_broker::{Broker, ConfigTarget};
 use millstream_wire::{ErrorCode, StrBytes};
 
 use crate::api::authorize::Resource;
+use crate::audit::detail;
 use crate::connection::Close;
 use crate::dispatch::Call;
 use crate::errors::{Refusal, text};
@@ -53,6 +54,25 @@ fn may_configure(
             _ => Resource::Cluster,
         },
     )
+}
+
+/// Notes that configs of a resource were set or removed: which, and not to what.
+fn note_configs<'a>(
+    call: &Call,
+    (kind, name): (i8, &StrBytes),
+    error: ErrorCode,
+    configs: impl Iterator<Item = &'a StrBytes>,
+) {
+    let kind = match kind {
+        2 => "Topic",
+        4 => "Broker",
+        8 => "BrokerLogger",
+        16 => "ClientMetrics",
+        32 => "Group",
+        _ => "Unknown",
+    };
+    let details = || configs.map(|name| detail(name, "set or removed")).collect();
+    call.note_change(Operation::AlterConfigs, (kind, name), error, details);
 }
 
 /// What a config resource's type and name mean (`ConfigResource.Type`).

@@ -13,7 +13,9 @@ use crate::errors::Code as _;
 pub(crate) async fn handle(call: Call, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut response = DeleteGroupsResponse::default();
     for group_id in request.groups_names {
-        let error_code = delete(&call, &group_id).await.code();
+        let error = delete(&call, &group_id).await;
+        call.note_change(Operation::Delete, ("Group", &group_id), error, Vec::new);
+        let error_code = error.code();
         response.results.push(DeletableGroupResult {
             group_id,
             error_code,

@@ -9,14 +9,34 @@ use millstream_wire::offset_delete_request::OffsetDeleteRequestTopic;
 use millstream_wire::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
-use millstream_wire::{ErrorCode, OffsetDeleteRequest, OffsetDeleteResponse};
+use millstream_wire::{ErrorCode, OffsetDeleteRequest, OffsetDeleteResponse, StrBytes};
 
 use super::owned;
 use crate::api::authorize::Resource;
+use crate::audit::detail;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
 
 pub(crate) async fn handle(call: Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+    let group = request.group_id.clone();
+    let response = delete(&call, request).await;
+    note(&call, &group, &response);
+    response
+}
+
+/// Which topics' offsets were deleted of a group, and the first error.
+fn note(call: &Call, group: &StrBytes, response: &OffsetDeleteResponse) {
+    let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+    let errors = partitions.map(|partition| partition.error_code).chain([response.error_code]);
+    let error = ErrorCode::or_unknown(errors.filter(|error| *error != 0).min().unwrap_or(0));
+    let topics = || {
+        let topics = response.topics.iter();
+        topics.map(|topic| detail(&topic.name, "offsets deleted")).collect()
+    };
+    call.note_change(Operation::Delete, ("Group", group), error, topics);
+}
+
+async fn delete(call: &Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
     if let Err(error) = call.check(Operation::Delete, Resource::Group(&request.group_id)) {
         return failed(error);
     }
@@ -24,7 +44,7 @@ pub(crate) async fn handle(call: Call, request: OffsetDeleteRequest) -> OffsetDe
     let mut response = OffsetDeleteResponse::default();
     let mut topics = Vec::new();
     for topic in request.topics {
-        let (known, answer) = prepare(&call, topic);
+        let (known, answer) = prepare(call, topic);
         topics.push(known);
         response.topics.push(answer);
     }

@@ -180,7 +180,15 @@ async fn make_topics(call: &Call, topics: Vec<InternalTopic>) -> Vec<String> {
                 .collect(),
             ..TopicRequest::default()
         };
-        match call.broker().create_topic(request, false).await {
+        let made = call.broker().create_topic(request, false).await;
+        let error = match &made {
+            Ok(_) => ErrorCode::None,
+            Err(error) => error.code(),
+        };
+        if error != ErrorCode::TopicAlreadyExists {
+            call.note_change(Operation::Create, ("Topic", &topic.name), error, Vec::new);
+        }
+        match made {
             // Counted, but never held back: a member that is not heard of is thought to be gone.
             Ok(made) => call.mutates(usize::try_from(made.partitions).unwrap_or(0)),
             // Another member's heartbeat came first.

@@ -19,9 +19,10 @@ use crate::dispatch::Call;
 use crate::errors::Code as _;
 
 pub(crate) async fn handle(call: Call, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse {
-    let may = call
-        .check(Operation::Alter, Resource::Cluster)
-        .or_else(|_| call.check(Operation::ClusterAction, Resource::Cluster));
+    let may = match call.may(Operation::Alter, Resource::Cluster) {
+        true => Ok(()),
+        false => call.check(Operation::ClusterAction, Resource::Cluster),
+    };
     let mut newest = Newest::default();
     let mut response = WriteTxnMarkersResponse::default();
     for marker in &request.markers {
