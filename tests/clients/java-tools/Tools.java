@@ -820,14 +820,15 @@ public final class Tools {
         create();
         String[] client = {"--entity-type", "clients", "--entity-name", topic};
         String[] address = {"--entity-type", "ips", "--entity-name", "192.0.2.1"};
-        tool(CONFIGS, with(client, "--alter", "--add-config", "producer_byte_rate=30000,request_percentage=5000"));
+        tool(CONFIGS, with(client, "--alter", "--add-config", "producer_byte_rate=5000,request_percentage=5000"));
         tool(CONFIGS, with(address, "--alter", "--add-config", "connection_creation_rate=7"));
         String said = tool(CONFIGS, with(client, "--describe"));
-        contains(said, "producer_byte_rate=30000.0");
+        contains(said, "producer_byte_rate=5000.0");
         contains(said, "request_percentage=5000.0");
         contains(tool(CONFIGS, with(address, "--describe")), "connection_creation_rate=7.0");
         Ran nothing = refused(CONFIGS, with(client, "--alter", "--add-config", "producer_byte_rate=0"));
         check(nothing.code == 1 && complaints().contains("more than 0"), complaints());
+        // More than the ten seconds' worth that may be used at once.
         String printed = tool(PERFORMANCE, "--topic", topic, "--num-records", "60", "--record-size", "1000",
             "--throughput", "-1", "--print-metrics", "--command-property", "client.id=" + topic, "batch.size=4000");
         contains(printed, "60 records sent");
