@@ -88,7 +88,7 @@ impl Peer {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
         let segments = encode_request(request, version, id, Some(StrBytes::from("bench")))?;
-        self.outgoing.write_all(&segments.concat()).await?;
+        self.send(&segments.concat()).await?;
         let frame = read_frame(&mut self.incoming).await?;
         decode_response::<R>(&frame, version, id)
     }
@@ -242,7 +242,9 @@ impl Peer {
     ///
     /// When the connection ends.
     pub(crate) async fn send(&mut self, frame: &[u8]) -> anyhow::Result<()> {
-        Ok(self.outgoing.write_all(frame).await?)
+        self.outgoing.write_all(frame).await?;
+        // TLS may keep the end of it for the next write.
+        Ok(self.outgoing.flush().await?)
     }
 
     /// The next answer.

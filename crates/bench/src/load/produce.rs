@@ -158,6 +158,8 @@ impl Lane {
                 break;
             }
             writer.write_all(frame).await?;
+            // TLS may keep the end of it for the next write.
+            writer.flush().await?;
         }
         self.room.acquire_many(self.in_flight).await?.forget();
         Ok(())
