@@ -14,6 +14,7 @@ use millstream_wire::ErrorCode::{
 use millstream_wire::*;
 use raw::{Client, batch};
 
+#[allow(dead_code, reason = "other tests use more of it")]
 mod raw;
 
 const TOPIC: &str = "t";

@@ -7,6 +7,9 @@
 #[allow(dead_code, reason = "each test needs a part of it")]
 mod raw;
 
+#[allow(dead_code, reason = "each test needs a part of it")]
+mod pki;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,11 +23,11 @@ use millstream_auth::{
 };
 use millstream_broker::{Alteration, Upsertion};
 use millstream_wire::*;
+use pki::{Authority, authority, client};
 use raw::Client;
-use rcgen::{CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -36,18 +39,10 @@ const PASSWORD: &str = "correct horse";
 const SHA_256: Mechanism = Mechanism::Scram(Hash::Sha256);
 const SHA_512: Mechanism = Mechanism::Scram(Hash::Sha512);
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
-
 struct World {
     server: Server,
     authority: Authority,
     dir: TempDir,
-}
-
-fn authority() -> Authority {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 /// A certificate with its key, as PEM; the parts of the name in the order of the certificate.
@@ -64,7 +59,7 @@ fn signed(by: &Authority, name: &[(DnType, &str)]) -> String {
 /// A server with all kinds of listeners, where requests need rights, and that knows `alice` and `admin`.
 async fn world(settings: &[(&str, &str)]) -> World {
     let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let authority = authority();
+    let authority = authority("our authority");
     let file = |name: &str, text: String| {
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -116,27 +111,9 @@ impl World {
         TcpStream::connect(self.address(listener)).await.unwrap()
     }
 
-    /// What a client says that trusts the server and shows this.
-    fn client(&self, shows: Option<&str>) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.authority.der().clone()).unwrap();
-        let config = ClientConfig::builder_with_provider(millstream_tls::provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        Arc::new(match shows {
-            None => config.with_no_client_auth(),
-            Some(pem) => {
-                let chain = CertificateDer::pem_slice_iter(pem.as_bytes());
-                let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
-                config.with_client_auth_cert(chain.collect::<Result<_, _>>().unwrap(), key).unwrap()
-            }
-        })
-    }
-
     async fn tls(&self, listener: &str, shows: Option<&str>) -> TlsStream<TcpStream> {
         let name = ServerName::try_from("localhost").unwrap();
-        let connector = TlsConnector::from(self.client(shows));
+        let connector = TlsConnector::from(client(&self.authority, shows));
         connector.connect(name, self.tcp(listener).await).await.unwrap()
     }
 
@@ -330,7 +307,7 @@ fn hello(config: Arc<ClientConfig>) -> Vec<u8> {
 #[tokio::test]
 async fn handshakes_that_are_cut_off_or_changed_end_alone() {
     let world = world(&[]).await;
-    let hello = hello(world.client(None));
+    let hello = hello(client(&world.authority, None));
     for listener in ["SSL", "SASL_SSL"] {
         for cut in (0..hello.len()).step_by(7) {
             let mut stream = world.tcp(listener).await;

@@ -10,8 +10,6 @@ use millstream_types::Uuid;
 use millstream_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use millstream_wire::*;
 use raw::Client;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 #[allow(dead_code, reason = "other tests use more of it")]
 mod raw;
@@ -78,14 +76,7 @@ async fn pushed(client: &mut Client, id: Uuid, (compression, metrics): (i8, Vec<
 }
 
 async fn scrape(server: &Server) -> String {
-    let address = server.http_address().expect("pages");
-    let mut stream = TcpStream::connect(address).await.expect("connects");
-    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.expect("sends");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("text");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    answer
+    raw::get(server.http_address().expect("pages"), "/metrics").await
 }
 
 /// The lines of clients' metrics, without those that say what they are.

@@ -11,6 +11,7 @@ use millstream_types::Uuid;
 use millstream_wire::*;
 use raw::{Client, batch};
 
+#[allow(dead_code, reason = "other tests use more of it")]
 mod raw;
 
 const TOPIC: &str = "t";

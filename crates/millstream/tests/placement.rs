@@ -13,6 +13,7 @@ use millstream_wire::ErrorCode::{
 use millstream_wire::*;
 use raw::{Client, batch};
 
+#[allow(dead_code, reason = "other tests use more of it")]
 mod raw;
 
 const NO_ERROR: ErrorCode = ErrorCode::None;

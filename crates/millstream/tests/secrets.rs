@@ -16,10 +16,11 @@ use millstream_client::{
     NewTopic, Resource, TcpConnector,
 };
 use millstream_env::Env;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tracing_subscriber::fmt::MakeWriter;
+
+#[allow(dead_code, reason = "other tests use more of it")]
+mod raw;
 
 /// Those that have a password.
 const MECHANISMS: [Mechanism; 3] =
@@ -113,7 +114,8 @@ async fn start(directory: &Path) -> Server {
         ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"),
         ("connection.failed.authentication.delay.ms", "0"),
         ("authorizer.class.name", "standard"),
-        ("super.users", "User:admin"),
+        // The second is whoever asks for a page.
+        ("super.users", "User:admin;User:ANONYMOUS"),
         ("millstream.audit.level", "all"),
         ("millstream.reserve.bytes", "0"),
     ] {
@@ -178,13 +180,7 @@ async fn use_them(server: &Server, env: &Env, secrets: &mut Secrets) -> String {
 }
 
 async fn metrics(server: &Server) -> String {
-    let address = server.http_address().expect("pages");
-    let mut stream = TcpStream::connect(address).await.expect("connects");
-    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.expect("sends");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("text");
-    answer
+    raw::get(server.http_address().expect("pages"), "/metrics").await
 }
 
 /// All files below a directory.

@@ -2,12 +2,15 @@
 
 #![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
 
+use std::net::SocketAddr;
+
 use bytes::{Bytes, BytesMut};
 use millstream::Server;
 use millstream_record::BatchBuilder;
 use millstream_types::Timestamp;
 use millstream_wire::*;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
+use tokio::net::TcpStream;
 
 pub(crate) struct Client<S = DuplexStream> {
     stream: S,
@@ -59,4 +62,15 @@ pub(crate) fn batch() -> Bytes {
     let mut batch = BatchBuilder::new();
     batch.append(Timestamp(1_000), Some(b"k"), Some(b"v"), &[]);
     batch.build().expect("a batch")
+}
+
+/// A page, which has to be there.
+pub(crate) async fn get(address: SocketAddr, page: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    let request = format!("GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sends");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("text");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
 }
