@@ -3,6 +3,7 @@
 //! Off unless `authorizer.class.name` is set: then everybody may do everything, at the price of one branch.
 //! Who is asked about what, is the doors' affair.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use millstream_coordinator::acl::{
@@ -10,6 +11,7 @@ use millstream_coordinator::acl::{
 };
 use millstream_coordinator::cluster::{ClusterState, Entry};
 use millstream_coordinator::config::AuthorizerConfig;
+use millstream_coordinator::group::{Asker, Rights};
 use tracing::info;
 
 use crate::Broker;
@@ -38,12 +40,37 @@ impl Authorizer {
     /// Whether somebody may, by `verdict` on him if it depends on rules.
     fn allows(&self, user: &str, verdict: impl FnOnce() -> Verdict) -> bool {
         let Some(config) = &self.0 else { return true };
-        config.super_users.contains(user)
-            || match verdict() {
-                Verdict::Allowed => true,
-                Verdict::Denied => false,
-                Verdict::NoRule => config.allow_if_no_rule,
-            }
+        config.super_users.contains(user) || allows(config, verdict())
+    }
+}
+
+const fn allows(config: &AuthorizerConfig, verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::Allowed => true,
+        Verdict::Denied => false,
+        Verdict::NoRule => config.allow_if_no_rule,
+    }
+}
+
+/// What somebody may know of by the rules as they were when he asked. It takes no lock: groups are decided upon under
+/// theirs, which changes of the metadata take, too.
+#[derive(Debug)]
+struct Known {
+    acls: Arc<Acls>,
+    config: Arc<AuthorizerConfig>,
+    user: String,
+    address: Option<IpAddr>,
+}
+
+impl Rights for Known {
+    fn version(&self) -> u64 {
+        self.acls.version()
+    }
+
+    fn may_know_of(&self, topic: &str) -> bool {
+        let who = Who { user: &self.user, address: self.address };
+        let (operation, resource) = (Operation::Describe, ResourceType::Topic);
+        allows(&self.config, self.acls.verdict(who, operation, resource, topic))
     }
 }
 
@@ -74,6 +101,18 @@ impl Broker {
         self.0.authorizer.allows(who.user, || {
             self.0.metadata.read(|state| state.acls().verdict_on_any(who, operation, resource))
         })
+    }
+
+    /// Who asks groups for something, if there may be topics of which he may not know.
+    #[must_use]
+    pub fn asker(&self, who: Who<'_>) -> Option<Asker> {
+        let config = self.0.authorizer.0.as_ref()?;
+        if config.super_users.contains(who.user) {
+            return None;
+        }
+        let acls = self.0.metadata.read(|state| Arc::clone(state.acls()));
+        let (config, user) = (Arc::clone(config), who.user.to_owned());
+        Some(Asker(Arc::new(Known { acls, config, user, address: who.address })))
     }
 
     /// The rules that `filter` wants.

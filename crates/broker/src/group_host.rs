@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use millstream_coordinator::group::{
     Command, ConsumerDescription, Description, Effects, FetchRefused, FetchTopic, Fetched,
     GroupSettings, Groups, ListFilter, Listed, Loading, Reader, ReplayError, Reply, StoredRecord,
-    StreamsDescription, Ticket, World, partition_of,
+    StreamsDescription, Ticket, Topology, World, partition_of,
 };
 use millstream_env::Env;
 use millstream_log::{AppendError, Log, Partition, SessionOver};
@@ -169,6 +169,14 @@ impl GroupHost {
         group: &str,
     ) -> Result<Option<StreamsDescription>, GroupsError> {
         self.look(group, |groups| groups.describe_streams(group)).await
+    }
+
+    /// A streams group's topology.
+    pub(crate) async fn streams_topology(
+        &self,
+        group: &str,
+    ) -> Result<Option<Arc<Topology>>, GroupsError> {
+        self.look(group, |groups| groups.streams_topology(group)).await
     }
 
     /// A group's state and members.

@@ -465,6 +465,18 @@ impl Broker {
         self.0.life().groups.describe_streams(group).await
     }
 
+    /// What the members of a streams group run, if there is such a group.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::group`].
+    pub async fn streams_topology(
+        &self,
+        group: &str,
+    ) -> Result<Option<Arc<groups::Topology>>, GroupsError> {
+        self.0.life().groups.streams_topology(group).await
+    }
+
     /// All groups that `filter` lets through.
     ///
     /// # Errors

@@ -696,6 +696,172 @@ async fn transactions_have_no_part_in_what_may_not_be_written() {
     server.stop().await;
 }
 
+/// An expression finds no topic that its member may not describe: its id would tell that it is there, and how large.
+#[tokio::test]
+async fn an_expression_finds_no_topic_that_may_not_be_described() {
+    let mut config = ServerConfig::in_memory();
+    let at_once = ("group.consumer.assignment.interval.ms", "0");
+    let settings = CONFIG.into_iter().chain([at_once]);
+    config.settings.extend(settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let server = Server::start(config).await.expect("starts");
+    let hidden = set_up(&server).await;
+    let name = format!("{ABSENT}-no-more");
+    let topic = TopicRequest { name, partitions: Some(1), ..TopicRequest::default() };
+    let seen = server.broker().create_topic(topic, false).await.expect("made").id;
+    let read = allow(Operation::Read, ResourceType::Group);
+    let names = |prefix| {
+        let pattern = (PatternType::Prefixed, prefix);
+        rule(Permission::Allow, Operation::Describe, ResourceType::Topic, pattern)
+    };
+    let mut client = Client::new(&server);
+    let mut epoch = 0;
+    let mut told = BTreeSet::new();
+    let regex = format!("{HIDDEN}-.*|{ABSENT}-.*");
+    for (rules, expected) in [
+        (vec![names(ABSENT)], BTreeSet::from([seen])),
+        (vec![names(ABSENT), names(HIDDEN)], BTreeSet::from([seen, hidden])),
+        (vec![names(ABSENT)], BTreeSet::from([seen])),
+        (vec![names(HIDDEN)], BTreeSet::from([hidden])),
+    ] {
+        set_rules(&server, [read.clone(), rules].concat()).await;
+        // What it is told now is what it owns at the next heartbeat.
+        for _ in 0..6 {
+            let owned = |topic_id: &TopicId| consumer_group_heartbeat_request::TopicPartitions {
+                topic_id: *topic_id,
+                partitions: vec![0],
+            };
+            let joins = epoch == 0;
+            let request = ConsumerGroupHeartbeatRequest {
+                group_id: format!("{HIDDEN}-expression").into(),
+                member_id: "member".into(),
+                member_epoch: epoch,
+                rebalance_timeout_ms: if joins { 60_000 } else { -1 },
+                subscribed_topic_regex: joins.then(|| regex.clone().into()),
+                topic_partitions: Some(told.iter().map(owned).collect()),
+                ..Default::default()
+            };
+            let answer = client.ask(1, request).await;
+            assert_eq!(answer.error_code, 0, "{answer:?}");
+            epoch = answer.member_epoch;
+            if let Some(assignment) = answer.assignment {
+                told = assignment.topic_partitions.iter().map(|topic| topic.topic_id).collect();
+                assert!(told.is_subset(&expected), "{told:?}, and may know of {expected:?}");
+            }
+        }
+        assert_eq!(told, expected);
+    }
+    server.stop().await;
+}
+
+/// Whoever may read a streams group is not told of the topics of others' topology by joining with an older one of his
+/// own, which names nothing.
+#[tokio::test]
+async fn a_topology_of_others_is_not_told_to_who_may_not_know_its_topics() {
+    use streams_group_heartbeat_request::{Subtopology, Topology};
+    let server = start().await;
+    set_up(&server).await;
+    let mut client = Client::new(&server);
+    let read = || allow(Operation::Read, ResourceType::Group);
+    let describe = || allow(Operation::Describe, ResourceType::Topic);
+    let source = Subtopology {
+        subtopology_id: "0".into(),
+        source_topics: vec!["hidden-topic".into(), "hidden-none".into()],
+        ..Default::default()
+    };
+    let request = |member: &'static str, epoch, subtopologies| StreamsGroupHeartbeatRequest {
+        group_id: "hidden-application".into(),
+        member_id: member.into(),
+        rebalance_timeout_ms: 1_000,
+        topology: Some(Topology { epoch, subtopologies }),
+        process_id: Some("process".into()),
+        active_tasks: Some(Vec::new()),
+        standby_tasks: Some(Vec::new()),
+        warmup_tasks: Some(Vec::new()),
+        ..Default::default()
+    };
+    set_rules(&server, [read(), describe()].concat()).await;
+    let answer = client.ask(1, request("one", 7, vec![source])).await;
+    assert_eq!(answer.error_code, 0, "{answer:?}");
+    for (rules, expected) in [
+        (read(), ErrorCode::TopicAuthorizationFailed),
+        ([read(), describe()].concat(), ErrorCode::None),
+    ] {
+        set_rules(&server, rules).await;
+        let answer = client.ask(1, request("another", 3, Vec::new())).await;
+        assert_eq!(answer.error_code, expected.code(), "{answer:?}");
+        let is_told = format!("{answer:?}").contains("hidden-none");
+        assert_eq!(is_told, expected == ErrorCode::None, "{answer:?}");
+    }
+    server.stop().await;
+}
+
+/// A transaction would write its end into topics in which only the broker's own records belong.
+#[tokio::test]
+async fn a_transaction_has_no_part_in_the_brokers_own_topics() {
+    let server = start().await;
+    set_up(&server).await;
+    let mut client = Client::new(&server);
+    let every =
+        rule(Permission::Allow, Operation::Write, ResourceType::Topic, (PatternType::Literal, "*"));
+    let tx = allow(Operation::Write, ResourceType::TransactionalId);
+    set_rules(&server, [tx, vec![every]].concat()).await;
+    let begin = InitProducerIdRequest {
+        transactional_id: Some("hidden-tx".into()),
+        transaction_timeout_ms: 60_000,
+        producer_id: -1,
+        producer_epoch: -1,
+        ..Default::default()
+    };
+    let producer = client.ask(5, begin).await;
+    assert_eq!(producer.error_code, 0);
+    for (topic, expected) in [
+        ("__consumer_offsets", ErrorCode::TopicAuthorizationFailed),
+        ("__transaction_state", ErrorCode::TopicAuthorizationFailed),
+        ("hidden-topic", ErrorCode::None),
+    ] {
+        let topic = add_partitions_to_txn_request::AddPartitionsToTxnTopic {
+            name: topic.into(),
+            partitions: vec![0],
+        };
+        let add = AddPartitionsToTxnRequest {
+            v3_and_below_transactional_id: "hidden-tx".into(),
+            v3_and_below_producer_id: producer.producer_id,
+            v3_and_below_producer_epoch: producer.producer_epoch,
+            v3_and_below_topics: vec![topic.clone()],
+            ..Default::default()
+        };
+        let answer = client.ask(3, add).await;
+        let partition = &answer.results_by_topic_v3_and_below[0].results_by_partition[0];
+        assert_eq!(partition.partition_error_code, expected.code(), "{topic:?}");
+    }
+    server.stop().await;
+}
+
+/// Who may delete what he may not know of does not learn by that whether it is there.
+#[tokio::test]
+async fn a_right_to_delete_tells_nothing_where_it_is_forbidden_to_know() {
+    use delete_topics_request::DeleteTopicState;
+    let server = start().await;
+    set_up(&server).await;
+    let mut client = Client::new(&server);
+    let delete = allow(Operation::Delete, ResourceType::Topic);
+    let forbidden = [HIDDEN, ABSENT].map(|prefix| {
+        let pattern = (PatternType::Prefixed, prefix);
+        rule(Permission::Deny, Operation::Describe, ResourceType::Topic, pattern)
+    });
+    set_rules(&server, [delete, forbidden.to_vec()].concat()).await;
+    for name in ["hidden-topic", "absent-topic"] {
+        let topics = vec![DeleteTopicState { name: Some(name.into()), ..Default::default() }];
+        let request = DeleteTopicsRequest { topics, ..Default::default() };
+        let answer = client.ask(6, request).await;
+        let denied = ErrorCode::TopicAuthorizationFailed.code();
+        assert_eq!(answer.responses[0].error_code, denied, "{answer:?}");
+    }
+    let topics = server.broker().topics();
+    assert!(topics.iter().any(|topic| &*topic.name == "hidden-topic"), "it is still there");
+    server.stop().await;
+}
+
 /// A topology has topics made that are missing, by those who may.
 #[tokio::test]
 async fn a_topology_makes_no_topics_without_the_right() {

@@ -291,6 +291,7 @@ pub(crate) fn join(number: u8) -> Command {
         require_known_member_id: false,
         can_skip_assignment: false,
         fresh: Uuid([number; 16]),
+        asker: None,
     })
 }
 

@@ -238,12 +238,23 @@ fn covers(rule: Operation, permission: Permission, operation: Operation) -> bool
 }
 
 /// All rules.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Acls {
     bindings: BTreeSet<Binding>,
     /// Follows from `bindings`.
     index: Index,
+    /// How often they have changed.
+    changes: u64,
 }
+
+/// They are the same whatever they have been.
+impl PartialEq for Acls {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.bindings, &self.index) == (&other.bindings, &other.index)
+    }
+}
+
+impl Eq for Acls {}
 
 impl Acls {
     /// All rules, in an order of their own.
@@ -254,6 +265,12 @@ impl Acls {
     /// Those that `filter` wants.
     pub fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Binding> {
         self.iter().filter(|binding| filter.wants(binding))
+    }
+
+    /// Another one whenever they are others than before, while this process lives.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.changes
     }
 
     /// How many there are.
@@ -289,6 +306,7 @@ impl Acls {
     pub fn add(&mut self, binding: Binding) {
         if self.bindings.insert(binding.clone()) {
             self.index.add(&binding);
+            self.changes += 1;
         }
     }
 
@@ -296,6 +314,7 @@ impl Acls {
     pub fn remove(&mut self, binding: &Binding) {
         if self.bindings.remove(binding) {
             self.index.remove(binding);
+            self.changes += 1;
         }
     }
 

@@ -81,7 +81,8 @@ pub struct ClusterState {
     collisions: HashMap<String, BTreeSet<Arc<str>>>,
     overrides: BTreeMap<Resource, Overrides>,
     quotas: Quotas,
-    acls: Acls,
+    /// Shared with those who decide by them where nobody may wait.
+    acls: Arc<Acls>,
     credentials: Credentials,
     delegations: Delegations,
     producer_ids_next: i64,
@@ -151,7 +152,7 @@ impl ClusterState {
 
     /// All access rules.
     #[must_use]
-    pub const fn acls(&self) -> &Acls {
+    pub const fn acls(&self) -> &Arc<Acls> {
         &self.acls
     }
 
@@ -206,8 +207,8 @@ impl ClusterState {
                 }
             }
             Entry::QuotasSet { entity, limits } => self.quotas.set(entity, limits),
-            Entry::AclAdded(binding) => self.acls.add(binding),
-            Entry::AclRemoved(binding) => self.acls.remove(&binding),
+            Entry::AclAdded(binding) => Arc::make_mut(&mut self.acls).add(binding),
+            Entry::AclRemoved(binding) => Arc::make_mut(&mut self.acls).remove(&binding),
             Entry::CredentialSet { user, hash, credential } => {
                 self.credentials.set(user, hash, credential);
             }

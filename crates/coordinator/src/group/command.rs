@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId, Uuid};
 
-use super::consumer::Partitions;
+use super::consumer::{Asker, Partitions};
 use super::streams::{Assignment, Endpoint, Topology};
 
 /// Names one request that waits for its reply. The host draws tickets and never uses one twice.
@@ -66,6 +66,9 @@ pub struct Join {
     pub can_skip_assignment: bool,
     /// Randomness for the member id of a newcomer.
     pub fresh: Uuid,
+    /// Who speaks, if there is something that he may not know of: where the coordinator assigns partitions, he gets
+    /// none of that.
+    pub asker: Option<Asker>,
 }
 
 /// One assignment protocol that a member can speak.
@@ -164,6 +167,8 @@ pub struct ConsumerHeartbeat {
     pub client_host: Arc<str>,
     /// Randomness for the id of a member that has none.
     pub fresh: Uuid,
+    /// Who speaks, if there is something that he may not know of: he is not assigned topics of that kind.
+    pub asker: Option<Asker>,
 }
 
 /// Join, stay in or leave a streams group. What is `None` is as the member said before.

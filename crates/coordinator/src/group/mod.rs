@@ -47,7 +47,7 @@ pub use command::{
     StreamsHeartbeat, Sync, Ticket,
 };
 pub use consumer::{
-    Assignor, GroupOverrides, NoWorld, Partitions, Pattern, StreamsOverrides, World,
+    Asker, Assignor, GroupOverrides, NoWorld, Partitions, Pattern, Rights, StreamsOverrides, World,
 };
 pub use reply::{
     CommitError, CommitPartitionError, Committed, CommittedTopic, ConsumerBeat,

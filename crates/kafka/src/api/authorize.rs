@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use millstream_broker::acl::{CLUSTER_NAME, Operation, ResourceType, Who};
+use millstream_broker::groups::Asker;
 use millstream_broker::{Topic, TopicRef};
 use millstream_wire::{ApiKey, ErrorCode, StrBytes};
 
@@ -63,7 +64,9 @@ needs! {
     OffsetFetch:
         Describe Group, Describe Topic "others are left out where all are asked for";
     FindCoordinator: Describe Group "of groups", Describe TransactionalId "of transactional ids";
-    JoinGroup: Read Group;
+    JoinGroup:
+        Read Group,
+        Describe Topic "where the broker assigns partitions; others are left out";
     Heartbeat: Read Group;
     LeaveGroup: Read Group;
     SyncGroup: Read Group;
@@ -74,7 +77,7 @@ needs! {
     CreateTopics:
         Create Cluster "or on the topic", Create Topic "or on the cluster",
         DescribeConfigs Topic "to be told its configuration";
-    DeleteTopics: Delete Topic, Describe Topic "to be told the name that belongs to an id";
+    DeleteTopics: Delete Topic, Describe Topic;
     DeleteRecords: Delete Topic;
     InitProducerId:
         Write TransactionalId "with a transactional id",
@@ -126,14 +129,16 @@ needs! {
     DescribeTransactions:
         Describe TransactionalId, Describe Topic "others are left out";
     ListTransactions: Describe TransactionalId "others are left out";
-    ConsumerGroupHeartbeat: Read Group, Describe Topic "of those that are subscribed to by name";
+    ConsumerGroupHeartbeat:
+        Read Group,
+        Describe Topic "of those that are subscribed to by name; others that match are left out";
     ConsumerGroupDescribe: Describe Group, Describe Topic "of all that the group reads";
     GetTelemetrySubscriptions:;
     PushTelemetry:;
     ListConfigResources: DescribeConfigs Cluster;
     DescribeTopicPartitions: Describe Topic "others are left out where all are asked for";
     StreamsGroupHeartbeat:
-        Read Group, Describe Topic "of all of the topology",
+        Read Group, Describe Topic "of all of the topology, the group's included",
         Create Cluster "to have topics made that are missing; or on the topic",
         Create Topic "or on the cluster";
     StreamsGroupDescribe: Describe Group, Describe Topic "of all of the topology";
@@ -291,6 +296,12 @@ impl Call {
         let resource = ResourceType::Topic;
         is_listed(self.api, operation, resource)
             && self.broker().may_on_any(self.who(), operation, resource)
+    }
+
+    /// The client as groups ask about it: which topics he may know of.
+    pub(crate) fn asker(&self) -> Option<Asker> {
+        debug_assert!(is_listed(self.api, Operation::Describe, ResourceType::Topic));
+        self.broker().asker(self.who())
     }
 
     /// Whether the client may make a topic of that name; if not, it is noted.

@@ -76,15 +76,19 @@ fn stay(
     let asks_for_others = draft.note(&id, about);
     let is_news = times.seen.replace(around.world.version()) != Some(around.world.version());
     let has_changed = asks_for_others || known.is_none();
-    let mut waits = None;
-    if has_changed && is_unresolved(draft, &id) {
-        // As in Kafka: what an expression matches comes with the next heartbeat, and what the member
-        // names at once.
-        draft.look(around.world, has_changed);
+    let (who, mut waits) = ((&id, beat.asker.as_ref()), None);
+    // As in Kafka: what an expression matches comes with the next heartbeat, and what the member names at
+    // once.
+    let is_later = has_changed && is_unresolved(draft, &id);
+    if is_later {
         times.seen = None;
         waits = Some(Duration::ZERO);
-    } else if is_news || has_changed {
-        draft.refresh(around.world, has_changed, around.at);
+    }
+    let mut asks_for_others = asks_for_others;
+    if is_news || has_changed || draft.may_see_others((&id, who.1), times, around.world) {
+        let resolves = !is_later && (is_news || has_changed);
+        let looks = (resolves, has_changed);
+        asks_for_others |= draft.refresh_for(who, times, looks, around.world, around.at);
     }
     waits = assign_in_time(draft, around).or(waits);
     draft.reconcile(&id, around.world, beat.owned.as_ref(), asks_for_others && known.is_some());

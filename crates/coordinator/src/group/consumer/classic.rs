@@ -46,10 +46,13 @@ pub(in crate::group) fn join(
         times.forget(&former);
     }
     let rebalance = millis(join.rebalance_timeout_ms);
+    let asker = join.asker.clone();
     let (about, protocol) = about(join, &subscription);
     let known = draft.group.member(&id).is_some();
     let asks_for_others = draft.note(&id, about);
-    draft.refresh(around.world, asks_for_others || !known, around.at);
+    let looks = (true, asks_for_others || !known);
+    let loses = draft.refresh_for((&id, asker.as_ref()), times, looks, around.world, around.at);
+    let asks_for_others = asks_for_others || loses;
     if draft.group.target.epoch < draft.group.group.epoch {
         // At once, whatever the interval: it would be told to join again until then.
         draft.assign(around.world, around.settings().assignors(), around.at);

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use millstream_types::TopicId;
 
 use super::assign::{Assignor, Candidate, Problem};
+use super::hidden::{Hidden, Look};
 use super::member::{About, Current, Member, MemberState, Partitions};
 use super::pattern::Pattern;
 use super::reconcile::{self, Goal};
 use super::state::{ConsumerFact, ConsumerGroup, GroupEpoch, Resolved, TargetEpoch};
-use super::world::World;
+use super::times::Times;
+use super::world::{Asker, World};
 use crate::group::live::Moment;
 use crate::group::record::Fact;
 use crate::host::StoredRecord;
@@ -24,11 +26,13 @@ pub(in crate::group) struct Draft {
     pub(in crate::group) id: Arc<str>,
     pub(in crate::group) group: ConsumerGroup,
     pub(in crate::group) records: Vec<StoredRecord>,
+    /// What members are not to be assigned.
+    hidden: Hidden,
 }
 
 impl Draft {
     pub(in crate::group) fn of(id: &Arc<str>, group: ConsumerGroup) -> Self {
-        Self { id: Arc::clone(id), group, records: Vec::new() }
+        Self { id: Arc::clone(id), group, records: Vec::new(), hidden: Hidden::default() }
     }
 
     pub(in crate::group) fn put(&mut self, fact: ConsumerFact) {
@@ -71,10 +75,91 @@ impl Draft {
         !same
     }
 
+    /// Heeds what is hidden from members, as far as is known.
+    pub(super) fn heed(&mut self, times: &Times) {
+        self.hidden = times.hidden.clone();
+    }
+
+    /// As [`Draft::refresh`] for a member whom `asker` speaks for: looks also for what that one may know of, and, if it
+    /// `resolves`, for what expressions match. A topic that comes or goes and is hidden from the member does not
+    /// show by the group's epoch, unless somebody else reads it. Whether something is hidden now that was not.
+    pub(super) fn refresh_for(
+        &mut self,
+        (id, asker): (&Arc<str>, Option<&Asker>),
+        times: &mut Times,
+        (resolves, changed): (bool, bool),
+        world: &dyn World,
+        at: Moment,
+    ) -> bool {
+        self.heed(times);
+        let is_limited = asker.is_some() || self.hidden.last(id).is_some();
+        let before = if is_limited { self.visible_to(id) } else { BTreeSet::new() };
+        let matched = if resolves { self.resolve(world, at) } else { BTreeSet::new() };
+        self.hide(id, asker, times, world);
+        let sees_others = is_limited && self.visible_to(id) != before;
+        let reads_others = |(other, member): (&Arc<str>, &Arc<Member>)| {
+            let regex = member.about.regex.as_ref();
+            !(is_limited && other == id) && regex.is_some_and(|regex| matched.contains(regex))
+        };
+        let changed = changed || sees_others || self.group.members().iter().any(reads_others);
+        if changed || resolves {
+            self.look(world, changed);
+        }
+        before.iter().any(|name| self.hidden.hides(id, name))
+    }
+
+    /// Whether it has to be looked again for what a member may know of.
+    pub(super) fn may_see_others(
+        &self,
+        (id, asker): (&str, Option<&Asker>),
+        times: &Times,
+        world: &dyn World,
+    ) -> bool {
+        let Some(asker) = asker else { return times.hidden.last(id).is_some() };
+        let now = (world.version(), asker.0.version(), self.resolved_of(id));
+        let last = times.hidden.last(id);
+        last.is_none_or(|last| (last.world, last.rights, last.resolved) != now)
+    }
+
+    /// Looks for what a member subscribes to and may not know of.
+    fn hide(&mut self, id: &Arc<str>, asker: Option<&Asker>, times: &mut Times, world: &dyn World) {
+        match (self.group.member(id), asker) {
+            (Some(member), Some(Asker(asker))) => {
+                let names = self.group.names(member);
+                let topics = names.filter(|name| !asker.may_know_of(name)).collect();
+                let (world, rights) = (world.version(), asker.version());
+                let resolved = self.resolved_of(id);
+                times.hidden.note(id, Look { world, rights, resolved, topics });
+            }
+            _ => times.hidden.forget(id),
+        }
+        self.heed(times);
+    }
+
+    /// The version of what a member's expression matches.
+    fn resolved_of(&self, id: &str) -> Option<i64> {
+        let regex = self.group.member(id)?.about.regex.as_ref()?;
+        self.group.regexes().get(regex).map(|resolved| resolved.version)
+    }
+
+    /// The names of the topics that a member subscribes to and may know of.
+    fn visible_to(&self, id: &str) -> BTreeSet<Arc<str>> {
+        let member = self.group.member(id).into_iter();
+        member.flat_map(|member| self.visible(id, member)).collect()
+    }
+
+    fn visible<'a>(
+        &'a self,
+        id: &'a str,
+        member: &'a Member,
+    ) -> impl Iterator<Item = Arc<str>> + 'a {
+        self.group.names(member).filter(move |name| !self.hidden.hides(id, name))
+    }
+
     /// Looks at the topics again: resolves expressions, and raises the epoch when what members
     /// subscribe to is not what it was, or `changed` says so.
     pub(in crate::group) fn refresh(&mut self, world: &dyn World, changed: bool, at: Moment) {
-        let matches_others = self.resolve(world, at);
+        let matches_others = !self.resolve(world, at).is_empty();
         self.look(world, changed || matches_others);
     }
 
@@ -87,10 +172,10 @@ impl Draft {
         }
     }
 
-    /// Looks for what expressions match; whether that is not what it was. Somebody else may read the
+    /// Looks for what expressions match; those that do not match what they did. Somebody else may read the
     /// same topics already, so that the hash does not show it.
-    fn resolve(&mut self, world: &dyn World, at: Moment) -> bool {
-        let mut matches_others = false;
+    fn resolve(&mut self, world: &dyn World, at: Moment) -> BTreeSet<Arc<str>> {
+        let mut match_others = BTreeSet::new();
         let used: BTreeSet<Arc<str>> =
             self.group.members().values().filter_map(|member| member.about.regex.clone()).collect();
         let unused: Vec<_> =
@@ -108,16 +193,17 @@ impl Draft {
             let topics: BTreeSet<Arc<str>> = topics.into_iter().collect();
             if self.group.regexes().get(&regex).is_none_or(|known| known.topics != topics) {
                 let resolved = Resolved { topics, version, at: at.wall };
-                self.put(ConsumerFact::Regex(regex, Some(resolved)));
-                matches_others = true;
+                self.put(ConsumerFact::Regex(Arc::clone(&regex), Some(resolved)));
+                match_others.insert(regex);
             }
         }
-        matches_others
+        match_others
     }
 
-    /// The names of all topics that members subscribe to.
-    pub(in crate::group) fn subscribed(&self) -> BTreeSet<Arc<str>> {
-        self.group.members().values().flat_map(|member| self.group.names(member)).collect()
+    /// The names of all topics that members subscribe to and may know of.
+    fn subscribed(&self) -> BTreeSet<Arc<str>> {
+        let members = self.group.members().iter();
+        members.flat_map(|(id, member)| self.visible(id, member)).collect()
     }
 
     /// Works out who is to own what, if the target is behind and it is time to.
@@ -130,7 +216,7 @@ impl Draft {
         let epoch = self.group.group.epoch;
         let mut problem = Problem::default();
         for (id, member) in self.group.members() {
-            let topics = topics_of(&self.group, member, world, &mut problem.topics);
+            let topics = topics_of(self.visible(id, member), world, &mut problem.topics);
             let had = self.group.target_of(id).cloned().unwrap_or_default();
             problem.members.push(Candidate { id: Arc::clone(id), topics, had });
         }
@@ -164,7 +250,7 @@ impl Draft {
         let target = self.group.target_of(id).cloned().unwrap_or_default();
         // While the target is behind, it may name topics that the member does not want any more.
         let target = if epoch < self.group.group.epoch {
-            let wanted = topics_of(&self.group, &member, world, &mut BTreeMap::new());
+            let wanted = topics_of(self.visible(id, &member), world, &mut BTreeMap::new());
             let wanted = |topic: &TopicId| wanted.contains(topic);
             target
                 .iter()
@@ -236,14 +322,13 @@ impl ConsumerGroup {
     }
 }
 
-/// The topics that a member subscribes to and that exist; `counts` gets their partitions.
+/// The topics of those `names` that exist; `counts` gets their partitions.
 fn topics_of(
-    group: &ConsumerGroup,
-    member: &Member,
+    names: impl Iterator<Item = Arc<str>>,
     world: &dyn World,
     counts: &mut BTreeMap<TopicId, i32>,
 ) -> BTreeSet<TopicId> {
-    let found = group.names(member).filter_map(|name| world.named(&name));
+    let found = names.filter_map(|name| world.named(&name));
     let mut topics = BTreeSet::new();
     for (topic, count) in found {
         topics.insert(topic);

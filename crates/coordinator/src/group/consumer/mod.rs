@@ -13,7 +13,7 @@
 //! * No partition is owned by two members at once.
 //! * Epochs only rise.
 //! * When nothing changes and all members are heard of, every partition of every topic that is
-//!   subscribed to is owned.
+//!   subscribed to, by somebody who may know of it ([`hidden`]), is owned.
 
 pub(super) mod assign;
 pub(super) mod beat;
@@ -22,6 +22,7 @@ mod classic;
 mod describe;
 pub(super) mod draft;
 mod embedded;
+mod hidden;
 pub(super) mod member;
 mod migrate;
 mod offsets;
@@ -35,4 +36,4 @@ mod world;
 pub use assign::Assignor;
 pub use member::Partitions;
 pub use pattern::Pattern;
-pub use world::{GroupOverrides, NoWorld, StreamsOverrides, World};
+pub use world::{Asker, GroupOverrides, NoWorld, Rights, StreamsOverrides, World};

@@ -33,6 +33,7 @@ impl Groups {
         let world = Arc::clone(&self.world);
         let around = Around { world: &*world, at };
         let mut times = self.take_times(id);
+        draft.heed(&times);
         let beat = beat::beat(&mut draft, &mut times, request, around);
         match beat {
             Ok(_) => self.adopt(draft, times, at, out),
@@ -170,6 +171,7 @@ impl Groups {
         let Some(consumer) = consumer else { return };
         let mut draft = Draft::of(id, (**consumer).clone());
         let mut times = self.take_times(id);
+        draft.heed(&times);
         beat::expire(&mut draft, &mut times, Around { world: &*world, at });
         self.adopt(draft, times, at, out);
     }
@@ -257,6 +259,7 @@ impl Groups {
         let world = Arc::clone(&self.world);
         let around = Around { world: &*world, at };
         let mut times = self.take_times(id);
+        draft.heed(&times);
         let results = classic::leave(&mut draft, &mut times, &leave.members, around);
         self.adopt(draft, times, at, out);
         results

@@ -1,10 +1,12 @@
-//! Until when members must be heard of. Only in memory: a restart gives everybody a session from
-//! then on.
+//! Until when members must be heard of, and what is known besides while they are. Only in memory: a
+//! restart gives everybody a session from then on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_types::Monotonic;
+
+use super::hidden::Hidden;
 
 /// The deadlines of a group's members.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +16,8 @@ pub(in crate::group) struct Times {
     wake: Option<Monotonic>,
     /// The version of the topics that the group has looked at.
     pub(in crate::group) seen: Option<u64>,
+    /// What members may not know of.
+    pub(super) hidden: Hidden,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,6 +85,7 @@ impl Times {
 
     pub(in crate::group) fn forget(&mut self, member: &str) {
         self.of.remove(member);
+        self.hidden.forget(member);
     }
 
     /// When to look for deadlines that have come. May be too early, never too late.

@@ -25,6 +25,27 @@ pub trait World: fmt::Debug + Send + Sync {
     fn overrides(&self, group: &str) -> GroupOverrides;
 }
 
+/// What somebody may know of who speaks for a member. It is asked while others wait, and must not wait itself.
+pub trait Rights: fmt::Debug + Send + Sync {
+    /// Another one whenever an answer may be another than before.
+    fn version(&self) -> u64;
+
+    /// Whether he may know of the topic of that name.
+    fn may_know_of(&self, topic: &str) -> bool;
+}
+
+/// Somebody with his rights. Two are the same only if one is a clone of the other.
+#[derive(Clone, Debug)]
+pub struct Asker(pub Arc<dyn Rights>);
+
+impl PartialEq for Asker {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Asker {}
+
 /// What is configured for one group; `None` where the broker's settings hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupOverrides {

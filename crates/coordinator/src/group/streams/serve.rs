@@ -8,6 +8,7 @@ use super::describe::StreamsDescription;
 use super::draft::Draft;
 use super::soft::Soft;
 use super::state::StreamsGroup;
+use super::topology::Topology;
 use crate::group::Effects;
 use crate::group::command::StreamsHeartbeat;
 use crate::group::live::{Live, Moment};
@@ -111,6 +112,12 @@ impl Groups {
         let mut soft = self.take_soft(id);
         beat::expire(&mut draft, &mut soft, at);
         self.adopt_streams(draft, soft, out);
+    }
+
+    /// The topology of a streams group; `None` when there is none, or no such group.
+    #[must_use]
+    pub fn streams_topology(&self, group: &str) -> Option<Arc<Topology>> {
+        self.groups.get(group)?.hard.streams.as_ref()?.topology().cloned()
     }
 
     /// A streams group, its members and what they do; `None` when there is no such group, or it is of

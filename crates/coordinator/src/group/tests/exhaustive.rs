@@ -186,6 +186,7 @@ impl World {
             require_known_member_id: client.known,
             can_skip_assignment: true,
             fresh: Uuid(client.ids.to_be_bytes()),
+            asker: None,
         };
         self.send(at, Command::Join(join), Stage::Joining);
     }

@@ -191,6 +191,7 @@ impl Run {
             require_known_member_id: known,
             can_skip_assignment: known,
             fresh: Uuid(self.ids.to_be_bytes()),
+            asker: None,
         };
         self.send(group, who, Command::Join(join));
     }

@@ -31,6 +31,7 @@ fn join(group: &str, number: u8, says: usize, known: bool) -> Command {
         require_known_member_id: known,
         can_skip_assignment: false,
         fresh: Uuid([number; 16]),
+        asker: None,
     })
 }
 

@@ -208,6 +208,7 @@ impl Script {
             require_known_member_id: words.has("known"),
             can_skip_assignment: !words.has("old"),
             fresh: Uuid(number.to_be_bytes()),
+            asker: None,
         };
         self.send(name, Command::Join(join));
     }

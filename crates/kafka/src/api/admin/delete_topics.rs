@@ -75,16 +75,15 @@ fn check(asked: &DeleteTopicState) -> Result<TopicRef<'_>, Refusal> {
 }
 
 async fn delete(call: &Call, wanted: TopicRef<'_>) -> Result<(StrBytes, TopicId), Refusal> {
-    // By name, before it is looked whether there is one; there is nothing to tell of an id without one.
+    // By name, before it is looked whether there is one; there is nothing to tell of an id without one. Whoever may
+    // delete may be forbidden to know: then he is not told by what he may not have deleted.
     let found = match wanted {
         TopicRef::Name(name) => Some(Arc::from(name)),
         TopicRef::Id(_) => call.broker().topic(wanted).map(|topic| Arc::clone(&topic.name)),
     };
     let by_id = matches!(wanted, TopicRef::Id(_));
     if let Some(name) = found {
-        if by_id {
-            call.require(Operation::Describe, Resource::Topic(&name))?;
-        }
+        call.require(Operation::Describe, Resource::Topic(&name))?;
         call.require(Operation::Delete, Resource::Topic(&name))?;
     }
     may_mutate(call, QUOTA_SINCE)?;

@@ -64,6 +64,7 @@ fn heartbeat(call: &Call, request: ConsumerGroupHeartbeatRequest) -> ConsumerHea
         client_id: owned(&call.client_id),
         client_host: call.client_host(),
         fresh: call.broker().env().uuid(),
+        asker: call.asker(),
     }
 }
 

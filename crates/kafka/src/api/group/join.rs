@@ -62,6 +62,7 @@ fn join(call: &Call, request: JoinGroupRequest) -> Join {
         require_known_member_id: call.version >= KNOWN_MEMBER_ID_SINCE,
         can_skip_assignment: call.version >= SKIP_ASSIGNMENT_SINCE,
         fresh: call.broker().env().uuid(),
+        asker: call.asker(),
     }
 }
 

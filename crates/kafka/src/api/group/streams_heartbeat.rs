@@ -46,8 +46,7 @@ pub(crate) async fn handle(
         Ok(beat) => beat,
         Err(error) => return failed(refusal(&error)),
     };
-    let parts = beat.topology.iter().flat_map(|topology| topology.subtopologies.values());
-    if let Err(refused) = may_describe(&call, parts.flat_map(topics_of)) {
+    if let Err(refused) = check(&call, &beat).await {
         return failed(refused);
     }
     match call.broker().group(&group, Command::StreamsHeartbeat(beat)).await {
@@ -59,6 +58,22 @@ pub(crate) async fn handle(
         Ok(_) => failed((ErrorCode::UnknownServerError, StrBytes::default())),
         Err(error) => failed((error.code(), text(&error))),
     }
+}
+
+/// Whether the client may know of all topics of the topology: of the one that it brings, and of the group's, which
+/// another member may have brought. Who stays in the group is told of that one's topics. Whoever leaves is told nothing.
+async fn check(call: &Call, beat: &StreamsHeartbeat) -> Result<(), Refusal> {
+    if !call.broker().authorizes() {
+        return Ok(());
+    }
+    // What can't be looked at now is no group that could answer now.
+    let known = match beat.epoch {
+        ..0 => None,
+        _ => call.broker().streams_topology(&beat.group).await.ok().flatten(),
+    };
+    let topologies = beat.topology.iter().chain(known.as_deref());
+    let parts = topologies.flat_map(|topology| topology.subtopologies.values());
+    may_describe(call, parts.flat_map(topics_of))
 }
 
 fn heartbeat(

@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use millstream_broker::TopicRef;
 use millstream_broker::acl::Operation;
 use millstream_broker::txn::{AddPartitions, Command, Reply};
+use millstream_broker::{TopicRef, is_internal};
 use millstream_types::{ProducerEpoch, ProducerId};
 use millstream_wire::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
@@ -100,6 +100,10 @@ async fn add(call: &Call, asked: AddPartitionsToTxnTransaction) -> AddPartitions
 
 fn check(call: &Call, (topic, index): &(Arc<str>, i32), by_client: bool) -> Result<(), ErrorCode> {
     if by_client {
+        // Nobody's records belong there but ours, and a transaction ends with a record.
+        if is_internal(topic) {
+            return Err(ErrorCode::TopicAuthorizationFailed);
+        }
         call.check(Operation::Write, Resource::Topic(topic))?;
     }
     let topic = call.broker().topic(TopicRef::Name(topic));

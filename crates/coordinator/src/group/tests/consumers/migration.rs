@@ -16,6 +16,8 @@ struct Old {
     generation: i32,
     owned: BTreeSet<i32>,
     eager: bool,
+    /// The rights that it has.
+    asker: Option<Asker>,
 }
 
 impl Old {
@@ -64,6 +66,7 @@ impl Stage {
             require_known_member_id: false,
             can_skip_assignment: false,
             fresh: Uuid([u8::try_from(self.host.log.len() % 200).unwrap(); 16]),
+            asker: old.asker.clone(),
         };
         if old.eager {
             old.owned.clear();
@@ -264,6 +267,7 @@ fn join_of(client: &str) -> Join {
         require_known_member_id: true,
         can_skip_assignment: false,
         fresh: Uuid([9; 16]),
+        asker: None,
     }
 }
 
@@ -288,6 +292,35 @@ fn a_static_member_changes_its_protocol_and_back() {
         (stage.type_of(), stage.owned()),
         (("consumer", "Stable"), "c0: t0 t1 t2 t3".into())
     );
+}
+
+/// A member of the classic protocol names topics in what only clients read elsewhere; here the coordinator reads it, and
+/// assigns nothing that the member may not know of.
+#[test]
+fn a_classic_member_is_assigned_nothing_that_is_hidden_from_it() {
+    #[derive(Debug)]
+    struct Nothing;
+    impl Rights for Nothing {
+        fn version(&self) -> u64 {
+            1
+        }
+
+        fn may_know_of(&self, _topic: &str) -> bool {
+            false
+        }
+    }
+    let mut stage = Stage::new(4, 1);
+    stage.beat(0, false).unwrap();
+    stage.settle();
+    let mut old = Old::new(false);
+    old.asker = Some(Asker(Arc::new(Nothing)));
+    stage.join(&mut old).expect("at once").expect("joins");
+    stage.follow(&mut old);
+    stage.settle();
+    stage.follow(&mut old);
+    stage.settle();
+    assert_eq!(old.owned.len(), 0, "{:?}", old.owned);
+    assert_eq!(stage.owned(), "c0: t0 t1 t2 t3");
 }
 
 #[test]

@@ -102,6 +102,8 @@ pub(super) struct Client {
     /// What it has been assigned, and has not acted upon.
     pub(super) told: Option<Partitions>,
     pub(super) is_member: bool,
+    /// The rights that it has.
+    pub(super) asker: Option<Asker>,
     /// Whether it has missed an answer, so that it says everything again.
     pub(super) unsure: bool,
 }
@@ -161,6 +163,7 @@ impl Stage {
             client_id: Arc::from("client"),
             client_host: Arc::from("/127.0.0.1"),
             fresh: Uuid([7; 16]),
+            asker: client.asker.clone(),
         }
     }
 

@@ -200,6 +200,75 @@ fn expressions_follow_the_topics() {
     assert_eq!(stage.owned(), "c0: , c1: t0");
 }
 
+/// The rights of somebody who may know of what does not begin with `hidden`.
+#[derive(Debug)]
+struct Limited(u64, &'static str);
+
+impl Rights for Limited {
+    fn version(&self) -> u64 {
+        self.0
+    }
+
+    fn may_know_of(&self, topic: &str) -> bool {
+        !topic.starts_with(self.1)
+    }
+}
+
+fn limited(version: u64, hidden: &'static str) -> Option<Asker> {
+    Some(Asker(Arc::new(Limited(version, hidden))))
+}
+
+/// A member that subscribes by an expression is not told of topics that it may not know of: neither by what it is to
+/// read nor, where it is alone, by the epoch.
+#[test]
+fn an_expression_finds_nothing_that_is_hidden_from_its_member() {
+    let mut stage = Stage::new(0, 2);
+    stage.cluster.set("seen", 2);
+    stage.cluster.set("hidden-1", 2);
+    stage.clients[0].topics.clear();
+    stage.clients[0].regex = Some(Arc::from(".*"));
+    stage.clients[0].asker = limited(1, "hidden");
+    stage.beat(0, false).unwrap();
+    stage.settle();
+    assert_eq!(stage.owned(), "c0: seen0 seen1");
+    let epoch = stage.clients[0].epoch;
+    stage.cluster.set("hidden-2", 2);
+    stage.cluster.set("hidden-1", 3);
+    stage.settle();
+    stage.cluster.set("hidden-1", 0);
+    stage.settle();
+    assert_eq!((stage.owned().as_str(), stage.clients[0].epoch), ("c0: seen0 seen1", epoch));
+    // Rights that are given count, and those that are taken away.
+    stage.clients[0].asker = limited(2, "hidden-3");
+    stage.settle();
+    assert_eq!(stage.owned(), "c0: seen0 seen1 hidden-20 hidden-21");
+    stage.clients[0].asker = limited(3, "hidden");
+    stage.settle();
+    assert_eq!(stage.owned(), "c0: seen0 seen1");
+    // Who may know of everything reads the rest, by the same expression; and neither is any other's affair.
+    stage.clients[1].topics.clear();
+    stage.clients[1].regex = Some(Arc::from(".*"));
+    stage.beat(1, false).unwrap();
+    stage.settle();
+    stage.check_owners();
+    assert_eq!(stage.owned(), "c0: seen0 seen1, c1: hidden-20 hidden-21");
+    stage.cluster.set("hidden-4", 1);
+    stage.beat(1, false).unwrap();
+    stage.settle();
+    assert_eq!(stage.owned(), "c0: seen0 seen1, c1: hidden-20 hidden-21 hidden-40");
+    // What is known of members is lost with the process, and they are asked anew.
+    stage.host.crash();
+    stage.cluster.set("hidden-5", 1);
+    stage.beat(1, false).unwrap();
+    stage.beat(0, false).unwrap();
+    let told = stage.clients[0].told.clone().unwrap_or_default();
+    let names: Vec<_> = told.keys().filter_map(|topic| stage.cluster.name_of(*topic)).collect();
+    assert!(names.iter().all(|name| !name.starts_with("hidden")), "{names:?}");
+    stage.settle();
+    stage.check_owners();
+    assert_eq!(stage.owned(), "c0: seen0 seen1, c1: hidden-20 hidden-21 hidden-40 hidden-50");
+}
+
 #[test]
 fn what_contradicts_itself_is_refused() {
     type Change = fn(&mut ConsumerHeartbeat);

@@ -564,6 +564,7 @@ fn groups_of_other_protocols() {
         require_known_member_id: true,
         can_skip_assignment: true,
         fresh: millstream_types::Uuid([1; 16]),
+        asker: None,
     };
     let classic = |stage: &mut Stage| {
         let ticket = stage.host.send(Command::Join(join()));
