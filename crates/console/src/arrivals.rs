@@ -14,13 +14,10 @@ use millstream_types::Principal;
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::patience::Patient;
-
-/// Connections at a time; others wait to be accepted. Those who look at a broker are few.
-const CONNECTIONS_MAX: usize = 64;
+use crate::places::Places;
 
 /// Who has connected, as far as the connection itself tells.
 #[derive(Clone, Debug)]
@@ -45,7 +42,7 @@ type Handshake = Pin<Box<dyn Future<Output = Option<Arrived>> + Send>>;
 /// Where guests arrive.
 pub(super) struct Arrivals {
     listener: TcpListener,
-    places: Arc<Semaphore>,
+    places: Places,
     tls: Option<Arc<ServerTls>>,
     /// Whoever is slow with his holds nobody up.
     handshakes: FuturesUnordered<Handshake>,
@@ -58,7 +55,7 @@ impl Arrivals {
         tls: Option<Arc<ServerTls>>,
         bad_handshakes: Counter,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = Places::new();
         Self { listener, places, tls, handshakes: FuturesUnordered::new(), bad_handshakes }
     }
 
@@ -81,12 +78,11 @@ impl Arrivals {
     }
 }
 
-/// The next connection, when there is a place for it, which it has from its first byte.
-async fn next(listener: &mut TcpListener, places: &Arc<Semaphore>) -> (Patient, SocketAddr) {
-    // Nobody closes it.
-    let place = Arc::clone(places).acquire_owned().await.ok();
+/// The next connection, with its place, which it has from its first byte.
+async fn next(listener: &mut TcpListener, places: &Places) -> (Patient, SocketAddr) {
+    let ticket = places.ticket().await;
     let (stream, peer) = Listener::accept(listener).await;
-    (Patient::new(stream, place), peer)
+    (Patient::new(stream, Some(places.take(peer.ip(), ticket))), peer)
 }
 
 impl Listener for Arrivals {

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 /// The longest header that is looked at, in bytes: as much as a client of Kafka's protocol may send that has
 /// not logged in.
-const HEADER_BYTES_MAX: usize = 8 * 1024;
+pub(super) const HEADER_BYTES_MAX: usize = 8 * 1024;
 
 const SCHEME: &[u8] = b"basic";
 

@@ -14,16 +14,17 @@ use axum::response::{IntoResponse, Response};
 use millstream_broker::Broker;
 use millstream_broker::acl::{CLUSTER_NAME, Operation, Who};
 use millstream_broker::audited::{Event, Kind, Outcome};
-use millstream_types::Principal;
+use millstream_types::{Principal, is_reserved};
 use tracing::info;
 
 use crate::arrivals::Guest;
 use crate::origin::{self, Foreign};
 use crate::routes::{self, Needs};
-use crate::{Logins, Shown, basic};
+use crate::{Logins, Shown, basic, bearer};
 
-/// What clients are asked for who have to say who they are.
-const CHALLENGE: &str = "Basic realm=\"millstream\", charset=\"UTF-8\"";
+/// What clients are asked for who have to say who they are: by a password, or by a token.
+const BASIC: &str = "Basic realm=\"millstream\", charset=\"UTF-8\"";
+const BEARER: &str = "Bearer realm=\"millstream\"";
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +37,8 @@ enum Refused {
     NotReady,
     /// It is not said who asks.
     Unknown(Logins),
-    /// It is said, and not true.
-    Wrong,
+    /// It is said, and not true. What is wrong with a token is not told: that is for its issuer to know.
+    Wrong { by_token: bool, logins: Logins },
     /// Who asks may not.
     Denied { who: Principal, operation: Operation, logins: Logins },
 }
@@ -78,7 +79,7 @@ async fn check(
     let said = only(headers, AUTHORIZATION)?;
     let broker = shown.pages.broker.get().ok_or(Refused::NotReady)?;
     let logins = shown.pages.logins;
-    let who = match said.filter(|_| logins.passwords) {
+    let who = match said.filter(|_| logins.passwords || logins.tokens) {
         Some(said) => log_in(shown, broker, said).await?,
         None => match &guest.certificate {
             Some(who) => who.clone(),
@@ -103,15 +104,32 @@ fn may(broker: &Broker, guest: &Guest, who: &Principal, operation: Operation) ->
 async fn log_in(shown: &Shown, broker: &Broker, said: &[u8]) -> Result<Principal, Refused> {
     let clock = &broker.env().clock;
     let begun = clock.monotonic();
-    if let Some(said) = basic::parse(said)
-        && let Ok(who) = broker.who_has_password(&said.user, &said.password).await
-    {
+    let logins = shown.pages.logins;
+    let by_token = bearer::is_meant(said);
+    let who = match by_token {
+        true if logins.tokens => by_its_token(shown, said).await,
+        false if logins.passwords => by_its_password(broker, said).await,
+        true | false => None,
+    };
+    if let Some(who) = who {
         shown.counts.logins.inc();
         return Ok(who);
     }
     shown.counts.failed_logins.inc();
     clock.sleep_until(begun.plus(broker.config().failed_login_delay)).await;
-    Err(Refused::Wrong)
+    Err(Refused::Wrong { by_token, logins })
+}
+
+async fn by_its_password(broker: &Broker, said: &[u8]) -> Option<Principal> {
+    let said = basic::parse(said)?;
+    broker.who_has_password(&said.user, &said.password).await.ok()
+}
+
+/// As where one logs in by SASL: nobody is one of those who stand for others, whatever an issuer says.
+async fn by_its_token(shown: &Shown, said: &[u8]) -> Option<Principal> {
+    let issuer = shown.pages.issuer.as_ref()?;
+    let verified = issuer.judge(bearer::parse(said)?).await.ok()?;
+    Some(verified.user).filter(|user| !is_reserved(user.name()))
 }
 
 /// What is no text is none of ours, and is empty.
@@ -130,7 +148,8 @@ impl Shown {
     /// Counts and tells what somebody should look at.
     fn tell(&self, peer: SocketAddr, refused: &Refused) {
         let why = match refused {
-            Refused::Wrong => "the name or the password is wrong",
+            Refused::Wrong { by_token: false, .. } => "the name or the password is wrong",
+            Refused::Wrong { by_token: true, .. } => "the token is not taken",
             Refused::Denied { .. } => {
                 self.counts.denied.inc();
                 "an access rule (ACL) would have to allow it"
@@ -140,7 +159,8 @@ impl Shown {
             }
         };
         let Some(broker) = self.pages.broker.get() else { return };
-        let kind = if matches!(refused, Refused::Wrong) { Kind::Login } else { Kind::Access };
+        let kind =
+            if matches!(refused, Refused::Wrong { .. }) { Kind::Login } else { Kind::Access };
         let event = Event::new(kind, Outcome::Refused).from(Some(peer.ip()), "HTTP");
         broker.audit(event.because(why));
         let now = broker.env().clock.monotonic();
@@ -156,7 +176,8 @@ impl Refused {
             Self::Twice => StatusCode::BAD_REQUEST,
             Self::Foreign(Foreign::Host) => StatusCode::MISDIRECTED_REQUEST,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unknown(Logins { passwords: true, .. }) | Self::Wrong => StatusCode::UNAUTHORIZED,
+            Self::Unknown(Logins { passwords: true, .. } | Logins { tokens: true, .. })
+            | Self::Wrong { .. } => StatusCode::UNAUTHORIZED,
             Self::Foreign(Foreign::Origin) | Self::Unknown(_) | Self::Denied { .. } => {
                 StatusCode::FORBIDDEN
             }
@@ -173,19 +194,24 @@ impl Refused {
             }
             Self::Foreign(Foreign::Origin) => "pages of other hosts may not ask",
             Self::NotReady => "not ready",
-            Self::Unknown(Logins { passwords: true, certificates: false }) => {
-                "say who you are: a name and a password (curl --user NAME)"
-            }
-            Self::Unknown(Logins { passwords: true, certificates: true }) => {
-                "say who you are: a name and a password (curl --user NAME), or a certificate (curl --cert \
-                 FILE.pem)"
-            }
-            Self::Unknown(_) => "say who you are, by a certificate (curl --cert FILE.pem)",
-            Self::Wrong => "the name or the password is wrong",
+            Self::Unknown(logins) => return unknown(*logins),
+            Self::Wrong { by_token: false, .. } => "the name or the password is wrong",
+            Self::Wrong { by_token: true, .. } => "the token is not taken",
             Self::Denied { who, operation, logins } => return denied(who, *operation, *logins),
         };
         format!("{text}\n")
     }
+}
+
+/// What somebody is told who has not said who he is: how he can.
+fn unknown(logins: Logins) -> String {
+    let ways = [
+        (logins.passwords, "a name and a password (curl --user NAME)"),
+        (logins.tokens, "a token (curl --oauth2-bearer TOKEN)"),
+        (logins.certificates, "a certificate (curl --cert FILE.pem)"),
+    ];
+    let ways: Vec<_> = ways.into_iter().filter(|(is_one, _)| *is_one).map(|(_, way)| way).collect();
+    format!("say who you are: {}\n", ways.join(", or "))
 }
 
 /// What somebody is told who lacks a right: who he is, and what would give it to him.
@@ -210,10 +236,13 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let mut answer = (self.status(), self.text()).into_response();
         let headers = answer.headers_mut();
-        if self.status() == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+        if let Self::Unknown(logins) | Self::Wrong { logins, .. } = &self {
+            let asks = [(logins.passwords, BASIC), (logins.tokens, BEARER)];
+            for (_, challenge) in asks.into_iter().filter(|(is_taken, _)| *is_taken) {
+                headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
         }
-        if self == Self::Wrong {
+        if matches!(self, Self::Wrong { .. }) {
             // As where one logs in by SASL: whoever fails has to come again.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -12,9 +12,11 @@
 
 mod arrivals;
 mod basic;
+mod bearer;
 mod guard;
 mod origin;
 mod patience;
+mod places;
 mod routes;
 
 #[cfg(test)]
@@ -29,6 +31,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use millstream_broker::Broker;
 use millstream_env::Quiet;
+use millstream_oauth::Issuer;
 use millstream_tls::ServerTls;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -54,6 +57,8 @@ pub struct Pages {
     pub hosts: Arc<[String]>,
     /// By what clients say who they are.
     pub logins: Logins,
+    /// Whose tokens they may say.
+    pub issuer: Option<Arc<Issuer>>,
     /// Who knows users and rights, once he is there: before, nothing is shown that needs one.
     pub broker: Arc<OnceLock<Broker>>,
 }
@@ -63,6 +68,8 @@ pub struct Pages {
 pub struct Logins {
     /// By a name and its password (RFC 7617).
     pub passwords: bool,
+    /// By a token of the issuer (RFC 6750).
+    pub tokens: bool,
     /// By the certificate that they show; TLS has to ask for it, and not to insist.
     pub certificates: bool,
 }
@@ -113,7 +120,7 @@ impl Counts {
     fn register(registry: &mut Registry) -> Self {
         let counts = Self::default();
         for (name, help, counter) in [
-            ("logins", "Requests for pages with a right name and password", &counts.logins),
+            ("logins", "Requests for pages with a right password or token", &counts.logins),
             ("failed_logins", "Those with a wrong one", &counts.failed_logins),
             ("denied", "Those of users who lack the right", &counts.denied),
             (

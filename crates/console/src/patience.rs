@@ -1,4 +1,4 @@
-//! A connection whose client can't dawdle.
+//! A connection whose client can't dawdle, nor keep a place that another one needs.
 
 use std::future::Future as _;
 use std::io;
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
+
+use crate::places::Place;
 
 /// How long a request may take from its first byte until something is answered, and how long the
 /// client may take none of an answer.
@@ -18,12 +19,12 @@ const EXCHANGE_MAX: Duration = Duration::from_secs(10);
 /// How long a connection may be kept without a request.
 const IDLE_MAX: Duration = Duration::from_secs(75);
 
-/// A connection that fails when its client dawdles.
+/// A connection that fails when its client dawdles, or loses its place.
 pub(super) struct Patient {
     stream: TcpStream,
     doing: Doing,
     limit: Pin<Box<Sleep>>,
-    _place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,10 +38,10 @@ enum Doing {
 }
 
 impl Patient {
-    pub(super) fn new(stream: TcpStream, place: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(stream: TcpStream, place: Option<Place>) -> Self {
         // Who connects has something to ask.
         let limit = Box::pin(sleep(EXCHANGE_MAX));
-        Self { stream, doing: Doing::Asking, limit, _place: place }
+        Self { stream, doing: Doing::Asking, limit, place }
     }
 
     /// What is done from now on; the time for it begins when it is something else than before.
@@ -56,6 +57,14 @@ impl Patient {
     fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         ready!(self.limit.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Fails when somebody else has the place.
+    fn check_place(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.place.as_mut().map(|place| place.poll_lost(context)) {
+            Some(Poll::Ready(())) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Some(Poll::Pending) | None => Ok(()),
+        }
     }
 
     /// The same about a write.
@@ -79,6 +88,7 @@ impl AsyncRead for Patient {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check_place(context)?;
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_pending() {
@@ -97,6 +107,7 @@ impl AsyncWrite for Patient {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check_place(context)?;
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.wrote(context, written)
     }
@@ -106,6 +117,7 @@ impl AsyncWrite for Patient {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_place(context)?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.wrote(context, written)
     }

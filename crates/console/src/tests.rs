@@ -21,7 +21,8 @@ const PASSWORD: &str = "open: sesame";
 const DELAY: Duration = Duration::from_millis(100);
 const RIGHTS: &[(&str, &str)] =
     &[("authorizer.class.name", "standard"), ("super.users", "User:admin")];
-const BY_PASSWORD: Logins = Logins { passwords: true, certificates: false };
+const BY_PASSWORD: Logins = Logins { passwords: true, tokens: false, certificates: false };
+const BY_TOKEN: Logins = Logins { passwords: false, tokens: true, certificates: false };
 
 /// What is asked of [`serving`]'s client.
 struct World {
@@ -90,7 +91,7 @@ async fn serving<T>(logins: Logins, client: impl AsyncFnOnce(&World) -> T) -> T 
     let (known, shown) = (Arc::clone(&broker), Arc::clone(&metrics));
     let world = World { at, ready, notices, broker: known, metrics: shown };
     let hosts = Arc::from(["kafka.example.org".to_owned()]);
-    let pages = Pages { ready: is_ready, notice, metrics, hosts, logins, broker };
+    let pages = Pages { ready: is_ready, notice, metrics, hosts, logins, issuer: None, broker };
     tokio::select! {
         served = serve(listener, None, pages, std::future::pending()) => panic!("{served:?}"),
         done = client(&world) => done,
@@ -240,12 +241,16 @@ async fn who_lacks_something_is_told_what() {
         assert!(!answer.contains("asked_total") && !answer.contains(PASSWORD), "{answer}");
     }
     let challenge = "www-authenticate: Basic realm=\"millstream\", charset=\"UTF-8\"\r\n";
-    let certificates = |passwords| Logins { passwords, certificates: true };
+    let certificates = |passwords| Logins { passwords, tokens: false, certificates: true };
+    let all = Logins { tokens: true, ..certificates(true) };
+    let tokens = "www-authenticate: Bearer realm=\"millstream\"\r\n";
     for (logins, status, pieces) in [
         (Logins::default(), 403, &["millstream.http.authentication", "User:ANONYMOUS"][..]),
         (BY_PASSWORD, 401, &[challenge, "curl --user"]),
         (certificates(true), 401, &[challenge, "curl --user", "curl --cert"]),
         (certificates(false), 403, &["curl --cert"]),
+        (BY_TOKEN, 401, &[tokens, "curl --oauth2-bearer"]),
+        (all, 401, &[challenge, tokens, "curl --user", "curl --oauth2-bearer", "curl --cert"]),
     ] {
         let (broker, _) = broker(RIGHTS).await;
         serving(logins, async |world| {
@@ -291,6 +296,32 @@ async fn a_wrong_password_takes_its_time_and_ends_the_connection() {
         let metrics = world.ask_as("/metrics", &format!("ann:{PASSWORD}")).await;
         assert!(metrics.contains("\nmillstream_http_logins_total 2\n"), "{metrics}");
         assert!(metrics.contains("\nmillstream_http_failed_logins_total 4\n"), "{metrics}");
+    })
+    .await;
+}
+
+/// Whoever takes all places and says nothing, or goes on asking, keeps no probe out: that would have the broker
+/// stopped by those who look after it.
+#[tokio::test]
+async fn a_crowd_from_one_address_keeps_nobody_else_out() {
+    serving(Logins::default(), async |world| {
+        let mut crowd = Vec::new();
+        for _ in 0..200 {
+            crowd.push(TcpStream::connect(world.at).await.expect("the system takes it"));
+        }
+        let probe = async {
+            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+            socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).expect("another address");
+            let mut stream = socket.connect(world.at).await.expect("connects");
+            let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.expect("sends");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("answers");
+            answer
+        };
+        // Half of the time after which the crowd would have been left in any case.
+        let answer = tokio::time::timeout(Duration::from_secs(5), probe).await;
+        assert!(answer.expect("it is answered at once").ends_with("live\n"));
     })
     .await;
 }

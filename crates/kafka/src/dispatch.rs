@@ -15,7 +15,6 @@ use millstream_broker::client_metrics::Client;
 use millstream_broker::quota::Use;
 use millstream_broker::{Broker, Share};
 use millstream_env::Quiet;
-use millstream_oauth::Issuer;
 use millstream_types::{Monotonic, Principal};
 use millstream_wire::{
     ApiKey, ApiVersionsRequest, DecodeError, Message as _, Reader, Request, RequestHeader,
@@ -172,8 +171,6 @@ pub(crate) struct Dispatch {
     pub(crate) intake: Arc<Intake>,
     /// Whom a connection speaks for that does not say so.
     anonymous: Principal,
-    /// Whose tokens are taken.
-    issuer: Option<Arc<Issuer>>,
     metrics: Arc<Metrics>,
     /// In the order of [`SERVED`].
     by_api: Vec<ApiMetrics>,
@@ -215,14 +212,14 @@ impl Drop for Turn<'_> {
 }
 
 impl Dispatch {
-    pub(crate) fn new(broker: Broker, issuer: Option<Arc<Issuer>>, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn new(broker: Broker, metrics: &Arc<Metrics>) -> Self {
         let config = broker.config();
         let sessions = Sessions::new(config.fetch_session_slots, config.fetch_session_bytes);
         let intake = Intake::new(config.request_memory_bytes);
         let by_api = SERVED.iter().map(|served| metrics.api(served.api)).collect();
         let anonymous = Principal::anonymous();
         let (metrics, denials) = (Arc::clone(metrics), Quiet::default());
-        Self { broker, sessions, intake, anonymous, issuer, metrics, by_api, denials }
+        Self { broker, sessions, intake, anonymous, metrics, by_api, denials }
     }
 
     pub(crate) fn session(self: &Arc<Self>, peer: Peer) -> Session {
@@ -285,6 +282,12 @@ impl Sender {
         self.peer.address.map(|address| address.ip())
     }
 
+    /// Whether it is known for whom the connection speaks, if he has to say so. Before, nothing is charged to anybody:
+    /// a stranger could use up what others may use by saying that he is called as their clients are.
+    fn is_known(&self) -> bool {
+        self.login.is_none() || self.principal.get().is_some()
+    }
+
     /// Takes a token of a login; see [`Login::token`]. A refusal takes its time, whatever it is for.
     async fn take_token(
         &self,
@@ -293,7 +296,7 @@ impl Sender {
         token: &[u8],
         begun: Monotonic,
     ) -> Verdict {
-        let issuer = dispatch.issuer.as_deref();
+        let issuer = self.peer.listener.issuer();
         let (verdict, opened) = login.token(&dispatch.broker, issuer, token).await;
         if let Some(Opened { user, by_token }) = opened {
             dispatch.metrics.logins.inc();
@@ -610,7 +613,8 @@ where
             dispatch.broker.answer_room().await;
         }
         let client = Spender { user: sender.principal(&dispatch), id: &client_id };
-        let outcome = if sender.throttle.is_timed(&dispatch.broker, client) {
+        let is_timed = sender.is_known() && sender.throttle.is_timed(&dispatch.broker, client);
+        let outcome = if is_timed {
             let (outcome, spent) = timed(&dispatch.broker, handled).await;
             sender.throttle.charge_time(&dispatch.broker, client, spent);
             outcome

@@ -9,7 +9,6 @@ use millstream_broker::Broker;
 use millstream_broker::audited::{Event, Kind, Outcome};
 use millstream_env::open_files::sockets_max;
 use millstream_env::{Env, Quiet};
-use millstream_oauth::Issuer;
 use millstream_tls::{HandshakeError, ServerTls};
 use prometheus_client::registry::Registry;
 use rustix::net::sockopt;
@@ -64,14 +63,8 @@ impl Door {
     /// A door to `broker`; its metrics go to `registry`.
     #[must_use]
     pub fn new(broker: Broker, registry: &mut Registry) -> Self {
-        Self::trusting(broker, None, registry)
-    }
-
-    /// The same, through which one comes also by tokens of `issuer`.
-    #[must_use]
-    pub fn trusting(broker: Broker, issuer: Option<Arc<Issuer>>, registry: &mut Registry) -> Self {
         let metrics = Arc::new(Metrics::register(registry));
-        let dispatch = Arc::new(Dispatch::new(broker.clone(), issuer, &metrics));
+        let dispatch = Arc::new(Dispatch::new(broker.clone(), &metrics));
         registry.register_collector(Box::new(IntakeCollector(Arc::clone(&dispatch.intake))));
         let inside = Arc::new(Listener::in_process(broker.node()));
         Self(Arc::new(Inner {

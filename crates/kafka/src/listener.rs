@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millstream_auth::Mechanism;
 use millstream_broker::Node;
 use millstream_broker::config::SecurityProtocol;
+use millstream_oauth::Issuer;
 use millstream_tls::ServerTls;
 use millstream_types::Principal;
 use millstream_wire::StrBytes;
@@ -23,6 +24,8 @@ pub struct Listener {
     asks_certificates: bool,
     /// By what clients may log in, if not by what the broker's configuration says.
     mechanisms: Option<Vec<Mechanism>>,
+    /// Whose tokens are taken.
+    issuer: Option<Arc<Issuer>>,
 }
 
 /// Who is at the other end of a connection, as far as the connection itself tells.
@@ -56,7 +59,8 @@ impl Listener {
         // Where SASL is spoken, that says who somebody is (KIP-684).
         let asks_certificates = !protocol.needs_sasl();
         let (name, host) = (name.into(), StrBytes::from(host));
-        Ok(Self { name, protocol, host, port, tls, asks_certificates, mechanisms: None })
+        let (mechanisms, issuer) = (None, None);
+        Ok(Self { name, protocol, host, port, tls, asks_certificates, mechanisms, issuer })
     }
 
     /// The same, whose clients are asked for certificates, as its TLS says, also where they log in.
@@ -71,6 +75,12 @@ impl Listener {
         Self { mechanisms: Some(mechanisms), ..self }
     }
 
+    /// The same, where one logs in also by tokens of `issuer`.
+    #[must_use]
+    pub fn trusting(self, issuer: Arc<Issuer>) -> Self {
+        Self { issuer: Some(issuer), ..self }
+    }
+
     /// Clients in the same process: they are told what the node says of itself.
     pub(crate) fn in_process(node: &Node) -> Self {
         Self {
@@ -81,6 +91,7 @@ impl Listener {
             tls: None,
             asks_certificates: false,
             mechanisms: None,
+            issuer: None,
         }
     }
 
@@ -107,6 +118,10 @@ impl Listener {
 
     pub(crate) fn mechanisms(&self) -> Option<&[Mechanism]> {
         self.mechanisms.as_deref()
+    }
+
+    pub(crate) fn issuer(&self) -> Option<&Issuer> {
+        self.issuer.as_deref()
     }
 
     pub(crate) const fn tls(&self) -> Option<&Arc<ServerTls>> {

@@ -46,6 +46,7 @@ struct World {
     broker: Broker,
     clock: Arc<HandClock>,
     door: Door,
+    issuer: Option<Arc<Issuer>>,
 }
 
 /// A broker that knows Alice by both hash functions, and Bob by SHA-256.
@@ -84,8 +85,8 @@ async fn world_trusting(issuer: Option<&Signer>, settings: &[(&str, &str)]) -> W
         Some(signer) => Some(trust(signer, &env).await),
         None => None,
     };
-    let door = Door::trusting(broker.clone(), issuer, &mut Registry::default());
-    World { broker, clock, door }
+    let door = Door::new(broker.clone(), &mut Registry::default());
+    World { broker, clock, door, issuer }
 }
 
 /// Trust in the tokens of `signer`, made for anybody.
@@ -103,7 +104,9 @@ async fn trust(signer: &Signer, env: &Env) -> Arc<Issuer> {
     };
     let (refresh, retry, retry_max) = Default::default();
     let (place, trust_store) = (Place::File(path), None);
-    let settings = IssuerSettings { place, refresh, retry, retry_max, trust_store, expected };
+    let age_max = Duration::MAX;
+    let settings =
+        IssuerSettings { place, refresh, retry, retry_max, age_max, trust_store, expected };
     // The folder is not needed again: nobody fetches keys a second time.
     Issuer::open(settings, env.clone()).await.unwrap()
 }
@@ -134,6 +137,10 @@ impl World {
         let told = ("in-memory".to_owned(), 0);
         let protocol = SecurityProtocol::SaslPlaintext;
         let at = Listener::new("SASL_PLAINTEXT", protocol, told, None).unwrap();
+        let at = match &self.issuer {
+            Some(issuer) => at.trusting(Arc::clone(issuer)),
+            None => at,
+        };
         self.door.take_at(ours, &Arc::new(at));
         Peer(theirs)
     }

@@ -12,10 +12,12 @@ use millstream_broker::config::{
 };
 use millstream_env::Env;
 use millstream_kafka::Listener;
+use millstream_oauth::Issuer;
 use millstream_tls::{ClientAuth, Rules, ServerTls, ServerTlsSettings, Version};
 use tokio::net::{TcpListener, lookup_host};
 use tracing::warn;
 
+use crate::issuer::Issuers;
 use crate::{ServerConfig, Settings};
 
 /// The setting that allows what is refused otherwise.
@@ -46,6 +48,8 @@ struct Security {
     /// Whether clients are asked for certificates that log in besides.
     asks_certificates: bool,
     mechanisms: Vec<Mechanism>,
+    /// Whose tokens log in, where that is offered.
+    issuer: Option<Arc<Issuer>>,
 }
 
 /// One listener before it is open.
@@ -61,6 +65,7 @@ impl Listening {
     pub(crate) async fn open(
         config: &ServerConfig,
         transport: &TransportConfig,
+        issuers: &mut Issuers,
         env: &Env,
     ) -> anyhow::Result<Self> {
         let plans = plans(config).await?;
@@ -73,7 +78,9 @@ impl Listening {
         let mut stores = TlsStores(Vec::new());
         let mut secured = Vec::with_capacity(plans.len());
         for plan in plans {
-            let security = plan.security(&start, env, &mut stores)?;
+            let own = start.for_listener(&plan.name);
+            let issuer = plan.issuer(&own, issuers, env).await?;
+            let security = Security { issuer, ..plan.security(&start, &own, env, &mut stores)? };
             secured.push((plan, security));
         }
         let option = match is_set(&config.settings, "listeners") {
@@ -107,10 +114,14 @@ impl Listening {
 impl Socket {
     /// What the Kafka door makes of it.
     pub(crate) fn into_parts(self) -> anyhow::Result<(TcpListener, Listener)> {
-        let Security { tls, asks_certificates, mechanisms } = self.security;
+        let Security { tls, asks_certificates, mechanisms, issuer } = self.security;
         let told = (self.told.host, self.told.port);
         let listener = Listener::new(self.name, self.protocol, told, tls);
         let listener = listener.map_err(|error| anyhow!(error))?.offering(mechanisms);
+        let listener = match issuer {
+            Some(issuer) => listener.trusting(issuer),
+            None => listener,
+        };
         let asking = |listener: Listener| listener.asking_certificates();
         Ok((self.socket, if asks_certificates { asking(listener) } else { listener }))
     }
@@ -160,15 +171,29 @@ impl Plan {
         Ok(())
     }
 
-    /// What it does, as is set for it or for all.
+    /// Whose tokens log in there, as `own`, which counts for it, says; `None` where that is not offered.
+    async fn issuer(
+        &self,
+        own: &BrokerOverrides,
+        issuers: &mut Issuers,
+        env: &Env,
+    ) -> anyhow::Result<Option<Arc<Issuer>>> {
+        let offered = BrokerConfig::resolve(own).sasl_mechanisms;
+        if !self.protocol.needs_sasl() || !offered.contains(&Mechanism::OauthBearer) {
+            return Ok(None);
+        }
+        issuers.issuer(own, &format!("listener `{}`", self.name), env).await.map(Some)
+    }
+
+    /// What it does besides, as is set for all (`start`), or for it (`own`).
     fn security(
         &self,
         start: &BrokerOverrides,
+        own: &BrokerOverrides,
         env: &Env,
         stores: &mut TlsStores,
     ) -> anyhow::Result<Security> {
-        let own = start.for_listener(&self.name);
-        let mechanisms = BrokerConfig::resolve(&own).sasl_mechanisms;
+        let mechanisms = BrokerConfig::resolve(own).sasl_mechanisms;
         if self.protocol.needs_sasl() && mechanisms.is_empty() {
             bail!(
                 "nobody could log in at listener `{}`: name a mechanism in sasl.enabled.mechanisms, or leave \
@@ -177,13 +202,13 @@ impl Plan {
             );
         }
         let tls = match self.protocol.has_tls() {
-            true => Some(stores.tls(TransportConfig::resolve(&own).tls, env)?),
+            true => Some(stores.tls(TransportConfig::resolve(own).tls, env)?),
             false => None,
         };
         // Where SASL is spoken, only what is set for that listener counts (KIP-684).
         let client_auth = format!("listener.name.{}.ssl.client.auth", self.name.to_lowercase());
         let asks_certificates = tls.is_some() && start.start.contains_key(&client_auth);
-        Ok(Security { tls, asks_certificates, mechanisms })
+        Ok(Security { tls, asks_certificates, mechanisms, issuer: None })
     }
 
     async fn open(self, security: Security, option: &str) -> anyhow::Result<Socket> {

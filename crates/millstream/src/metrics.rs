@@ -193,9 +193,9 @@ impl Collector for TlsCollector {
     }
 }
 
-/// Reads the figures of an issuer's keys when they are scraped.
+/// Reads the figures of the keys of all issuers when they are scraped.
 #[derive(Debug)]
-pub(crate) struct IssuerCollector(pub(crate) Arc<Issuer>);
+pub(crate) struct IssuerCollector(pub(crate) Vec<Arc<Issuer>>);
 
 impl Collector for IssuerCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -203,13 +203,20 @@ impl Collector for IssuerCollector {
             &mut encoder,
             "millstream_oauth_key_fetches",
             "Times that the keys were looked for by which tokens are verified",
-            self.0.fetches(),
+            self.0.iter().map(|issuer| issuer.fetches()).sum(),
         )?;
         counter(
             &mut encoder,
             "millstream_oauth_failed_key_fetches",
             "Times that they could not be had, or were no good, so that those before them stayed in use",
-            self.0.failed_fetches(),
+            self.0.iter().map(|issuer| issuer.failed_fetches()).sum(),
+        )?;
+        let oldest = self.0.iter().map(|issuer| issuer.age()).max().unwrap_or_default();
+        gauge(
+            &mut encoder,
+            "millstream_oauth_key_age_seconds",
+            "How long ago the keys of the issuer were last read of which that is the longest",
+            oldest.as_secs(),
         )
     }
 }

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
-use millstream_broker::config::{ClientCertificates, TransportConfig};
+use millstream_broker::config::{BrokerOverrides, ClientCertificates, TransportConfig};
 use millstream_console::Logins;
 use millstream_env::Env;
+use millstream_oauth::Issuer;
 use millstream_tls::ServerTls;
 use tokio::net::TcpListener;
 use tracing::warn;
 
+use crate::issuer::Issuers;
 use crate::listeners::{ALLOW_PLAINTEXT, is_on_network, tls_settings};
 
 /// An open socket for the pages.
@@ -20,19 +22,30 @@ pub(crate) struct PagesAt {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) logins: Logins,
+    /// Whose tokens log in, where they do.
+    pub(crate) issuer: Option<Arc<Issuer>>,
 }
 
 impl PagesAt {
-    /// Opens it at `at`, as `transport` says.
+    /// Opens it at `at`, as `transport`, which is of `start`, says.
     pub(crate) async fn open(
         at: SocketAddr,
         transport: &TransportConfig,
+        start: &BrokerOverrides,
+        issuers: &mut Issuers,
         env: &Env,
     ) -> anyhow::Result<Self> {
         check(at, transport)?;
         let logins = Logins {
             passwords: transport.http_passwords,
+            tokens: transport.http_tokens,
             certificates: transport.http_certificates,
+        };
+        let issuer = match logins.tokens {
+            true => {
+                Some(issuers.issuer(start, "millstream.http.authentication=bearer", env).await?)
+            }
+            false => None,
         };
         let tls = match transport.http_tls {
             false => None,
@@ -51,7 +64,7 @@ impl PagesAt {
             anyhow!("can't listen at {at}: {error}; {advice}")
         })?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address, tls, logins })
+        Ok(Self { socket, address, tls, logins, issuer })
     }
 }
 
@@ -71,8 +84,8 @@ fn check(at: SocketAddr, transport: &TransportConfig) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "the pages at {at} would be sent in the clear to everybody who reads the network, with the passwords \
-         of those who log in: set millstream.http.tls=true (docs/security.md says how), keep them on loopback \
+        "the pages at {at} would be sent in the clear to everybody who reads the network, with the passwords and \
+         tokens of those who log in: set millstream.http.tls=true (docs/security.md says how), keep them on loopback \
          (--http-listen 127.0.0.1:{}), or, where everybody may read them, --set {ALLOW_PLAINTEXT}=true",
         at.port()
     )

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::client_metrics::ClientMetricsCollector;
+use crate::issuer::Issuers;
 use crate::listeners::Listening;
 use crate::metrics::{BrokerCollector, IssuerCollector, TlsCollector};
 use crate::pages::PagesAt;
@@ -109,13 +110,15 @@ impl Server {
     pub async fn start(config: ServerConfig) -> anyhow::Result<Self> {
         validate_start(&config.settings)?;
         let env = Env::real(Handle::current());
-        let issuer = crate::issuer::issuer(&config.settings, &env).await?;
-        let transport = transport(&config);
-        let kafka = Listening::open(&config, &transport, &env).await?;
+        let start =
+            BrokerOverrides { start: config.settings.clone(), ..BrokerOverrides::default() };
+        let (transport, mut issuers) = (TransportConfig::resolve(&start), Issuers::default());
+        let kafka = Listening::open(&config, &transport, &mut issuers, &env).await?;
         let http = match config.http_listen {
             None => None,
-            Some(at) => Some(PagesAt::open(at, &transport, &env).await?),
+            Some(at) => Some(PagesAt::open(at, &transport, &start, &mut issuers, &env).await?),
         };
+        let issuers = issuers.into_all();
         let http_at = http.as_ref().map(|http| (http.address, http.tls.is_some()));
         let of_pages = http.iter().filter_map(|http| http.tls.as_ref());
         let tls: Vec<_> = kafka.tls.iter().chain(of_pages).cloned().collect();
@@ -127,8 +130,8 @@ impl Server {
         if let Some(http) = http {
             let (metrics, broker) = (Arc::clone(&metrics), Arc::clone(&known));
             let hosts = http_hosts(&transport, &kafka);
-            let logins = http.logins;
-            let pages = Pages { ready: is_ready, notice, metrics, hosts, logins, broker };
+            let (logins, issuer) = (http.logins, http.issuer.clone());
+            let pages = Pages { ready: is_ready, notice, metrics, hosts, logins, issuer, broker };
             serve_http(&env, http, pages, stopped);
         }
         let (broker, journal) = start_broker(&env, &config, &kafka)
@@ -145,10 +148,10 @@ impl Server {
             for tls in &tls {
                 env.spawn("certificates", millstream_tls::watch(Arc::downgrade(tls), env.clone()));
             }
-            if let Some(issuer) = &issuer {
-                registry.register_collector(Box::new(IssuerCollector(Arc::clone(issuer))));
+            if !issuers.is_empty() {
+                registry.register_collector(Box::new(IssuerCollector(issuers)));
             }
-            Door::trusting(broker.clone(), issuer, &mut registry)
+            Door::new(broker.clone(), &mut registry)
         };
         let kafka_addresses = accept(&env, &door, kafka)?;
         let ready = Arc::new(ready);
@@ -258,12 +261,6 @@ fn report(settings: &mut Settings, place: &Place, kafka: &Listening) {
         settings.insert(name.to_owned(), value);
     }
     settings.extend(kafka.report());
-}
-
-/// How listeners are protected.
-fn transport(config: &ServerConfig) -> TransportConfig {
-    let start = BrokerOverrides { start: config.settings.clone(), ..BrokerOverrides::default() };
-    TransportConfig::resolve(&start)
 }
 
 /// The names under which pages are asked for: those that are listed, and those that clients are told.

@@ -200,6 +200,32 @@ async fn create_topic<S: Stream>(client: &mut Client<S>, name: &'static str) -> 
 
 // ---- before the login
 
+/// A stranger says that he is called as somebody's clients are: what he asks before he has logged in is not charged to
+/// them.
+#[tokio::test]
+async fn a_stranger_uses_up_nobodys_quota() {
+    use alter_client_quotas_request::{EntityData, EntryData, OpData};
+    let world = world(&[]).await;
+    let mut admin = Client::over(world.tls("SASL_SSL", None).await);
+    assert_eq!(log_in(&mut admin, SHA_256, "admin", PASSWORD).await.0, ErrorCode::None);
+    let entity = EntityData { entity_type: "client-id".into(), entity_name: Some("c".into()) };
+    // So little that any request is too much.
+    let op = OpData { key: "request_percentage".into(), value: 1e-6, remove: false };
+    let entries = vec![EntryData { entity: vec![entity], ops: vec![op] }];
+    let altered = admin.ask(1, AlterClientQuotasRequest { entries, validate_only: false }).await;
+    assert_eq!(altered.entries[0].error_code, 0, "{altered:?}");
+    let mut stranger = Client::over(world.tcp("SASL_PLAINTEXT").await);
+    for _ in 0..20 {
+        let answer = stranger.ask(1, ApiVersionsRequest::default()).await;
+        assert_eq!(answer.throttle_time_ms, 0, "he has used up what is not his");
+    }
+    // Who need not log in is known.
+    let mut known = Client::over(world.tcp("PLAINTEXT").await);
+    let answer = known.ask(1, ApiVersionsRequest::default()).await;
+    assert!(answer.throttle_time_ms > 0, "the quota is obeyed");
+    world.server.stop().await;
+}
+
 /// Every API in every version, and some that there are not; what is in the request does not matter.
 #[tokio::test]
 async fn nothing_is_served_before_the_login_and_nothing_is_told() {

@@ -12,12 +12,17 @@ use std::fs;
 use std::sync::Arc;
 
 use millstream::{Server, ServerConfig};
-use millstream_wire::{ApiVersionsRequest, SaslHandshakeRequest, encode_request};
+use millstream_env::Env;
+use millstream_oauth::Signer;
+use millstream_wire::{
+    ApiVersionsRequest, SaslAuthenticateRequest, SaslHandshakeRequest, encode_request,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -156,6 +161,114 @@ async fn who_logs_in_shows_a_certificate_where_that_is_set_for_the_listener() {
         assert_eq!(answer.error_code == 0, expected.contains(&mechanism), "{listener} {mechanism}");
     }
     server.stop().await;
+}
+
+/// Whether a token logs in at a listener.
+async fn logs_in(server: &Server, listener: &str, token: &str) -> bool {
+    let found = server.kafka_addresses().iter().find(|(name, _)| name == listener);
+    let mut client = Client::over(TcpStream::connect(found.unwrap().1).await.unwrap());
+    let mechanism = "OAUTHBEARER".into();
+    let offered = client.ask(1, SaslHandshakeRequest { mechanism }).await;
+    assert_eq!(offered.error_code, 0, "{listener}");
+    let message = format!("n,,\u{1}auth=Bearer {token}\u{1}\u{1}");
+    let request = SaslAuthenticateRequest { auth_bytes: message.into_bytes().into() };
+    let answer = client.ask(2, request).await;
+    // RFC 7628: whoever has shown a bad token is told so before he is refused.
+    answer.error_code == 0 && answer.auth_bytes.is_empty()
+}
+
+/// A token of one listener's issuer is worth nothing at another's.
+#[tokio::test]
+async fn each_listener_may_have_its_own_issuer_of_tokens() {
+    let files = Files::new();
+    let signers = [Signer::generate().unwrap(), Signer::generate().unwrap()];
+    let paths = [files.path("jwks0.json"), files.path("jwks1.json")];
+    for (path, signer) in paths.iter().zip(&signers) {
+        fs::write(path, signer.key_set()).unwrap();
+    }
+    let keys = paths.map(|path| format!("file://{path}"));
+    let set = [
+        ("listeners", "ONE://127.0.0.1:0,TWO://127.0.0.1:0,THREE://127.0.0.1:0"),
+        (
+            "listener.security.protocol.map",
+            "ONE:SASL_PLAINTEXT,TWO:SASL_PLAINTEXT,THREE:SASL_PLAINTEXT",
+        ),
+        ("sasl.enabled.mechanisms", "OAUTHBEARER"),
+        ("sasl.oauthbearer.jwks.endpoint.url", &*keys[0]),
+        ("sasl.oauthbearer.expected.audience", "inside"),
+        ("listener.name.two.sasl.oauthbearer.jwks.endpoint.url", &*keys[1]),
+        ("listener.name.two.sasl.oauthbearer.expected.audience", "outside"),
+        ("listener.name.three.sasl.enabled.mechanisms", "SCRAM-SHA-512"),
+    ];
+    let server = files.start(&set).await.unwrap();
+    let now = Env::real(Handle::current()).clock.wall().0 / 1_000;
+    let token = |signer: &Signer, audience: &str| {
+        let (issued, expires) = (now - 60, now + 600);
+        let claims =
+            format!(r#"{{"aud":"{audience}","sub":"alice","iat":{issued},"exp":{expires}}}"#);
+        signer.token(&claims).unwrap()
+    };
+    let [first, second] = &signers;
+    for (listener, signer, audience, expected) in [
+        ("ONE", first, "inside", true),
+        ("ONE", first, "outside", false),
+        ("ONE", second, "inside", false),
+        ("ONE", second, "outside", false),
+        ("TWO", second, "outside", true),
+        ("TWO", second, "inside", false),
+        ("TWO", first, "outside", false),
+        ("TWO", first, "inside", false),
+    ] {
+        let token = token(signer, audience);
+        let whose = if std::ptr::eq(signer, first) { "first" } else { "second" };
+        assert_eq!(
+            logs_in(&server, listener, &token).await,
+            expected,
+            "{listener} {whose} {audience}"
+        );
+    }
+    server.stop().await;
+}
+
+/// Where one does not log in by tokens, no keys are needed, and where one does, they are.
+#[tokio::test]
+async fn keys_are_needed_where_one_logs_in_by_tokens() {
+    let files = Files::new();
+    let missing = "file:///missing.json";
+    for (listener, mechanisms, starts) in
+        [("one", "SCRAM-SHA-512", true), ("one", "OAUTHBEARER", false)]
+    {
+        let mechanism = format!("listener.name.{listener}.sasl.enabled.mechanisms");
+        let keys = format!("listener.name.{listener}.sasl.oauthbearer.jwks.endpoint.url");
+        let protocols = ("listener.security.protocol.map", "ONE:SASL_PLAINTEXT,TWO:PLAINTEXT");
+        let set = [LISTENERS, protocols, (&*mechanism, mechanisms), (&*keys, missing)];
+        let why = match files.start(&set).await {
+            Ok(server) => {
+                server.stop().await;
+                String::new()
+            }
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(why.is_empty(), starts, "{mechanisms}: {why}");
+        assert!(
+            starts || (why.contains("listener `ONE`") && why.contains("missing.json")),
+            "{why}"
+        );
+    }
+}
+
+/// Keys are not to be too old before anybody looks for new ones.
+#[tokio::test]
+async fn keys_are_fetched_before_they_are_too_old() {
+    let files = Files::new();
+    let set = [
+        ("listeners", "SASL_PLAINTEXT://127.0.0.1:0"),
+        ("sasl.enabled.mechanisms", "OAUTHBEARER"),
+        ("sasl.oauthbearer.jwks.endpoint.url", "file:///missing.json"),
+        ("millstream.oauthbearer.jwks.age.max.ms", "3600000"),
+    ];
+    let why = files.start(&set).await.map(drop).expect_err("it is refused").to_string();
+    assert!(why.contains("millstream.oauthbearer.jwks.age.max.ms"), "{why}");
 }
 
 #[tokio::test]

@@ -16,11 +16,14 @@ use millstream_broker::acl::{
     Binding, CLUSTER_NAME, Draft, Operation, PatternType, Permission, ResourceType,
 };
 use millstream_broker::{Alteration, Upsertion};
+use millstream_env::Env;
+use millstream_oauth::Signer;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio_rustls::TlsConnector;
 
 use pki::{Authority, authority, client, signed};
@@ -104,14 +107,19 @@ async fn ask(
     Ok(answer)
 }
 
-/// The status that a page is answered with over TLS; 0 where the handshake comes to nothing.
-async fn status(world: &World, config: &Arc<ClientConfig>, path: &str, headers: &str) -> u16 {
+/// The whole answer to a request for a page over TLS; empty where the handshake comes to nothing.
+async fn answer(world: &World, config: &Arc<ClientConfig>, path: &str, headers: &str) -> String {
     let stream = TcpStream::connect(world.server.http_address().unwrap()).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let Ok(stream) = TlsConnector::from(Arc::clone(config)).connect(name, stream).await else {
-        return 0;
-    };
-    let answer = ask(stream, path, headers).await.unwrap_or_default();
+    match TlsConnector::from(Arc::clone(config)).connect(name, stream).await {
+        Ok(stream) => ask(stream, path, headers).await.unwrap_or_default(),
+        Err(_) => String::new(),
+    }
+}
+
+/// The status that a page is answered with over TLS; 0 where the handshake comes to nothing.
+async fn status(world: &World, config: &Arc<ClientConfig>, path: &str, headers: &str) -> u16 {
+    let answer = answer(world, config, path, headers).await;
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
 }
 
@@ -190,6 +198,108 @@ async fn with_both_either_will_do_and_what_is_said_counts() {
     world.server.stop().await;
 }
 
+/// An issuer whose tokens the pages take, and how that is set.
+struct TokenIssuer {
+    signer: Signer,
+    dir: TempDir,
+}
+
+impl TokenIssuer {
+    fn new() -> Self {
+        let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let signer = Signer::generate().unwrap();
+        fs::write(dir.path().join("jwks.json"), signer.key_set()).unwrap();
+        Self { signer, dir }
+    }
+
+    fn keys(&self) -> String {
+        format!("file://{}", self.dir.path().join("jwks.json").display())
+    }
+
+    /// What one says who has a token with these claims, for so many seconds.
+    fn said(&self, audience: &str, user: &str, seconds: i64) -> String {
+        let now = Env::real(Handle::current()).clock.wall().0 / 1_000;
+        let (issued, expires) = (now - 60, now + seconds);
+        let claims = format!(
+            r#"{{"iss":"i","aud":"{audience}","sub":"{user}","iat":{issued},"exp":{expires}}}"#
+        );
+        bearer(&self.signer.token(&claims).unwrap())
+    }
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+#[tokio::test]
+async fn a_token_of_the_issuer_is_a_user() {
+    let issuer = TokenIssuer::new();
+    let keys = issuer.keys();
+    let tokens = [
+        ("millstream.http.authentication", "bearer,basic"),
+        ("sasl.oauthbearer.jwks.endpoint.url", &*keys),
+        ("sasl.oauthbearer.expected.issuer", "i"),
+        ("sasl.oauthbearer.expected.audience", "millstream"),
+        ("sasl.oauthbearer.clock.skew.seconds", "0"),
+    ];
+    let world = world(&[&tokens[..], &RIGHTS].concat()).await;
+    let carol = issuer.said("millstream", "carol", 600);
+    let cases = [("/livez", "", 200), ("/metrics", "", 401), ("/metrics", &carol, 403)];
+    check(&world, None, &cases).await;
+    allow(&world.server, "User:carol").await;
+    // Passwords still do.
+    let cases = [("/metrics", &*carol, 200), ("/metrics", ANN, 403), ("/metrics", NOT_ANN, 401)];
+    check(&world, None, &cases).await;
+    let stranger = Signer::generate().unwrap().token("{}").unwrap();
+    let signature = carol.trim_end().rsplit_once('.').unwrap().1;
+    let bobs = issuer.said("millstream", "admin", 600);
+    let forged = format!("{}.{signature}\r\n", bobs.trim_end().rsplit_once('.').unwrap().0);
+    let too_long = bearer(&"x".repeat(9_000));
+    let config = client(&world.authority, None);
+    let mut told = Vec::new();
+    for (what, said) in [
+        ("expired", issuer.said("millstream", "carol", -1)),
+        ("another audience", issuer.said("kafka", "carol", 600)),
+        ("nobody", issuer.said("millstream", "", 600)),
+        ("one who stands for others", issuer.said("millstream", "ANONYMOUS", 600)),
+        ("none", bearer("eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYXJvbCJ9.")),
+        ("a stranger's", bearer(&stranger)),
+        ("forged", forged),
+        ("cut", format!("{}\r\n", carol.trim_end().rsplit_once('.').unwrap().0)),
+        ("too long", too_long),
+        ("no token", bearer("x")),
+        ("nothing", bearer("")),
+    ] {
+        let answer = answer(&world, &config, "/metrics", &said).await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{what}: {answer}");
+        assert!(answer.contains("www-authenticate: Bearer realm="), "{what}: {answer}");
+        let lines = answer.lines().filter(|line| !line.starts_with("date:"));
+        told.push((what, lines.collect::<Vec<_>>().join("\n")));
+    }
+    for (what, answer) in &told {
+        assert_eq!(*answer, told[0].1, "{what} is told apart");
+    }
+    let shown = answer(&world, &config, "/metrics", &carol).await;
+    assert!(shown.contains("\nmillstream_http_failed_logins_total 12\n"), "{shown}");
+    assert!(shown.contains("\nmillstream_oauth_key_age_seconds "), "{shown}");
+    world.server.stop().await;
+}
+
+/// Where only passwords are taken, a token is one that is wrong.
+#[tokio::test]
+async fn a_token_counts_only_where_tokens_are_taken() {
+    let issuer = TokenIssuer::new();
+    let keys = issuer.keys();
+    let set = [
+        ("millstream.http.authentication", "basic"),
+        ("sasl.oauthbearer.jwks.endpoint.url", &*keys),
+    ];
+    let world = world(&set).await;
+    let carol = issuer.said("millstream", "carol", 600);
+    check(&world, None, &[("/metrics", &carol, 401), ("/metrics", ANN, 200)]).await;
+    world.server.stop().await;
+}
+
 #[tokio::test]
 async fn certificates_of_the_pages_are_replaced_while_they_are_asked_for() {
     let world = world(&[]).await;
@@ -253,6 +363,7 @@ async fn what_would_be_sent_in_the_clear_is_refused() {
     };
     let basic = ("millstream.http.authentication", "basic");
     let certificate = ("millstream.http.authentication", "certificate");
+    let bearer = ("millstream.http.authentication", "bearer");
     let (tls, key) = (("millstream.http.tls", "true"), ("ssl.keystore.location", "nowhere.pem"));
     let allowed = ("millstream.allow.plaintext.on.network", "true");
     for (at, settings, expected) in [
@@ -262,7 +373,8 @@ async fn what_would_be_sent_in_the_clear_is_refused() {
         (LOOPBACK, &[tls], "ssl.keystore.location"),
         (LOOPBACK, &[tls, key], "can't read nowhere.pem"),
         (LOOPBACK, &[tls, key, certificate], "ssl.truststore.location"),
-        (LOOPBACK, &[("millstream.http.authentication", "bearer")], "basic"),
+        (LOOPBACK, &[("millstream.http.authentication", "negotiate")], "basic"),
+        (LOOPBACK, &[bearer], "sasl.oauthbearer.jwks.endpoint.url"),
     ] {
         let why = start(at, settings).await;
         assert!(why.contains(expected), "{settings:?}: {why}");

@@ -2,7 +2,8 @@
 //!
 //! Keys are fetched by one task ([`watch`]), at the pace that settings say. A token whose key is not known may be
 //! signed by a new one: it has them fetched at once, but not more often than every [`ASK_PAUSE`], since anybody
-//! can show such a token. What can't be fetched, or is no key set, changes nothing: the keys before it stay.
+//! can show such a token. What can't be fetched, or is no key set, changes nothing: the keys before it stay, until
+//! they are too old ([`IssuerSettings::age_max`]).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use millstream_auth::{BadKeySet, BadToken, Expected, Jwt, KeySet, Verified};
 use millstream_env::Env;
 use millstream_types::Monotonic;
 use tokio::sync::{Notify, watch as channel};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::fetch::{FETCH_TIME_MAX, FetchError, fetch};
 use crate::place::Place;
@@ -42,6 +43,9 @@ pub struct IssuerSettings {
     pub retry: Duration,
     /// The longest of those waits (`sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms`).
     pub retry_max: Duration,
+    /// How long keys stay in use that can't be fetched again (`millstream.oauthbearer.jwks.age.max.ms`): one that was
+    /// taken back meanwhile, since somebody has it who should not, must not be good for ever.
+    pub age_max: Duration,
     /// The PEM file with the authorities that are trusted for `https:`; `None`: the system's.
     pub trust_store: Option<PathBuf>,
     /// What its tokens have to say.
@@ -52,6 +56,7 @@ pub struct IssuerSettings {
 pub struct Issuer {
     settings: IssuerSettings,
     env: Env,
+    opened: Monotonic,
     state: Mutex<State>,
     /// How many fetches have ended.
     fetches: channel::Sender<u64>,
@@ -66,6 +71,10 @@ struct State {
     keys: Option<Arc<KeySet>>,
     /// What they were read from.
     bytes: Vec<u8>,
+    /// When they were last what the issuer says.
+    read: Option<Monotonic>,
+    /// Whether it was told that they are too old.
+    told_age: bool,
     /// When somebody last had keys fetched.
     asked: Option<Monotonic>,
     /// Whether that fetch is still to end.
@@ -93,6 +102,7 @@ impl Issuer {
     pub async fn open(settings: IssuerSettings, env: Env) -> Result<Arc<Self>, String> {
         let issuer = Self {
             settings,
+            opened: env.clock.monotonic(),
             env,
             state: Mutex::default(),
             fetches: channel::Sender::new(0),
@@ -172,10 +182,13 @@ impl Issuer {
         let IssuerSettings { place, trust_store, .. } = &self.settings;
         let fetched = fetch(place, trust_store.as_deref(), &self.env).await;
         let outcome = {
+            let now = self.env.clock.monotonic();
             let mut state = self.state();
-            let outcome = fetched.map_err(RefreshError::from).and_then(|bytes| state.take(bytes));
+            let taken = fetched.map_err(RefreshError::from);
+            let outcome = taken.and_then(|bytes| state.take(bytes, now));
             state.waits = false;
             state.failures = if outcome.is_ok() { 0 } else { state.failures.saturating_add(1) };
+            self.tell_age(&mut state, now);
             match &outcome {
                 Ok(Some(keys)) => {
                     let (keys, left_out) = (keys.count(), keys.left_out());
@@ -197,6 +210,24 @@ impl Issuer {
         }
         self.fetches.send_modify(|fetches| *fetches += 1);
         outcome.map(|_| ())
+    }
+
+    /// Says once that the keys are too old, since somebody must act: until then nobody logs in by tokens.
+    fn tell_age(&self, state: &mut State, now: Monotonic) {
+        let is_old = state.keys.is_some() && !state.is_fresh(now, self.settings.age_max);
+        if is_old && !std::mem::replace(&mut state.told_age, true) {
+            let age_s = state.read.map_or(0, |read| now.since(read).as_secs());
+            error!(place = %self.settings.place, age_s, "the keys of tokens are too old to be used: nobody logs in \
+                   by tokens until they can be had again");
+        }
+    }
+
+    /// How old the keys are: how long ago they were last what the issuer says. Without any, for how long there have
+    /// been none.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let read = self.state().read.unwrap_or(self.opened);
+        self.env.clock.monotonic().since(read)
     }
 
     /// How often keys were looked for since the start.
@@ -227,8 +258,11 @@ impl Issuer {
         }
     }
 
+    /// Those that may be used.
     fn keys(&self) -> Option<Arc<KeySet>> {
-        self.state().keys.clone()
+        let now = self.env.clock.monotonic();
+        let state = self.state();
+        state.keys.clone().filter(|_| state.is_fresh(now, self.settings.age_max))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -237,12 +271,21 @@ impl Issuer {
 }
 
 impl State {
-    /// Uses a key set from now on; `None` for the one that is in use.
-    fn take(&mut self, bytes: Vec<u8>) -> Result<Option<Arc<KeySet>>, RefreshError> {
-        if self.keys.is_some() && self.bytes == bytes {
-            return Ok(None);
-        }
-        let keys = Arc::new(KeySet::parse(&bytes)?);
+    /// Whether keys were what the issuer says not too long ago.
+    fn is_fresh(&self, now: Monotonic, age_max: Duration) -> bool {
+        self.read.is_some_and(|read| now.since(read) <= age_max)
+    }
+
+    /// Uses a key set from `now` on; `None` for the one that is in use.
+    fn take(
+        &mut self,
+        bytes: Vec<u8>,
+        now: Monotonic,
+    ) -> Result<Option<Arc<KeySet>>, RefreshError> {
+        let is_same = self.keys.is_some() && self.bytes == bytes;
+        let parsed = if is_same { None } else { Some(KeySet::parse(&bytes)?) };
+        (self.read, self.told_age) = (Some(now), false);
+        let Some(keys) = parsed.map(Arc::new) else { return Ok(None) };
         (self.keys, self.bytes) = (Some(Arc::clone(&keys)), bytes);
         Ok(Some(keys))
     }

@@ -36,6 +36,7 @@ fn settings(place: Place) -> IssuerSettings {
         refresh: Duration::from_hours(1),
         retry: Duration::from_millis(100),
         retry_max: Duration::from_secs(10),
+        age_max: Duration::from_hours(24),
         trust_store: None,
         expected,
     }
@@ -250,6 +251,45 @@ async fn new_keys_are_fetched_when_a_token_needs_them() {
     settle().await;
     assert_eq!(judged(by(&new, "new")).await, Ok(()));
     assert_eq!(judged(by(&old, "old")).await, Err(BadToken::UnknownKey));
+}
+
+/// Keys that a server can't be asked for any more are good for a day, and not for ever: one that was stolen, and taken
+/// back, would be good as long as its thief keeps the issuer from being asked.
+#[tokio::test]
+async fn keys_that_cant_be_fetched_are_not_used_for_ever() {
+    let world = World::new();
+    let key = Key::of(Algorithm::Es256);
+    let keys = key_set(&[(&key, "k")]);
+    world.publish(&keys);
+    let issuer = world.open().await;
+    let token = key.token(Algorithm::Es256, "k", &claims(0, 10_000_000));
+    let advance = async |time| {
+        let before = issuer.fetches();
+        world.clock.advance(time);
+        while issuer.fetches() == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    settle().await;
+    advance(Duration::from_hours(1)).await;
+    assert_eq!(issuer.age(), Duration::ZERO, "they were read");
+    world.publish("");
+    for (hours, is_used) in [(0, true), (1, true), (24, true), (25, false), (1_000, false)] {
+        if hours > 0 {
+            let rest = Duration::from_hours(hours).saturating_sub(issuer.age());
+            advance(rest).await;
+        }
+        assert_eq!(issuer.age(), Duration::from_hours(hours));
+        let expected = if is_used { Ok(()) } else { Err(BadToken::NoKeys) };
+        let (judged, now) = (issuer.judge(&token).await, issuer.judge_now(&token));
+        assert_eq!(judged.map(drop), expected, "after {hours} h");
+        assert_eq!(now.map(drop), expected, "after {hours} h");
+    }
+    // The same ones are good again when the issuer says so.
+    world.publish(&keys);
+    advance(Duration::from_secs(10)).await;
+    assert_eq!(issuer.judge(&token).await.map(drop), Ok(()));
+    assert_eq!(issuer.age(), Duration::ZERO);
 }
 
 async fn settle() {

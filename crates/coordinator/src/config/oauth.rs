@@ -16,6 +16,8 @@ pub struct OauthConfig {
     pub retry: Duration,
     /// The longest (`jwks.endpoint.retry.backoff.max.ms`).
     pub retry_max: Duration,
+    /// How long they stay in use when they can't be fetched again (`millstream.oauthbearer.jwks.age.max.ms`).
+    pub age_max: Duration,
     /// Who must have made a token (`expected.issuer`).
     pub issuer: Option<String>,
     /// For one of whom (`expected.audience`).
@@ -44,6 +46,7 @@ impl OauthConfig {
             refresh: time("sasl.oauthbearer.jwks.endpoint.refresh.ms"),
             retry: time("sasl.oauthbearer.jwks.endpoint.retry.backoff.ms"),
             retry_max: time("sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms"),
+            age_max: time("millstream.oauthbearer.jwks.age.max.ms"),
             issuer: set("sasl.oauthbearer.expected.issuer"),
             audiences: values.items("sasl.oauthbearer.expected.audience").to_vec(),
             skew: Duration::from_secs(skew.unsigned_abs()),

@@ -14,6 +14,8 @@ pub struct TransportConfig {
     pub http_tls: bool,
     /// Whether clients of pages say who they are by a password (`millstream.http.authentication`).
     pub http_passwords: bool,
+    /// Whether they may do so by a token of an issuer (`millstream.http.authentication`).
+    pub http_tokens: bool,
     /// Whether they may do so by a certificate (`millstream.http.authentication`).
     pub http_certificates: bool,
     /// What TLS listeners use.
@@ -65,6 +67,7 @@ impl TransportConfig {
             http_hosts: values.items("millstream.http.hosts").to_vec(),
             http_tls: values.flag("millstream.http.tls"),
             http_passwords: values.has_item("millstream.http.authentication", "basic"),
+            http_tokens: values.has_item("millstream.http.authentication", "bearer"),
             http_certificates: values.has_item("millstream.http.authentication", "certificate"),
             tls: TlsConfig {
                 key_store_type: text("ssl.keystore.type"),

@@ -31,13 +31,12 @@ pub(crate) static TRANSPORT: &[Entry] = &[
          `ssl.enabled.protocols` say.",
     ),
     list("millstream.http.authentication", "")
-        .allow(ListOf(&["basic", "certificate"]))
+        .allow(ListOf(&["basic", "bearer", "certificate"]))
         .read_only()
         .doc(
             "How clients of the pages say who they are, `/livez` and `/readyz` apart: `basic`, by name and \
-             password of a user; `certificate`, by one that an authority in `ssl.truststore.location` has \
-             signed, as `ssl.principal.mapping.rules` say. With both, either will do; with none, nobody is \
-             asked.",
+             password; `bearer`, by a token of the issuer of `sasl.oauthbearer.`; `certificate`, by one that \
+             `ssl.truststore.location` trusts, as `ssl.principal.mapping.rules` say. With several, any will do.",
         ),
     string("ssl.keystore.type", "PEM")
         .of_listeners()

@@ -11,6 +11,7 @@ fn defaults() -> OauthConfig {
         refresh: Duration::from_hours(1),
         retry: Duration::from_millis(100),
         retry_max: Duration::from_secs(10),
+        age_max: Duration::from_hours(24),
         issuer: None,
         audiences: Vec::new(),
         skew: Duration::from_secs(30),
@@ -35,6 +36,7 @@ fn every_field_follows_its_config() {
     check("sasl.oauthbearer.jwks.endpoint.refresh.ms", "1000", |c| c.refresh = second);
     check("sasl.oauthbearer.jwks.endpoint.retry.backoff.ms", "1000", |c| c.retry = second);
     check("sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms", "1000", |c| c.retry_max = second);
+    check("millstream.oauthbearer.jwks.age.max.ms", "1000", |c| c.age_max = second);
     check("sasl.oauthbearer.expected.issuer", "https://i", |c| {
         c.issuer = Some("https://i".to_owned());
     });
@@ -48,6 +50,20 @@ fn every_field_follows_its_config() {
     check("millstream.oauthbearer.truststore.location", "ca.pem", |c| {
         c.trust_store = Some("ca.pem".to_owned());
     });
+}
+
+#[test]
+fn each_listener_may_have_its_own_issuer() {
+    let set = started(&[
+        ("sasl.oauthbearer.expected.issuer", "https://ours"),
+        ("sasl.oauthbearer.expected.audience", "kafka"),
+        ("listener.name.outside.sasl.oauthbearer.expected.issuer", "https://theirs"),
+    ]);
+    for (listener, issuer) in [("INSIDE", "https://ours"), ("OUTSIDE", "https://theirs")] {
+        let of_listener = OauthConfig::resolve(&set.for_listener(listener));
+        assert_eq!(of_listener.issuer.as_deref(), Some(issuer), "{listener}");
+        assert_eq!(of_listener.audiences, ["kafka"], "{listener}");
+    }
 }
 
 #[test]

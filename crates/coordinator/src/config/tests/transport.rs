@@ -9,6 +9,7 @@ fn defaults() -> TransportConfig {
         http_hosts: Vec::new(),
         http_tls: false,
         http_passwords: false,
+        http_tokens: false,
         http_certificates: false,
         tls: TlsConfig {
             key_store_type: "PEM".to_owned(),
@@ -60,6 +61,7 @@ fn every_field_follows_its_config() {
     });
     check("millstream.http.tls", "true", |c| c.http_tls = true);
     check("millstream.http.authentication", "basic", |c| c.http_passwords = true);
+    check("millstream.http.authentication", "bearer", |c| c.http_tokens = true);
     check("millstream.http.authentication", "certificate,basic", |c| {
         (c.http_passwords, c.http_certificates) = (true, true);
     });

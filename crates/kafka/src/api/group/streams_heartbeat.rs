@@ -60,8 +60,8 @@ pub(crate) async fn handle(
     }
 }
 
-/// Whether the client may know of all topics of the topology: of the one that it brings, and of the group's, which
-/// another member may have brought. Who stays in the group is told of that one's topics. Whoever leaves is told nothing.
+/// Whether the client may know of all topics of the topology: of the one that it brings, and of the group's,
+/// which another member may have brought, and of whose topics it is told. Whoever leaves is told nothing.
 async fn check(call: &Call, beat: &StreamsHeartbeat) -> Result<(), Refusal> {
     if !call.broker().authorizes() {
         return Ok(());

@@ -294,8 +294,8 @@ fn a_static_member_changes_its_protocol_and_back() {
     );
 }
 
-/// A member of the classic protocol names topics in what only clients read elsewhere; here the coordinator reads it, and
-/// assigns nothing that the member may not know of.
+/// A member of the classic protocol names topics in what only clients read elsewhere; here the coordinator
+/// reads it, and assigns nothing that the member may not know of.
 #[test]
 fn a_classic_member_is_assigned_nothing_that_is_hidden_from_it() {
     #[derive(Debug)]
