@@ -300,6 +300,9 @@ impl Sender {
         let (verdict, opened) = login.token(&dispatch.broker, issuer, token).await;
         if let Some(Opened { user, by_token }) = opened {
             dispatch.metrics.logins.inc();
+            if self.principal.get().is_some() {
+                dispatch.metrics.renewed_logins.inc();
+            }
             self.by_token.store(by_token, Ordering::Relaxed);
             // Set before if it has logged in before: it is the same then.
             self.principal.get_or_init(|| user);

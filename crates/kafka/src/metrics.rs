@@ -48,6 +48,8 @@ pub(crate) struct Metrics {
     pub(crate) throttled: Counter,
     /// Logins that have succeeded, those among them that renew a session.
     pub(crate) logins: Counter,
+    /// Those that renew a session (KIP-368).
+    pub(crate) renewed_logins: Counter,
     /// Logins that have failed.
     pub(crate) failed_logins: Counter,
 }
@@ -72,6 +74,7 @@ impl Metrics {
             slow: Counter::default(),
             throttled: Counter::default(),
             logins: Counter::default(),
+            renewed_logins: Counter::default(),
             failed_logins: Counter::default(),
         };
         let door = registry.sub_registry_with_prefix("millstream_kafka");
@@ -110,6 +113,11 @@ impl Metrics {
             metrics.throttled.clone(),
         );
         door.register("logins", "Logins that have succeeded", metrics.logins.clone());
+        door.register(
+            "renewed_logins",
+            "Those among them that renew a session on the same connection",
+            metrics.renewed_logins.clone(),
+        );
         door.register("failed_logins", "Logins that have failed", metrics.failed_logins.clone());
         metrics
     }

@@ -67,6 +67,8 @@ var scenarios = map[string]func() any{
 	"transactions-offsets": transactionsOffsets,
 	"transactions-timeout": transactionsTimeout,
 	"bad-credentials":      badCredentials,
+	"token-renewal":        tokenRenewal,
+	"token-expiry":         tokenExpiry,
 	"read-others":          readOthers,
 	"table-produce":        tableProduce,
 	"tables-read":          tablesRead,

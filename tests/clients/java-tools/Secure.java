@@ -1,8 +1,20 @@
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.File;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Executors;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.common.errors.AuthenticationException;
 
@@ -13,6 +25,7 @@ final class Secure {
     static final Map<String, Callable<Object>> SCENARIOS = Map.of(
         "round-trip", Secure::roundTrip,
         "bad-credentials", Secure::badCredentials,
+        "token-renewal", Secure::tokenRenewal,
         "acls-tool", Secure::acls,
         "users-tool", Secure::users,
         "tokens-tool", Secure::tokens);
@@ -29,7 +42,8 @@ final class Secure {
         }
         Tools.Ran denied = Tools.refused(Tools.TOPICS, "--create", "--topic", "other-" + base, "--partitions", "1");
         Tools.check(denied.code() == 1, "exit %d: %s", denied.code(), denied.text());
-        Tools.contains(Tools.complaints() + denied.text(), "you lack the right");
+        // In our words, or in Apache Kafka's.
+        Tools.containsOne(Tools.complaints() + denied.text(), "you lack the right", "Authorization failed");
         return done;
     }
 
@@ -39,8 +53,60 @@ final class Secure {
         Tools.check(ran.code() == 1, "exit %d: %s", ran.code(), ran.text());
         String said = Tools.complaints() + ran.text();
         boolean logsIn = Tools.client().containsKey("sasl.mechanism");
-        Tools.contains(said, logsIn ? "login failed: " : "post-handshake");
+        if (logsIn) {
+            // In our words, or in Apache Kafka's.
+            Tools.containsOne(said, "login failed: ", "Authentication failed", "invalid_token");
+        } else {
+            Tools.contains(said, "post-handshake");
+        }
         return said.trim();
+    }
+
+    // ---- tokens
+
+    private static final int RECORDS_PER_SECOND = 20;
+
+    /** Makes a token and puts it where the tools look for it. */
+    private static void renew(JsonNode door) throws IOException, InterruptedException {
+        List<String> words = new ArrayList<>();
+        door.get("make_token").forEach(word -> words.add(word.asText()));
+        Path file = Path.of(door.get("token_file").asText());
+        Path next = Path.of(file + ".next");
+        Process made = new ProcessBuilder(words).redirectOutput(next.toFile())
+            .redirectError(ProcessBuilder.Redirect.DISCARD).start();
+        Tools.check(made.waitFor() == 0, "no token was made");
+        Files.writeString(next, Files.readString(next).trim());
+        Files.move(next, file, StandardCopyOption.ATOMIC_MOVE);
+    }
+
+    /** Somebody else keeps a file with a token that is good, and a tool writes for three lifetimes of the first. */
+    private static Object tokenRenewal() throws Exception {
+        JsonNode door = new ObjectMapper().readTree(new File(System.getenv("DOOR")));
+        int seconds = door.get("token_seconds").asInt();
+        String records = "" + 3 * seconds * RECORDS_PER_SECOND;
+        var renewed = new AtomicInteger();
+        var failure = new AtomicReference<Throwable>();
+        var keeper = Executors.newSingleThreadScheduledExecutor();
+        renew(door);
+        keeper.scheduleWithFixedDelay(() -> {
+            try {
+                renew(door);
+                renewed.incrementAndGet();
+            } catch (IOException | InterruptedException | AssertionError error) {
+                failure.set(error);
+            }
+        }, 1, 1, TimeUnit.SECONDS);
+        try {
+            Tools.create();
+            Tools.producerPerformance("--topic", Tools.topic, "--num-records", records, "--record-size", "100",
+                "--throughput", "" + RECORDS_PER_SECOND, "--command-property", "acks=all", "enable.idempotence=true");
+            Tools.contains(Tools.tool(Tools.OFFSETS, "--topic", Tools.topic), Tools.topic + ":0:" + records);
+        } finally {
+            keeper.shutdown();
+            keeper.awaitTermination(Tools.SECONDS, TimeUnit.SECONDS);
+        }
+        Tools.check(failure.get() == null, "%s", failure.get());
+        return Map.of("records", Integer.parseInt(records), "tokens", renewed.get(), "logs in again", true);
     }
 
     // ---- kafka-acls

@@ -124,6 +124,8 @@ public final class Client {
         SCENARIOS.put("transactions-timeout", Transactions::timeout);
         SCENARIOS.put("round-trip", Client::roundTrip);
         SCENARIOS.put("bad-credentials", Client::badCredentials);
+        SCENARIOS.put("token-renewal", Tokens::renewal);
+        SCENARIOS.put("token-expiry", Tokens::expiry);
         SCENARIOS.put("read-others", Client::readOthers);
         SCENARIOS.put("table-produce", Client::tableProduce);
         SCENARIOS.put("tables-read", Client::tablesRead);
@@ -241,7 +243,7 @@ public final class Client {
     }
 
     /** Records that are easy to tell apart; with a base, one second of record time after another. */
-    private static List<Rec> numbered(int count, int partition, Long base) {
+    static List<Rec> numbered(int count, int partition, Long base) {
         return IntStream.range(0, count).mapToObj(i -> new Rec(
             bytes("k" + i), bytes("v" + i), List.of(), base == null ? null : base + i * 1000L, partition
         )).collect(Collectors.toList());
@@ -251,7 +253,7 @@ public final class Client {
         return numbered(count, 0, null);
     }
 
-    private static List<Rec> everywhere(int count) {
+    static List<Rec> everywhere(int count) {
         return IntStream.range(0, PARTITIONS).boxed().flatMap(p -> numbered(count, p, null).stream()).toList();
     }
 
@@ -273,7 +275,7 @@ public final class Client {
         return records;
     }
 
-    private static void equal(List<ConsumerRecord<byte[], byte[]>> got, List<Rec> expected) {
+    static void equal(List<ConsumerRecord<byte[], byte[]>> got, List<Rec> expected) {
         check(got.size() == expected.size(), "%d records instead of %d", got.size(), expected.size());
         for (int i = 0; i < got.size(); i++) {
             check(expected.get(i).matches(got.get(i)), "record %d differs: %.200s", i, got.get(i));
@@ -305,20 +307,21 @@ public final class Client {
             "fetch.max.wait.ms", "200", "metadata.max.age.ms", "1000");
         properties.putAll(properties(options));
         if (properties.get("group.protocol").equals("classic")) {
-            properties.putAll(properties("heartbeat.interval.ms", "300", "session.timeout.ms", "10000"));
+            properties.put("heartbeat.interval.ms", "300");
+            properties.put("session.timeout.ms", "10000");
         }
         var bytes = new ByteArrayDeserializer();
         return new KafkaConsumer<>(properties, bytes, bytes);
     }
 
     /** Moves a consumer to where reading is to begin. */
-    private interface Start {
+    interface Start {
         void seek(KafkaConsumer<byte[], byte[]> consumer, TopicPartition place) throws Exception;
     }
 
-    private static final Start BEGINNING = (consumer, place) -> consumer.seekToBeginning(List.of(place));
+    static final Start BEGINNING = (consumer, place) -> consumer.seekToBeginning(List.of(place));
 
-    private static List<ConsumerRecord<byte[], byte[]>> read(String topic, int partition, Start start, int count)
+    static List<ConsumerRecord<byte[], byte[]>> read(String topic, int partition, Start start, int count)
             throws Exception {
         try (var consumer = consumer("enable.auto.commit", "false")) {
             var place = new TopicPartition(topic, partition);
@@ -437,7 +440,7 @@ public final class Client {
     // ---- groups
 
     /** A member that polls in a thread of its own; commits by hand after each poll unless told otherwise. */
-    private static final class Member extends Thread implements ConsumerRebalanceListener {
+    static final class Member extends Thread implements ConsumerRebalanceListener {
         final Map<String, Integer> seen;
         final List<Long> offsets = new ArrayList<>();
         final Set<Integer> assigned = ConcurrentHashMap.newKeySet();
@@ -515,7 +518,7 @@ public final class Client {
     }
 
     /** Each member has partitions, no partition has two owners, and none is without. */
-    private static Callable<Boolean> shared(Member... members) {
+    static Callable<Boolean> shared(Member... members) {
         return () -> {
             List<Integer> owned = new ArrayList<>();
             for (Member member : members) {
@@ -838,8 +841,13 @@ public final class Client {
 
     /** A client that can't log in says so. */
     private static Object badCredentials() throws Exception {
-        try {
-            admin.describeCluster().clusterId().get();
+        var said = Tokens.bad();
+        return said == null ? turnedAway() : said;
+    }
+
+    static String turnedAway(String... options) throws Exception {
+        try (Admin client = Admin.create(properties(options))) {
+            client.describeCluster().clusterId().get();
         } catch (ExecutionException error) {
             check(error.getCause() instanceof AuthenticationException, "%s", error.getCause());
             return error.getCause().toString();

@@ -5,6 +5,7 @@
 // The last line printed is the result: {"result": "pass" | "fail" | "skip", "reason": ..., "data": ...}.
 
 const assert = require('node:assert/strict')
+const { execFileSync } = require('node:child_process')
 const { createHash } = require('node:crypto')
 const fs = require('node:fs')
 const { CompressionCodecs, CompressionTypes, Kafka, Partitioners, logLevel } = require('kafkajs')
@@ -42,15 +43,47 @@ const LOG = logLevel[process.env.LOG || 'NOTHING']
 // How to log in, where the server is not open to everybody: what xtask/src/test/secure.rs writes.
 const DOOR = process.env.DOOR && JSON.parse(fs.readFileSync(process.env.DOOR))
 
+// How clients get their tokens; scenarios that are about tokens change it. `given` counts.
+const tokens = { give: () => DOOR.token, given: 0 }
+
+async function withTokens(give, action) {
+  const before = tokens.give
+  tokens.give = give
+  try {
+    return await action()
+  } finally {
+    tokens.give = before
+  }
+}
+
+// One that is good for `token_seconds`.
+function freshToken() {
+  const [program, ...words] = DOOR.make_token
+  return execFileSync(program, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+}
+
+// When a token says that it expires.
+const expiry = token => JSON.parse(Buffer.from(token.split('.')[1], 'base64url')).exp * 1000
+
+function bearer() {
+  const give = tokens.give
+  return async () => {
+    tokens.given++
+    return { value: give() }
+  }
+}
+
 function login() {
   if (!DOOR) return {}
   const certificate = DOOR.certificate && fs.readFileSync(DOOR.certificate)
   const ssl = { ca: [fs.readFileSync(DOOR.authority)], ...(certificate && { cert: certificate, key: certificate }) }
   if (!DOOR.mechanism) return { ssl }
   const said = DOOR.token
-    ? { oauthBearerProvider: async () => ({ value: DOOR.token }) }
+    ? { oauthBearerProvider: bearer() }
     : { username: DOOR.user, password: DOOR.password }
-  return { ssl, sasl: { mechanism: DOOR.mechanism.toLowerCase(), ...said } }
+  // Ten seconds before a login ends, unless it is told when: that is more than these have.
+  const renewal = DOOR.token_seconds && { reauthenticationThreshold: 250 * DOOR.token_seconds }
+  return { ssl, sasl: { mechanism: DOOR.mechanism.toLowerCase(), ...said }, ...renewal }
 }
 
 const kafka = new Kafka({ brokers: [bootstrap], clientId: 'kafkajs', logLevel: LOG, ...login() })
@@ -168,8 +201,8 @@ async function read(topic, partition, start, count, ready) {
 
 // A member of a group: `seen` counts records by partition and offset; commits by hand after each batch
 // unless told otherwise.
-async function join(group, topic, { seen = new Map(), autoCommit = false, commit = !autoCommit } = {}) {
-  const consumer = kafka.consumer({
+async function join(group, topic, { seen = new Map(), autoCommit = false, commit = !autoCommit, of = kafka } = {}) {
+  const consumer = of.consumer({
     groupId: group,
     sessionTimeout: 10_000,
     heartbeatInterval: 300,
@@ -702,6 +735,13 @@ async function roundTrip() {
 
 // A client that can't log in says so.
 async function badCredentials() {
+  if (!DOOR.bad_tokens) return turnedAway()
+  const said = {}
+  for (const [what, token] of Object.entries(DOOR.bad_tokens)) said[what] = await withTokens(() => token, turnedAway)
+  return said
+}
+
+async function turnedAway() {
   const client = new Kafka({ brokers: [bootstrap], logLevel: LOG, ...login(), retry: { retries: 0 } }).admin()
   const error = await client.connect().then(() => client.listTopics()).then(() => null, error => error)
   let refused = DOOR.mechanism ? error?.name === 'KafkaJSSASLAuthenticationError' : /alert/.test(error?.message)
@@ -709,6 +749,69 @@ async function badCredentials() {
   if (DOOR.token) refused = error?.name === 'KafkaJSConnectionClosedError'
   assert(refused, `refused with ${error}`)
   return String(error)
+}
+
+// Two clients renew their tokens for three lifetimes, while one writes and one reads.
+async function tokenRenewal() {
+  await produce(topic, everywhere(1))
+  const seen = new Map()
+  let [count, asked] = [1, 0]
+  await withTokens(freshToken, async () => {
+    const client = new Kafka({ brokers: [bootstrap], clientId: 'kafkajs', logLevel: LOG, ...login() })
+    const member = await join(topic, topic, { seen, of: client })
+    await wait('the member has all partitions', shared(member))
+    const producer = client.producer({
+      createPartitioner: Partitioners.DefaultPartitioner,
+      idempotent: true,
+      maxInFlightRequests: 1,
+    })
+    await producer.connect()
+    const sendToAll = async () => {
+      await producer.send({ topic, messages: PARTITIONS.flatMap(p => numbered(1, p, null, count)) })
+      count++
+    }
+    await sendToAll()
+    const before = tokens.given
+    for (const end = Date.now() + 3000 * DOOR.token_seconds; Date.now() < end; await pause(50)) await sendToAll()
+    asked = tokens.given - before
+    await producer.disconnect()
+    await wait('all records seen', () => seen.size >= count * PARTITIONS.length)
+    await member.leave()
+  })
+  for (const p of PARTITIONS) equal(await read(topic, p, 'start', count), numbered(count, p))
+  assert(Object.values(await ends(topic)).every(end => end === count), `not ${count} records in each partition`)
+  assert.equal(seen.size, count * PARTITIONS.length)
+  // Two clients, for three lifetimes: each asks at least twice more.
+  assert(asked >= 4, `${asked} tokens asked for`)
+  const twice = total(seen) - count * PARTITIONS.length
+  return { records: count * PARTITIONS.length, tokens: asked, 'seen twice': twice, 'logs in again': true }
+}
+
+// A producer whose token is not renewed writes until it has expired, and nothing afterwards.
+async function tokenExpiry() {
+  const token = freshToken()
+  const end = expiry(token)
+  let [taken, said] = [0, null]
+  await withTokens(() => token, async () => {
+    const client = new Kafka({ brokers: [bootstrap], logLevel: LOG, ...login(), retry: { retries: 2 } })
+    const producer = client.producer({ createPartitioner: Partitioners.DefaultPartitioner })
+    await producer.connect()
+    while (!said) {
+      const began = Date.now()
+      said = await producer.send({ topic, messages: numbered(1, 0, null, taken) }).then(() => null, error => error)
+      if (said) break
+      // A login ends to the millisecond; the broker's clock is this one.
+      assert(began < end + 1000, `a record was taken ${began - end} ms after the token had expired`)
+      taken++
+      await pause(50)
+    }
+    await wait('the token has expired', () => Date.now() > end)
+    await turnedAway()
+  })
+  assert(taken, 'no record was taken before')
+  equal(await read(topic, 0, 'start', taken), numbered(taken))
+  assert.equal((await ends(topic))[0], taken, 'a record was written that was not acknowledged')
+  return { records: taken, said: String(said) }
 }
 
 const SCENARIOS = {
@@ -738,6 +841,8 @@ const SCENARIOS = {
   'transactions-timeout': transactionsTimeout,
   'round-trip': roundTrip,
   'bad-credentials': badCredentials,
+  'token-renewal': tokenRenewal,
+  'token-expiry': tokenExpiry,
   'read-others': readOthers,
   'table-produce': tableProduce,
   'tables-read': tablesRead,

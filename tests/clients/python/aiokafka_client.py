@@ -20,8 +20,11 @@ SECONDS = 30
 
 
 class Tokens(AbstractTokenProvider):
+    def __init__(self):
+        self.ask = suite.tokens
+
     async def token(self):
-        return suite.DOOR["token"]
+        return self.ask()
 
 
 def reach(bootstrap):
@@ -123,8 +126,32 @@ class Transactional:
         self.run(self.producer.stop())
 
 
+class Lasting:
+    def __init__(self, bootstrap, topic, patience):
+        self.topic, self.patience = topic, patience
+        self.loop = asyncio.Runner()
+        self.loop.run(self._start(bootstrap))
+
+    async def _start(self, bootstrap):
+        self.producer = AIOKafkaProducer(
+            **reach(bootstrap), enable_idempotence=True, request_timeout_ms=self.patience * 1000
+        )
+        await self.producer.start()
+
+    def send(self, records):
+        async def send():
+            sent = [await self.producer.send(self.topic, r.value, r.key, partition=r.partition) for r in records]
+            await asyncio.wait_for(asyncio.gather(*sent), self.patience)
+
+        self.loop.run(send())
+
+    def close(self):
+        self.loop.run(self.producer.stop())
+
+
 class Aiokafka(suite.Client):
     name = "aiokafka"
+    logs_in_again = False
     rebalance_errors = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError)
 
     def version(self):
@@ -177,6 +204,9 @@ class Aiokafka(suite.Client):
 
     def member(self, group, topic, auto_commit=False, instance=None):
         return Member(self.bootstrap, group, topic, auto_commit, instance)
+
+    def lasting(self, topic, patience=SECONDS):
+        return Lasting(self.bootstrap, topic, patience)
 
     def transactional(self, id, timeout=60):
         return Transactional(self.bootstrap, id, timeout)

@@ -82,6 +82,31 @@ class Transactional:
         self.producer.flush(SECONDS)
 
 
+class Lasting:
+    def __init__(self, bootstrap, topic, patience):
+        self.topic, self.patience = topic, patience
+        self.producer = ck.Producer(
+            {
+                **suite.librdkafka(bootstrap),
+                "enable.idempotence": True,
+                "linger.ms": 5,
+                "message.timeout.ms": patience * 1000,
+            }
+        )
+
+    def send(self, records):
+        errors = []
+        for r in records:
+            said = lambda error, _: error and errors.append(error)
+            self.producer.produce(self.topic, r.value, r.key, partition=r.partition, on_delivery=said)
+        assert self.producer.flush(self.patience + 5) == 0, "not all records were delivered"
+        if errors:
+            raise ck.KafkaException(errors[0])
+
+    def close(self):
+        self.producer.flush(self.patience)
+
+
 def to_record(message):
     if message.error():
         raise ck.KafkaException(message.error())
@@ -176,6 +201,9 @@ class Confluent(suite.Client):
 
     def member(self, group, topic, auto_commit=False, instance=None, protocol=None):
         return Member(self.bootstrap, group, topic, auto_commit, instance, protocol or self.protocol)
+
+    def lasting(self, topic, patience=SECONDS):
+        return Lasting(self.bootstrap, topic, patience)
 
     def transactional(self, id, timeout=60):
         return Transactional(self.bootstrap, id, timeout)

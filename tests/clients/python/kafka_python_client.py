@@ -13,8 +13,11 @@ SECONDS = 30
 
 
 class Tokens(AbstractTokenProvider):
+    def __init__(self):
+        self.ask = suite.tokens
+
     def token(self):
-        return suite.DOOR["token"]
+        return self.ask()
 
 
 def reach(bootstrap):
@@ -111,6 +114,20 @@ class Transactional:
         self.producer.close()
 
 
+class Lasting:
+    def __init__(self, bootstrap, topic, patience):
+        self.topic, self.patience = topic, patience
+        self.producer = kafka.KafkaProducer(**reach(bootstrap), enable_idempotence=True, linger_ms=5)
+
+    def send(self, records):
+        sent = [self.producer.send(self.topic, r.value, r.key, partition=r.partition) for r in records]
+        for future in sent:
+            future.get(self.patience)
+
+    def close(self):
+        self.producer.close()
+
+
 class KafkaPython(suite.Client):
     name = "kafka-python"
     rebalance_errors = (kafka.errors.CommitFailedError, kafka.errors.RebalanceInProgressError)
@@ -166,6 +183,9 @@ class KafkaPython(suite.Client):
 
     def member(self, group, topic, auto_commit=False, instance=None):
         return Member(self.bootstrap, group, topic, auto_commit, instance)
+
+    def lasting(self, topic, patience=SECONDS):
+        return Lasting(self.bootstrap, topic, patience)
 
     def transactional(self, id, timeout=60):
         return Transactional(self.bootstrap, id, timeout)

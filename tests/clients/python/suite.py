@@ -7,6 +7,7 @@ A client is a class with the methods that `Client` lists; its program ends with 
 The last line printed is the result: {"result": "pass" | "fail" | "skip", "reason": ..., "data": ...}.
 """
 
+import base64
 import collections
 import contextlib
 import hashlib
@@ -14,6 +15,7 @@ import json
 import logging
 import os
 import pathlib
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +28,38 @@ PARTITIONS = 4  # of a topic that is created by being used: the server runs with
 
 # How to log in, where the server is not open to everybody: what xtask/src/test/secure.rs writes.
 DOOR = json.loads(pathlib.Path(os.environ["DOOR"]).read_text()) if "DOOR" in os.environ else {}
+
+
+class Tokens:
+    """What gives clients their tokens; and those that it has given. `good_for`: for how many seconds it says so,
+    whatever the token says."""
+
+    def __init__(self, make, good_for=None):
+        self.make, self.good_for, self.given = make, good_for, []
+
+    def __call__(self):
+        token = self.make()
+        self.given.append(token)
+        return token
+
+    def until(self, token):
+        return time.time() + self.good_for if self.good_for else expires(token)
+
+
+# Scenarios that are about tokens put others here.
+tokens = Tokens(lambda: DOOR["token"])
+
+
+def expires(token):
+    """When a token says that it expires."""
+    claims = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"]
+
+
+def fresh_token():
+    """One that is good for `token_seconds`."""
+    made = subprocess.run(DOOR["make_token"], capture_output=True, check=True, text=True)
+    return made.stdout.strip()
 
 
 def librdkafka(bootstrap):
@@ -43,7 +77,7 @@ def librdkafka(bootstrap):
     if "certificate" in DOOR:
         settings["ssl.key.location"] = DOOR["certificate"]
     if "token" in DOOR:
-        settings["oauth_cb"] = lambda _: (DOOR["token"], time.time() + 1000)
+        settings["oauth_cb"] = lambda _, ask=tokens: (token := ask(), ask.until(token))
     return settings
 
 
@@ -68,6 +102,7 @@ class Client:
     rebalance_errors = ()  # what a commit may raise while the group is rebalancing
     sets_timestamps = True
     protocol = "classic"  # "consumer" in scenarios whose name ends with -consumer
+    logs_in_again = True  # False: when its login has ended it comes anew, and not on the same connection
     leaves_under_load = True  # False: it loses a record that arrives while it is ending
 
     def visible(self, records):
@@ -99,6 +134,8 @@ class Client:
     # transactional(id, timeout=60) -> a producer that has taken the id, with an open transaction ended by that:
     #     .begin(), .send(topic, records), .offsets(group, topic, {partition: offset}, member), .commit(), .abort(),
     #     .close(). A send may fail later, by the commit
+    # lasting(topic, patience=30) -> an idempotent producer that stays connected:
+    #     .send(records) returns when all are acknowledged, or raises after so many seconds, .close()
     # error_code(exception) -> Kafka's error code
     # turned_away() -> the errors of a client that tries to log in by bad credentials, once it has said that it
     #     could not, in its own words or classes for it
@@ -716,9 +753,89 @@ def complaints(action, word):
 
 
 def bad_credentials(client, _):
-    errors = client.turned_away()
-    assert errors, "no error was reported"
-    return [str(error) for error in errors]
+    if "bad_tokens" not in DOOR:
+        errors = client.turned_away()
+        assert errors, "no error was reported"
+        return [str(error) for error in errors]
+    said = {}
+    for what, token in DOOR["bad_tokens"].items():
+        with using(Tokens(lambda: token, good_for=1000)) as given:
+            errors = client.turned_away()
+        assert errors, f"with a token that is {what}, no error was reported"
+        assert given.given, "the token was not shown"
+        said[what] = str(errors[0])
+    return said
+
+
+@contextlib.contextmanager
+def using(source):
+    """Has clients that are made meanwhile get their tokens elsewhere."""
+    global tokens
+    before, tokens = tokens, source
+    try:
+        yield source
+    finally:
+        tokens = before
+
+
+def token_renewal(client, topic):
+    client.produce(topic, [r for p in range(PARTITIONS) for r in numbered(1, p)])
+    sent = {p: 1 for p in range(PARTITIONS)}
+    with using(Tokens(fresh_token)) as given:
+        member = Running(client, topic, topic)
+        wait("the member has all partitions", shared(member))
+        producer = client.lasting(topic)
+
+        def send_to_all():
+            producer.send([numbered(n + 1, p)[n] for p, n in sent.items()])
+            for p in sent:
+                sent[p] += 1
+
+        send_to_all()
+        before = len(given.given)
+        end = time.monotonic() + 3 * DOOR["token_seconds"]
+        while time.monotonic() < end:
+            send_to_all()
+            time.sleep(0.05)
+        asked = len(given.given) - before
+        producer.close()
+        total = sum(sent.values())
+        wait(f"all {total} records seen", lambda: member.error or len(member.seen) >= total)
+        member.leave()
+    for p, count in sent.items():
+        equal(client.read(topic, p, "start", count), numbered(count, p))
+        assert client.offset(topic, p, "latest") == count, f"partition {p} has records twice"
+    assert set(member.seen) == {(p, o) for p, count in sent.items() for o in range(count)}
+    # Two clients, for three lifetimes: each asks at least twice more.
+    assert asked >= 4, f"{asked} tokens asked for"
+    twice = sum(member.seen.values()) - total
+    return {"records": total, "tokens": asked, "seen twice": twice, "logs in again": client.logs_in_again}
+
+
+def token_expiry(client, topic):
+    token = fresh_token()
+    end, taken = expires(token), 0
+    with using(Tokens(lambda: token, good_for=1000)):
+        producer = client.lasting(topic, patience=5)
+        while True:
+            began = time.time()
+            try:
+                producer.send(numbered(taken + 1)[taken:])
+            except Lacks:
+                raise
+            except Exception as error:
+                said = str(error)
+                break
+            # A login ends to the millisecond; the broker's clock is this one.
+            assert began < end + 1, f"a record was taken {began - end:.1f} s after the token had expired"
+            taken += 1
+            time.sleep(0.05)
+        wait("the token has expired", lambda: time.time() > end)
+        assert client.turned_away(), "no error was reported"
+    assert taken, "no record was taken before"
+    equal(client.read(topic, 0, "start", taken), numbered(taken))
+    assert client.offset(topic, 0, "latest") == taken, "a record was written that was not acknowledged"
+    return {"records": taken, "said": said}
 
 
 # ---- all clients together
@@ -807,6 +924,8 @@ SCENARIOS = {
     "transactions-timeout": transactions_timeout,
     "round-trip": round_trip,
     "bad-credentials": bad_credentials,
+    "token-renewal": token_renewal,
+    "token-expiry": token_expiry,
     "read-others": read_others,
     "table-produce": table_produce,
     "tables-read": tables_read,

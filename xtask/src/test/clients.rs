@@ -200,7 +200,14 @@ impl Runtime {
             Self::Python => &["python/requirements.txt", "python/tables.py"],
             Self::Node => &["javascript/package.json", "javascript/package-lock.json"],
             Self::Java => {
-                &["java/pom.xml", "java/Client.java", "java/History.java", "java/Transactions.java"]
+                const FILES: &[&str] = &[
+                    "java/pom.xml",
+                    "java/Client.java",
+                    "java/History.java",
+                    "java/Tokens.java",
+                    "java/Transactions.java",
+                ];
+                FILES
             }
             Self::JavaTools => {
                 const FILES: &[&str] = &[

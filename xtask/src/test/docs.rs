@@ -42,7 +42,8 @@ fn page(scenarios: &[Scenario], versions: &[(String, String)], outcomes: &[Outco
     text += "\n## Where one has to log in\n\n\
              Through each door of a server where requests need rights, over TLS: round-trip and bad-credentials (with\n\
              `--long` or `--only secure` also what the table above has, but for what is about the whole cluster).\n\
-             acls-tool, users-tool and tokens-tool are run by one of the doors.\n\n";
+             acls-tool, users-tool and tokens-tool are run by one of the doors, token-renewal and token-expiry by\n\
+             the one that takes tokens.\n\n";
     text += &secure::table(outcomes);
     text += "\n## What is exercised\n\n";
     for scenario in scenarios {

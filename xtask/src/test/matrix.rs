@@ -57,6 +57,8 @@ pub(crate) enum Needs {
     Door,
     /// The same, as somebody who may do everything.
     Admin,
+    /// The same by tokens, and what makes some that expire soon.
+    Tokens,
     /// What `log export --json` said of the data directory, after the server had stopped.
     Export,
 }

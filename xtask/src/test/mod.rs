@@ -5,7 +5,7 @@
 //! 2. `clients.rs`: sets the clients up, below `.cache/clients`.
 //! 3. `server.rs`: starts the server on free ports.
 //! 4. `suite.rs` and `matrix.rs`: run the scenarios of `tests/clients/scenarios.json`.
-//!    `secure.rs`: the same where one has to log in.
+//!    `secure.rs`: the same where one has to log in, and our own commands there.
 //! 5. `kill.rs`: kills the server again and again while it is used.
 //! 6. `histories.rs`: records what many clients do while it is killed and stopped, and has that judged.
 //! 7. `stacks.rs`: other people's stacks, some of them with `--long` only.
@@ -74,13 +74,15 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
 
     let mut outcomes = Vec::new();
     let mut passed_in_rust = 0;
-    if options.own_server && options.against.is_none() && !options.only_fuzzes() {
+    let is_about_own = options.own_server && options.against.is_none() && !options.only_fuzzes();
+    // It makes certificates for another server as well.
+    if is_about_own || secure::any(&options, &scenarios) {
         build(&places)?;
-        if options.wants("workspace") {
-            let (outcome, passed) = workspace_tests(&places, options.long);
-            outcomes.push(outcome);
-            passed_in_rust = passed;
-        }
+    }
+    if is_about_own && options.wants("workspace") {
+        let (outcome, passed) = workspace_tests(&places, options.long);
+        outcomes.push(outcome);
+        passed_in_rust = passed;
     }
     let (clients, mut absent) = set_up(&options, &places, &scenarios);
     outcomes.append(&mut absent);

@@ -28,7 +28,8 @@ cargo xtask test [OPTION]...
                       `secure`, `secure/kafkajs/plain`, `confluent-kafka/produce-gzip`, ... (may be repeated)
   --against HOST:PORT run the clients against a server that is already there
   --server COMMAND    run everything against this server command, with {port}, {http} and
-                      {data} put in, e.g. 'tests/clients/peer/apache-kafka.sh {port} {data}'
+                      {data} put in, e.g. 'tests/clients/peer/apache-kafka.sh {port} {data}'; where one
+                      has to log in, if `--only secure` asks for that, it is told more (see that script)
   --jobs N            scenarios at a time (default 3)
   --seed N            of the kill rounds and histories (default: from the clock, and printed)
   --write-docs        write docs/clients.md from the outcome

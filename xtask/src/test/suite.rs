@@ -124,7 +124,7 @@ impl Suite<'_> {
                     Needs::Nothing => Vec::new(),
                     Needs::Records => vec![self.records_file(client)],
                     Needs::Table | Needs::Others | Needs::Tables | Needs::Export => continue,
-                    Needs::Door | Needs::Admin => continue,
+                    Needs::Door | Needs::Admin | Needs::Tokens => continue,
                 };
                 // `read-others` needs what the produce scenarios leave.
                 let for_others =
@@ -241,7 +241,8 @@ pub(crate) fn names(scenarios: &[Scenario]) -> Vec<String> {
 
 fn names_of(client: &Client, scenarios: &[Scenario]) -> Vec<String> {
     let is_its = |scenario: &&Scenario| {
-        scenario.is_for(client) && !matches!(scenario.needs, Needs::Door | Needs::Admin)
+        let by_a_door = matches!(scenario.needs, Needs::Door | Needs::Admin | Needs::Tokens);
+        scenario.is_for(client) && !by_a_door
     };
     let its = scenarios.iter().filter(is_its);
     its.map(|scenario| format!("{}/{}", client.name, scenario.name)).collect()

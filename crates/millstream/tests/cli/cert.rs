@@ -1,7 +1,7 @@
 //! `cert`: what it makes is what a broker and its clients need.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use crate::harness::{Server, folder, run};
 
@@ -79,8 +79,10 @@ fn a_token_that_it_makes_lets_its_user_in() {
     };
     let token = |made: serde_json::Value| made["token"].as_str().unwrap().to_owned();
     assert_eq!(list("alice", &token(made)).json(), serde_json::json!([]));
-    // The next one is by the same issuer.
+    // The next one is by the same issuer, whose keys are left alone: others may make tokens at the same time.
+    let written = fs::metadata(&keys).unwrap().ino();
     let bobs = token(make("bob --seconds 60"));
+    assert_eq!(fs::metadata(&keys).unwrap().ino(), written);
     assert_eq!(list("bob", &bobs).json(), serde_json::json!([]));
     list("alice", &bobs).fails(1, &["nobody can act as somebody else"]);
     let other = token(make("bob --audience other"));

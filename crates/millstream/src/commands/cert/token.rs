@@ -99,8 +99,17 @@ fn open(dir: &Path) -> anyhow::Result<Signer> {
     let key =
         KeyPair::from_pem(&String::from_utf8(bytes).with_context(what)?).with_context(what)?;
     let signer = Signer::from_pkcs8(&key.serialize_der()).with_context(what)?;
-    write_private(&dir.join(KEY_SET), &signer.key_set(), true)?;
+    write_key_set(&dir.join(KEY_SET), &signer.key_set())?;
     Ok(signer)
+}
+
+/// Writes the key set, unless it is there: tokens may be made side by side, and a broker looks at the file.
+fn write_key_set(path: &Path, keys: &str) -> anyhow::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "the user's own file")]
+    if std::fs::read(path).is_ok_and(|there| there == keys.as_bytes()) {
+        return Ok(());
+    }
+    write_private(path, keys, true)
 }
 
 fn next_steps(made: &Document, user: &str, audience: &str) -> String {
