@@ -80,9 +80,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
         build(&places)?;
     }
     if is_about_own && options.wants("workspace") {
-        let (outcome, passed) = workspace_tests(&places, options.long);
-        outcomes.push(outcome);
-        passed_in_rust = passed;
+        passed_in_rust = workspace_tests(&places, options.long, &mut outcomes);
     }
     let (clients, mut absent) = set_up(&options, &places, &scenarios);
     outcomes.append(&mut absent);
@@ -133,8 +131,8 @@ fn build(places: &Places) -> anyhow::Result<()> {
     process::run("cargo build", command, &places.run.join("build.log"))
 }
 
-/// The outcome of `cargo test`, and how many tests have passed.
-fn workspace_tests(places: &Places, long: bool) -> (Outcome, u64) {
+/// Runs `cargo test`; how many tests have passed.
+fn workspace_tests(places: &Places, long: bool, outcomes: &mut Vec<Outcome>) -> u64 {
     let started = Instant::now();
     println!("cargo test --workspace");
     let log = places.run.join("workspace.log");
@@ -157,7 +155,8 @@ fn workspace_tests(places: &Places, long: bool) -> (Outcome, u64) {
     outcome.seconds = started.elapsed().as_secs_f64();
     outcome.print();
     println!("  {passed} tests passed");
-    (outcome, passed)
+    outcomes.push(outcome);
+    passed
 }
 
 /// From `test result: ok. 12 passed; ...`: 12.
