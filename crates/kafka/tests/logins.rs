@@ -613,7 +613,8 @@ async fn a_bad_token_is_refused_in_two_steps() {
     assert_eq!(code(refused.error_code), ErrorCode::SaslAuthenticationFailed);
 }
 
-const KEY: (&str, &str) = ("delegation.token.secret.key", "a secret that is long");
+const KEY: (&str, &str) =
+    ("delegation.token.secret.key", "a secret that is as long as it has to be");
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 fn user(name: &str) -> (StrBytes, StrBytes) {

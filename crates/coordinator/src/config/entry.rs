@@ -53,6 +53,8 @@ pub enum Allowed {
     ThrottledReplicas,
     /// Where a share group starts: `earliest`, `latest` or `by_duration:` and an ISO 8601 duration.
     StartOffset,
+    /// A secret of at least so many bytes, or nothing.
+    Secret(usize),
     /// `User:name`, several with semicolons between them, or nothing.
     Users,
     /// A list of `address:number`, or nothing.

@@ -23,8 +23,8 @@ pub enum ConfigError {
         kind: Kind,
         /// The config.
         name: &'static str,
-        /// The value; empty where the config is a secret.
-        value: String,
+        /// The value; not where the config is a secret.
+        value: Option<String>,
         /// What it takes, in words.
         expects: String,
     },
@@ -99,7 +99,7 @@ impl ConfigError {
     }
 
     pub(super) fn invalid(kind: Kind, entry: &Entry, value: &str) -> Self {
-        let value = if entry.sensitive() { String::new() } else { cut(value) };
+        let value = (!entry.sensitive()).then(|| cut(value));
         Self::Invalid { kind, name: entry.name, value, expects: entry.expects() }
     }
 }
@@ -111,9 +111,12 @@ impl fmt::Display for ConfigError {
                 write!(f, "unknown {kind} config `{name}`")?;
                 hint.map_or(Ok(()), |hint| write!(f, "; did you mean `{hint}`?"))
             }
-            Self::Invalid { kind, name, value, expects } => {
-                write!(f, "{kind} config `{name}` can't be `{value}`: it takes {expects}")
-            }
+            Self::Invalid { kind, name, value, expects } => match value {
+                Some(value) => {
+                    write!(f, "{kind} config `{name}` can't be `{value}`: it takes {expects}")
+                }
+                None => write!(f, "{kind} config `{name}` can't be that: it takes {expects}"),
+            },
             Self::TooLong { name, len } => {
                 write!(f, "the value of `{name}` has {len} bytes, {VALUE_LEN_MAX} are the most")
             }

@@ -80,6 +80,7 @@ fn text(text: &str, allowed: Allowed) -> Option<Value> {
         Allowed::OneOf(words) => words.contains(&text),
         Allowed::OneOfAnyCase(words) => words.iter().any(|word| text.eq_ignore_ascii_case(word)),
         Allowed::StartOffset => is_start_offset(text),
+        Allowed::Secret(least) => text.is_empty() || text.len() >= least,
         Allowed::Users => users(text).is_some(),
         Allowed::AddressLimits => address_limits(text).is_some(),
         _ => true,
@@ -218,6 +219,11 @@ pub(super) fn expects(entry: &Entry) -> String {
         }
         (Allowed::Users, _) => {
             "`User:name`, several with semicolons, such as `User:ann;User:bob`".to_owned()
+        }
+        (Allowed::Secret(least), _) => {
+            format!(
+                "a secret of at least {least} bytes, as `openssl rand -base64 {least}` makes one"
+            )
         }
         (Allowed::StartOffset, _) => {
             "`earliest`, `latest`, or `by_duration:` and an ISO 8601 duration".to_owned()

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use millstream_broker::config::SecurityProtocol;
 use millstream_client::Address;
@@ -219,7 +219,12 @@ impl ServeArgs {
 /// Reads settings; `a.b = 1`, `"a.b" = 1` and `b = 1` below `[a]` are the same.
 fn read_settings(text: &str) -> anyhow::Result<Settings> {
     let mut settings = Settings::new();
-    for (name, value) in text.parse::<toml::Table>()? {
+    let table = text.parse::<toml::Table>().map_err(|error| {
+        // Not as it says it itself, which shows the line: there may be a secret in it.
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        anyhow!("line {}: {}", before.matches('\n').count() + 1, error.message())
+    })?;
+    for (name, value) in table {
         flatten(name, value, &mut settings)?;
     }
     Ok(settings)
@@ -289,6 +294,14 @@ mod tests {
         ] {
             assert_eq!(read_settings(text).unwrap_err().to_string(), expected);
         }
-        assert!(read_settings("a =").is_err());
+    }
+
+    #[test]
+    fn what_is_no_configuration_file_is_refused_and_not_repeated() {
+        let text = "num.partitions = 4\ndelegation.token.secret.key = hunter2+hunter2/\n";
+        let refused = read_settings(text).unwrap_err();
+        let refused = format!("{refused:#} {refused:?}");
+        assert!(refused.contains("line 2: "), "{refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
     }
 }

@@ -4,7 +4,7 @@
 
 use super::super::Section;
 use super::super::entry::Allowed::{
-    AddressLimits, AtLeast, Between, BetweenOrDefault, Distinct, ListOf, OneOf, Users,
+    AddressLimits, AtLeast, Between, BetweenOrDefault, Distinct, ListOf, OneOf, Secret, Users,
 };
 use super::super::entry::Effect::{AcceptedOnly, Later, Reported};
 use super::super::entry::{Entry, boolean, int, list, long, password, short, string};
@@ -360,6 +360,10 @@ static REMOTE: &[Entry] = &[
 /// What is offered unless somebody says otherwise: those that don't send the password.
 const MECHANISMS_DEFAULT: &str = "SCRAM-SHA-256,SCRAM-SHA-512";
 
+/// The shortest `delegation.token.secret.key`, in bytes: whoever has a token, which is an HMAC by it, can try keys
+/// where nobody sees it. Kafka takes any.
+const TOKEN_KEY_BYTES_MIN: usize = 32;
+
 static SECURITY: &[Entry] = &[
     list("sasl.enabled.mechanisms", MECHANISMS_DEFAULT).allow(ListOf(MECHANISMS)).of_listeners().read_only().doc(
         "The SASL mechanisms by which clients may log in on listeners with SASL. PLAIN sends the password \
@@ -381,10 +385,10 @@ static SECURITY: &[Entry] = &[
         "How long a SASL session lasts before the client must log in again, in milliseconds; one that has \
          not is closed at its next request. 0 sets no limit.",
     ),
-    password("delegation.token.secret.key").read_only().doc(
+    password("delegation.token.secret.key").allow(Secret(TOKEN_KEY_BYTES_MIN)).read_only().doc(
         "The secret that delegation tokens are made from: there are none without it, and with another one all that \
-         there were are void. Whoever knows it can log in by any token; long and random, as by `openssl rand \
-         -base64 32`.",
+         there were are void. Whoever knows it can log in by any token, and whoever has a token can try what it is, \
+         so it has to be long and random.",
     ),
     long("delegation.token.max.lifetime.ms", "604800000").allow(AtLeast(1)).read_only().doc(
         "How long a delegation token lasts at most, however often it is renewed, in milliseconds.",

@@ -213,7 +213,8 @@ fn what_a_broker_sets_about_logins() {
     use check_broker as check;
     let ms = Duration::from_millis;
     check("millstream.sasl.plain.connection.strings", "true", |c| c.connection_strings = true);
-    check("delegation.token.secret.key", "secret", |c| c.delegation.key = TokenKey::new("secret"));
+    let secret = "as long as such a secret has to be";
+    check("delegation.token.secret.key", secret, |c| c.delegation.key = TokenKey::new(secret));
     check("delegation.token.max.lifetime.ms", "5", |c| c.delegation.lifetime_max = ms(5));
     check("delegation.token.expiry.time.ms", "5", |c| c.delegation.renewal = ms(5));
 }

@@ -109,6 +109,22 @@ fn values_that_are_refused() {
     }
 }
 
+/// Who has a token can try secrets as fast as his machines can; what is refused is repeated nowhere.
+#[test]
+fn a_secret_that_could_be_guessed_is_refused_and_not_repeated() {
+    let name = "delegation.token.secret.key";
+    let long = "x".repeat(32);
+    for taken in ["", &*long] {
+        assert_eq!(validate(Broker, name, taken), Ok(()));
+    }
+    for short in ["hunter2", &long[1..]] {
+        let refused = validate(Broker, name, short).unwrap_err().to_string();
+        let advice =
+            "it takes a secret of at least 32 bytes, as `openssl rand -base64 32` makes one";
+        assert_eq!(refused, format!("broker config `{name}` can't be that: {advice}"));
+    }
+}
+
 #[test]
 fn a_value_that_is_too_long_is_refused_and_not_repeated() {
     let long = "x".repeat(VALUE_LEN_MAX + 1);
