@@ -2,19 +2,23 @@
 //!
 //! Nobody waits for it: who notes an event leaves it in a queue of a fixed size and goes on. What is
 //! written here is no request, and is noted by nobody.
+//!
+//! Where the disk or the journal is full, changes that were made are written all the same, as they were made;
+//! all else is refused as clients' records are, because anybody can be refused something as often as he likes,
+//! and would use up what is set aside for what must go on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use millstream_coordinator::audit::{Event, Kind, Level, Line, Queue};
+use millstream_coordinator::audit::{Event, Level, Line, Queue};
 use millstream_env::Env;
 use millstream_log::Origin;
 use millstream_record::batch::ValidBatch;
 use millstream_record::builder::BatchBuilder;
 use millstream_types::limits::BATCH_BYTES_CEILING;
 use tokio::sync::{Notify, watch};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::host::lock;
 use crate::topics::{AUDIT_TOPIC, TopicRef};
@@ -24,9 +28,9 @@ use crate::{Broker, Inner};
 /// instead of written again, and what is written in a second is bounded by what waits at a time.
 const COLLECT: Duration = Duration::from_millis(200);
 
-/// How often it is tried to write what the log does not take, and how long the pauses are: as long as it
+/// How often all that has been collected waits for a log that does not take it, and how long: as long as that
 /// recovers from a failure.
-const ATTEMPTS: u32 = 10;
+const PAUSES: u32 = 9;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The largest batch, in bytes: far less than a topic must take.
@@ -51,6 +55,10 @@ pub(crate) struct Audit {
     soon: Notify,
     records: AtomicU64,
     dropped: AtomicU64,
+    /// Whether the last that was to be written was refused.
+    is_refused: AtomicBool,
+    /// Held while something is written: what comes later is written behind it, and nobody closes the log before.
+    writing: tokio::sync::Mutex<()>,
 }
 
 /// What the audit has counted.
@@ -75,12 +83,12 @@ impl Broker {
             return;
         }
         let audit = &self.0.audit;
-        let is_change = event.kind() == Kind::Change;
+        let is_made = event.is_made();
         if !lock(&audit.queue).push(event, self.env().clock.wall()) {
             audit.dropped.fetch_add(1, Ordering::Relaxed);
         }
         audit.something.notify_one();
-        if is_change {
+        if is_made {
             audit.soon.notify_one();
         }
     }
@@ -94,44 +102,68 @@ impl Broker {
         }
     }
 
-    /// Writes all that waits; what can't be written counts as left out.
-    pub(crate) async fn write_audit(&self, attempts: u32) {
-        let lines = lock(&self.0.audit.queue).take(self.env().clock.wall());
+    /// Writes all that waits, which may wait so often for the log; what can't be written counts as left out.
+    pub(crate) async fn write_audit(&self, mut pauses: u32) {
+        let audit = &self.0.audit;
+        let _turn = audit.writing.lock().await;
+        let lines = lock(&audit.queue).take(self.env().clock.wall());
+        if lines.is_empty() {
+            return;
+        }
         let mut rest = &lines[..];
-        while let Some((batch, count)) = batch(rest) {
-            let written = self.write_lines(batch, attempts).await;
-            let audit = &self.0.audit;
-            let counter = if written { &audit.records } else { &audit.dropped };
-            counter.fetch_add(count as u64, Ordering::Relaxed);
-            if !written {
-                lock(&audit.queue).lost(count as u64);
-            }
-            rest = rest.get(count..).unwrap_or_default();
-        }
-    }
-
-    /// Whether it is written. It is tried again for a while: the log may just be recovering.
-    async fn write_lines(&self, batch: BatchBuilder, attempts: u32) -> bool {
-        let batch = match batch.build_valid() {
-            Ok(batch) => batch,
-            Err(error) => {
-                warn!(%error, "records of the audit that the log does not take");
-                return false;
-            }
-        };
-        for attempt in 1..=attempts {
-            match self.write_batch(&batch).await {
-                Ok(()) => return true,
-                Err(error) if attempt == attempts => {
-                    warn!(error, "records of the audit were not written");
+        let mut refused = None;
+        while let Some((batch, lines)) = batch(rest) {
+            match self.write_lines(batch, origin(lines), &mut pauses).await {
+                Ok(()) => {
+                    audit.records.fetch_add(lines.len() as u64, Ordering::Relaxed);
                 }
-                Err(_) => self.env().sleep(PAUSE).await,
+                Err(why) => {
+                    let lost = lock(&audit.queue).lost(lines);
+                    audit.dropped.fetch_add(lost, Ordering::Relaxed);
+                    refused = Some(why);
+                }
             }
+            rest = rest.get(lines.len()..).unwrap_or_default();
         }
-        false
+        self.tell(refused);
     }
 
-    async fn write_batch(&self, batch: &ValidBatch) -> Result<(), String> {
+    /// Says when it begins that records are not written, and when that is over.
+    fn tell(&self, refused: Option<String>) {
+        let was_refused = self.0.audit.is_refused.swap(refused.is_some(), Ordering::Relaxed);
+        match refused {
+            Some(why) if !was_refused => warn!(why, "records of the audit are not written"),
+            None if was_refused => info!("records of the audit are written again"),
+            Some(_) | None => {}
+        }
+    }
+
+    /// Writes them. It is tried again as long as it may be, because the log may just be recovering; not while the
+    /// broker closes.
+    async fn write_lines(
+        &self,
+        batch: BatchBuilder,
+        origin: Origin,
+        pauses: &mut u32,
+    ) -> Result<(), String> {
+        let batch = batch.build_valid().map_err(|error| error.to_string())?;
+        let mut closing = self.0.closing.subscribe();
+        loop {
+            match self.write_batch(&batch, origin).await {
+                Err(_) if *pauses > 0 => {
+                    *pauses -= 1;
+                    tokio::select! {
+                        biased;
+                        _ = closing.wait_for(|closing| *closing) => *pauses = 0,
+                        () = self.env().sleep(PAUSE) => {}
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn write_batch(&self, batch: &ValidBatch, origin: Origin) -> Result<(), String> {
         if self.topic(TopicRef::Name(AUDIT_TOPIC)).is_none() {
             let made = self.create_internal(AUDIT_TOPIC, 1, &CONFIGS).await;
             made.map_err(|error| error.to_string())?;
@@ -141,18 +173,27 @@ impl Broker {
             let topic = life.topics.find(TopicRef::Name(AUDIT_TOPIC));
             let partition = topic.as_ref().and_then(|topic| topic.partition(0));
             let partition = partition.ok_or("there is no such topic")?;
-            let appended = partition.append(std::slice::from_ref(batch), Origin::Internal);
+            let appended = partition.append(std::slice::from_ref(batch), origin);
             life.log.wait_durable(appended.map_err(|error| error.to_string())?.end)
         };
         durable.await.map_err(|error| error.to_string())
     }
 }
 
-/// As many of the first lines as make a batch, and how many they are; `None` when there is none left.
-fn batch(lines: &[Line]) -> Option<(BatchBuilder, usize)> {
+/// How far they may use what is set aside.
+fn origin(lines: &[Line]) -> Origin {
+    match lines.first() {
+        Some(first) if first.is_made => Origin::Internal,
+        Some(_) | None => Origin::Client,
+    }
+}
+
+/// As many of the first lines as make a batch, all of which were made or none; `None` when there is none left.
+fn batch(lines: &[Line]) -> Option<(BatchBuilder, &[Line])> {
+    let is_made = lines.first()?.is_made;
     let mut batch = BatchBuilder::new();
     let mut count = 0;
-    for line in lines {
+    for line in lines.iter().take_while(|line| line.is_made == is_made) {
         count += 1;
         let size =
             batch.append(line.at, Some(line.key.as_bytes()), Some(line.value.as_bytes()), &[]);
@@ -160,7 +201,7 @@ fn batch(lines: &[Line]) -> Option<(BatchBuilder, usize)> {
             break;
         }
     }
-    (count > 0).then_some((batch, count))
+    Some((batch, lines.get(..count)?))
 }
 
 /// Writes what is noted, until the broker closes, which writes the rest, or is gone.
@@ -185,6 +226,6 @@ pub(crate) async fn write(
             () = wait => {}
         }
         let Some(inner) = broker.upgrade() else { return };
-        Broker(inner).write_audit(ATTEMPTS).await;
+        Broker(inner).write_audit(PAUSES).await;
     }
 }

@@ -533,7 +533,7 @@ impl Broker {
         self.0.ready.send_replace(false);
         // A session that is just being opened is closed, too.
         let _none = self.0.recovering.lock().await;
-        self.write_audit(1).await;
+        self.write_audit(0).await;
         self.0.life().log.close().await;
         self.0.stores.reserve.rest().await;
     }

@@ -11,10 +11,14 @@ use crate::session::{commit, committed};
 use crate::world::{World, batch, create, produce, send, sent, topic, values};
 
 /// What is set aside: enough for a file of the journal and some changes of metadata, as in the program.
-const RESERVE: u64 = 1536 * 1024;
+pub(crate) const RESERVE: u64 = 1536 * 1024;
 
 async fn set_up(seed: u64) -> (World, Broker) {
-    let world = World { reserve: RESERVE, ..World::new(seed) };
+    set_up_on(World { reserve: RESERVE, ..World::new(seed) }).await
+}
+
+/// The same in a world like this.
+pub(crate) async fn set_up_on(world: World) -> (World, Broker) {
     let broker = world.start().await.unwrap();
     for name in ["t", "ballast"] {
         create(&broker, name).await.unwrap();
@@ -33,7 +37,7 @@ async fn keep(broker: &Broker, name: &str, milliseconds: &str) {
 }
 
 /// Lets a second pass, and everybody do their work.
-async fn pass(world: &World) {
+pub(crate) async fn pass(world: &World) {
     world.settle().await;
     world.clock.advance(Duration::from_secs(1));
     world.settle().await;
@@ -49,7 +53,7 @@ fn is_disk_full(refused: Option<&ProduceError>) -> bool {
 }
 
 /// Produces until the disk is full; what was acknowledged.
-async fn fill(world: &World, broker: &Broker, name: &str) -> Vec<(Offset, String)> {
+pub(crate) async fn fill(world: &World, broker: &Broker, name: &str) -> Vec<(Offset, String)> {
     let mut taken = Vec::new();
     for number in 0..2_000 {
         let value = format!("{number}:{}", "x".repeat(5_000));
@@ -83,7 +87,7 @@ async fn commits(world: &World, broker: &Broker, offset: Offset) {
 }
 
 /// What goes on while records are refused.
-async fn goes_on(world: &World, broker: &Broker, round: i64) {
+pub(crate) async fn goes_on(world: &World, broker: &Broker, round: i64) {
     commits(world, broker, Offset(round)).await;
     assert_eq!(committed(broker).await, Some(Offset(round)));
     let name = format!("made-{round}");
@@ -95,7 +99,7 @@ async fn goes_on(world: &World, broker: &Broker, round: i64) {
     pass(world).await;
 }
 
-async fn is_taken_again(world: &World, broker: &Broker) {
+pub(crate) async fn is_taken_again(world: &World, broker: &Broker) {
     for _ in 0..200 {
         if produce(broker, "t", "taken again").await.is_some() {
             assert!(!broker.reserve().is_low());
@@ -109,14 +113,14 @@ async fn is_taken_again(world: &World, broker: &Broker) {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Relief {
+pub(crate) enum Relief {
     DeleteTopic,
     DeleteRecords,
     Retention,
     LargerDisk,
 }
 
-async fn relieve(world: &World, broker: &Broker, relief: Relief) {
+pub(crate) async fn relieve(world: &World, broker: &Broker, relief: Relief) {
     match relief {
         Relief::DeleteTopic => {
             broker.delete_topic(TopicRef::Name("ballast")).await.unwrap();

@@ -136,7 +136,7 @@ async fn a_slow_disk_breaks_nothing() {
         let mut client = Client::new(1, SimDisk::new(1)).await.unwrap();
         let (env, clock) = (client.world.env.clone(), Arc::clone(&client.world.clock));
         let machine = Arc::clone(&client.world.machine);
-        let world = World { machine, env, clock, reserve: 0, compacts: false };
+        let world = World { machine, env, clock, reserve: 0, compacts: false, audits: false };
         world.machine.slow_down(&world.env, each);
         let done = in_time(&world, async {
             client.run().await?;

@@ -26,12 +26,14 @@ pub(crate) struct World {
     pub(crate) reserve: u64,
     /// Whether there is compaction. Where every offset is accounted for, there is none.
     pub(crate) compacts: bool,
+    /// Whether the audit notes everything.
+    pub(crate) audits: bool,
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let (env, clock) = Env::seeded(seed);
-        Self { machine: SimDisk::new(seed), env, clock, reserve: 0, compacts: false }
+        Self { machine: SimDisk::new(seed), env, clock, reserve: 0, compacts: false, audits: false }
     }
 
     /// The same on a machine in another world.
@@ -77,7 +79,9 @@ impl World {
         let transactions = ("transaction.state.log.num.partitions".to_owned(), "2".to_owned());
         let shards = ("offsets.topic.num.partitions".to_owned(), "2".to_owned());
         let compacts = ("log.cleaner.enable".to_owned(), self.compacts.to_string());
-        let settings = [delay, shards, transactions, compacts].into();
+        let level = if self.audits { "all" } else { "none" };
+        let audits = ("millstream.audit.level".to_owned(), level.to_owned());
+        let settings = [delay, shards, transactions, compacts, audits].into();
         Broker::start(self.env.clone(), node, stores, settings).await
     }
 

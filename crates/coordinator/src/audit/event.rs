@@ -152,6 +152,12 @@ impl Event {
         self.kind
     }
 
+    /// Whether it is a change that was made. What was refused may come from anybody, as often as he likes.
+    #[must_use]
+    pub const fn is_made(&self) -> bool {
+        matches!((self.kind, self.outcome), (Kind::Change, Outcome::Done))
+    }
+
     /// From which level on it is noted.
     #[must_use]
     pub const fn level(&self) -> Level {

@@ -10,7 +10,7 @@ use super::event::{Event, Kind, Outcome};
 
 /// How many events wait at most. Each has a few hundred bytes, or some thousand if somebody wants it to.
 pub const EVENTS_MAX: usize = 1_000;
-/// How many places only changes may take: whoever may change nothing can't drive them out.
+/// How many places only changes may take that were made: whoever may change nothing can't drive them out.
 const FOR_CHANGES: usize = 250;
 
 /// A record of the audit.
@@ -22,6 +22,10 @@ pub struct Line {
     pub at: Timestamp,
     /// JSON: the record's value.
     pub value: String,
+    /// Whether it is a change that was made: all else may be refused where there is little room.
+    pub is_made: bool,
+    /// How many events it stands for; for one that says how many were left out, those.
+    pub events: u64,
 }
 
 /// Events, in the order in which they came.
@@ -48,8 +52,7 @@ impl Queue {
             known.count += 1;
             return true;
         }
-        let is_change = event.kind() == Kind::Change;
-        let room = if is_change { EVENTS_MAX } else { EVENTS_MAX - FOR_CHANGES };
+        let room = if event.is_made() { EVENTS_MAX } else { EVENTS_MAX - FOR_CHANGES };
         if self.waiting.len() >= room {
             self.dropped += 1;
             return false;
@@ -68,9 +71,13 @@ impl Queue {
         self.waiting.is_empty() && self.dropped == 0
     }
 
-    /// Notes that lines were not written.
-    pub const fn lost(&mut self, lines: u64) {
-        self.dropped += lines;
+    /// Notes that lines were not written. How many events were left out with them that were not before.
+    pub fn lost(&mut self, lines: &[Line]) -> u64 {
+        let all: u64 = lines.iter().map(|line| line.events).sum();
+        self.dropped += all;
+        // What such a line counts was counted when it was left out.
+        let again = lines.iter().filter(|line| line.key == Kind::Dropped.name());
+        all - again.map(|line| line.events).sum::<u64>()
     }
 
     /// Takes all that waits, as it is to be written `now`; behind it how many events were left out.
@@ -88,5 +95,6 @@ impl Queue {
 }
 
 fn line(event: &Event, at: Timestamp, count: u64) -> Line {
-    Line { key: event.kind().name(), at, value: event.json(at, count) }
+    let (key, value) = (event.kind().name(), event.json(at, count));
+    Line { key, at, value, is_made: event.is_made(), events: count }
 }

@@ -98,9 +98,39 @@ fn what_has_no_room_is_counted_and_refusals_leave_room_for_changes() {
     let last = lines.last().expect("a line");
     assert_eq!(last.key, "dropped");
     assert!(last.value.contains("\"count\":2000"), "{}", last.value);
-    queue.lost(3);
-    assert!(!queue.is_empty());
-    assert!(queue.take(NOW)[0].value.contains("\"count\":3"));
+}
+
+/// Found in review: a line that said how many were left out counted as one when it was not written either.
+#[test]
+fn what_is_not_written_counts_with_all_that_it_stands_for() {
+    let mut queue = Queue::default();
+    for event in [denied("a"), denied("a"), denied("a"), change("t")] {
+        assert!(queue.push(event, NOW));
+    }
+    let mut sum = 0;
+    // Refused with three events and a change, then with what says so, again and again.
+    for expected in [4, 0, 0] {
+        let lines = queue.take(NOW);
+        let lost = queue.lost(&lines);
+        assert_eq!(lost, expected);
+        sum += lost;
+        assert!(!queue.is_empty());
+    }
+    let said = format!("\"count\":{sum}");
+    assert!(queue.take(NOW)[0].value.contains(&said));
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn a_change_that_was_refused_has_no_place_of_its_own() {
+    let mut queue = Queue::default();
+    let refused = || Event::new(Kind::Change, Outcome::Refused);
+    let taken = (0..2 * EVENTS_MAX).filter(|_| queue.push(refused(), NOW)).count();
+    assert_eq!(taken, 750);
+    assert!(queue.push(change("t"), NOW));
+    let made: Vec<_> = queue.take(NOW).iter().map(|line| line.is_made).collect();
+    assert_eq!(made.iter().filter(|is_made| **is_made).count(), 1);
+    assert!(made[750] && !made[751], "what says how many were left out was not made by anybody");
 }
 
 proptest! {
