@@ -116,6 +116,12 @@ impl Broker {
         .await
     }
 
+    /// The token of which `hmac` is the proof, if there is one, also when it has expired.
+    #[must_use]
+    pub fn token_of(&self, hmac: &TokenHmac) -> Option<Arc<Delegation>> {
+        self.0.metadata.read(|state| state.delegations().of(hmac).cloned())
+    }
+
     /// All tokens that count now and that `is_told` picks, with what proves that somebody has them.
     ///
     /// # Errors

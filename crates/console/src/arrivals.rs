@@ -3,12 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use millstream_broker::Broker;
+use millstream_broker::audited::{Kind, Outcome};
 use millstream_tls::{HandshakeError, ServerTls};
 use millstream_types::Principal;
 use prometheus_client::metrics::counter::Counter;
@@ -16,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tracing::debug;
 
+use crate::guard;
 use crate::patience::Patient;
 use crate::places::Places;
 
@@ -47,6 +50,8 @@ pub(super) struct Arrivals {
     /// Whoever is slow with his holds nobody up.
     handshakes: FuturesUnordered<Handshake>,
     bad_handshakes: Counter,
+    /// Whose audit notes those that are refused.
+    broker: Arc<OnceLock<Broker>>,
 }
 
 impl Arrivals {
@@ -54,13 +59,15 @@ impl Arrivals {
         listener: TcpListener,
         tls: Option<Arc<ServerTls>>,
         bad_handshakes: Counter,
+        broker: Arc<OnceLock<Broker>>,
     ) -> Self {
-        let places = Places::new();
-        Self { listener, places, tls, handshakes: FuturesUnordered::new(), bad_handshakes }
+        let (places, handshakes) = (Places::new(), FuturesUnordered::new());
+        Self { listener, places, tls, handshakes, bad_handshakes, broker }
     }
 
     fn begin(&self, stream: Patient, address: SocketAddr, tls: &Arc<ServerTls>) -> Handshake {
         let (tls, bad_handshakes) = (Arc::clone(tls), self.bad_handshakes.clone());
+        let broker = Arc::clone(&self.broker);
         Box::pin(async move {
             match tls.accept(stream, true).await {
                 Ok((stream, certificate)) => {
@@ -70,6 +77,10 @@ impl Arrivals {
                     if !matches!(error, HandshakeError::Gone) {
                         bad_handshakes.inc();
                         debug!(peer = %address, %error, "refused a connection to the pages");
+                        if let Some(broker) = broker.get() {
+                            let event = guard::event(Kind::Connection, Outcome::Refused, address);
+                            broker.audit(event.because(&error.to_string()));
+                        }
                     }
                     None
                 }

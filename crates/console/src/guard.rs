@@ -26,6 +26,9 @@ use crate::{Logins, Shown, basic, bearer};
 const BASIC: &str = "Basic realm=\"millstream\", charset=\"UTF-8\"";
 const BEARER: &str = "Bearer realm=\"millstream\"";
 
+/// What the audit calls the pages, where it names the listener by which somebody came.
+const LISTENER: &str = "HTTP";
+
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Refused {
@@ -79,14 +82,17 @@ async fn check(
     let said = only(headers, AUTHORIZATION)?;
     let broker = shown.pages.broker.get().ok_or(Refused::NotReady)?;
     let logins = shown.pages.logins;
-    let who = match said.filter(|_| logins.passwords || logins.tokens) {
-        Some(said) => log_in(shown, broker, said).await?,
+    let (who, has_logged_in) = match said.filter(|_| logins.passwords || logins.tokens) {
+        Some(said) => (log_in(shown, broker, said).await?, true),
         None => match &guest.certificate {
-            Some(who) => who.clone(),
-            None if logins == Logins::default() => Principal::anonymous(),
+            Some(who) => (who.clone(), true),
+            None if logins == Logins::default() => (Principal::anonymous(), false),
             None => return Err(Refused::Unknown(logins)),
         },
     };
+    if has_logged_in {
+        broker.audit(event(Kind::Login, Outcome::Done, guest.address).by(who.name()));
+    }
     match needs {
         Some(Needs::OnCluster(operation)) if !may(broker, guest, &who, operation) => {
             Err(Refused::Denied { who, operation, logins })
@@ -132,6 +138,11 @@ async fn by_its_token(shown: &Shown, said: &[u8]) -> Option<Principal> {
     Some(verified.user).filter(|user| !is_reserved(user.name()))
 }
 
+/// An event of the audit, of somebody at that address.
+pub(super) fn event(kind: Kind, outcome: Outcome, peer: SocketAddr) -> Event {
+    Event::new(kind, outcome).from(Some(peer.ip()), LISTENER)
+}
+
 /// What is no text is none of ours, and is empty.
 fn text(value: Option<&[u8]>) -> Option<&str> {
     value.map(|value| std::str::from_utf8(value).unwrap_or_default())
@@ -147,21 +158,23 @@ fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&[u8]>, Refused>
 impl Shown {
     /// Counts and tells what somebody should look at.
     fn tell(&self, peer: SocketAddr, refused: &Refused) {
-        let why = match refused {
-            Refused::Wrong { by_token: false, .. } => "the name or the password is wrong",
-            Refused::Wrong { by_token: true, .. } => "the token is not taken",
-            Refused::Denied { .. } => {
+        let (event, why) = match refused {
+            Refused::Wrong { by_token, .. } => {
+                // Not by whom: people type passwords where names belong.
+                let event = event(Kind::Login, Outcome::Refused, peer);
+                (event, wrong(*by_token))
+            }
+            Refused::Denied { who, operation, .. } => {
                 self.counts.denied.inc();
-                "an access rule (ACL) would have to allow it"
+                let event = event(Kind::Access, Outcome::Refused, peer).by(who.name());
+                let event = event.what(operation.name(), (Needs::RESOURCE.name(), CLUSTER_NAME));
+                (event, "an access rule (ACL) would have to allow it")
             }
             Refused::Twice | Refused::Foreign(_) | Refused::NotReady | Refused::Unknown(_) => {
                 return;
             }
         };
         let Some(broker) = self.pages.broker.get() else { return };
-        let kind =
-            if matches!(refused, Refused::Wrong { .. }) { Kind::Login } else { Kind::Access };
-        let event = Event::new(kind, Outcome::Refused).from(Some(peer.ip()), "HTTP");
         broker.audit(event.because(why));
         let now = broker.env().clock.monotonic();
         if let Some(left_out) = self.refusals.may_say(Some(peer.ip()), now) {
@@ -195,11 +208,18 @@ impl Refused {
             Self::Foreign(Foreign::Origin) => "pages of other hosts may not ask",
             Self::NotReady => "not ready",
             Self::Unknown(logins) => return unknown(*logins),
-            Self::Wrong { by_token: false, .. } => "the name or the password is wrong",
-            Self::Wrong { by_token: true, .. } => "the token is not taken",
+            Self::Wrong { by_token, .. } => wrong(*by_token),
             Self::Denied { who, operation, logins } => return denied(who, *operation, *logins),
         };
         format!("{text}\n")
+    }
+}
+
+/// What somebody is told who is not whom he says he is.
+const fn wrong(by_token: bool) -> &'static str {
+    match by_token {
+        false => "the name or the password is wrong",
+        true => "the token is not taken",
     }
 }
 

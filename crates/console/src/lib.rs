@@ -89,7 +89,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     let counts =
         Counts::register(&mut pages.metrics.lock().unwrap_or_else(PoisonError::into_inner));
-    let arrivals = Arrivals::new(listener, tls, counts.bad_handshakes.clone());
+    let broker = Arc::clone(&pages.broker);
+    let arrivals = Arrivals::new(listener, tls, counts.bad_handshakes.clone(), broker);
     let (rendering, refusals) = (Arc::new(Semaphore::new(1)), Arc::default());
     let routes = routes::router(&Shown { pages, counts, rendering, refusals });
     let service = routes.into_make_service_with_connect_info::<Guest>();

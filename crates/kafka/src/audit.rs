@@ -8,7 +8,7 @@ use tracing::info;
 use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 
-/// What was changed, and its name: as access rules call it, or `Broker`, `ClientMetrics`, `User`, `Quota`, `Acl`.
+/// What was changed, and its name: as access rules call it, or `Broker`, `ClientMetrics`, `Quota`, `Acl`.
 pub(crate) type Changed<'a> = (&'static str, &'a str);
 
 /// Names and values that are known of a change; never a secret.
@@ -67,6 +67,7 @@ fn is_denial(error: ErrorCode) -> bool {
         ErrorCode::GroupAuthorizationFailed,
         ErrorCode::ClusterAuthorizationFailed,
         ErrorCode::TransactionalIdAuthorizationFailed,
+        ErrorCode::DelegationTokenAuthorizationFailed,
     ];
     denials.contains(&error)
 }

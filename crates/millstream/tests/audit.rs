@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream::{Server, ServerConfig};
-use millstream_auth::{Hash, Mechanism};
-use millstream_broker::AUDIT_TOPIC;
+use millstream_auth::{Derivation, Hash, Mechanism};
+use millstream_broker::{AUDIT_TOPIC, Alteration, Upsertion};
 use millstream_client::{Address, Admin, Cluster, ClusterSettings, LoginSettings, TcpConnector};
 use millstream_env::Env;
 use millstream_record::batch::{StoredBatch, split};
@@ -17,6 +17,9 @@ use raw::{Client, batch};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
+mod audit {
+    mod tokens;
+}
 #[allow(dead_code, reason = "other tests use more of it")]
 mod raw;
 
@@ -40,6 +43,15 @@ async fn start_when_free(config: ServerConfig) -> Server {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+async fn add_user(server: &Server, user: &str, password: &str) {
+    let derivation = Derivation::new(Hash::Sha256, password.as_bytes(), b"salt", 4_096);
+    let (hash, salted_password) = (Some(Hash::Sha256), derivation.finish());
+    let set = Upsertion { hash, iterations: 4_096, salt: b"salt".to_vec(), salted_password };
+    let wanted = vec![(Arc::from(user), Alteration::Set(set))];
+    let outcomes = server.broker().alter_credentials(wanted).await.expect("written");
+    assert!(outcomes.values().all(Result::is_ok));
 }
 
 /// All records of the audit in `directory`: their keys, and what they say.
@@ -321,45 +333,6 @@ async fn the_same_refusals_of_a_moment_are_counted_and_each_change_has_its_recor
     }
 }
 
-#[tokio::test]
-async fn the_audit_is_the_brokers_own_and_is_read_by_right() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let server = start(directory.path(), &RIGHTS).await;
-    let mut client = Client::new(&server);
-    client.ask(7, creation("orders", 1)).await;
-    server.stop().await;
-    let server = start(directory.path(), &RIGHTS).await;
-    let mut client = Client::new(&server);
-    let records = Some(batch().into());
-    let data = produce_request::PartitionProduceData { index: 0, records };
-    let topic = produce_request::TopicProduceData {
-        name: AUDIT_TOPIC.into(),
-        partition_data: vec![data],
-        ..Default::default()
-    };
-    let produce = ProduceRequest {
-        acks: -1,
-        timeout_ms: 1_000,
-        topic_data: vec![topic],
-        ..Default::default()
-    };
-    let answer = client.ask(12, produce).await;
-    let error = ErrorCode::or_unknown(answer.responses[0].partition_responses[0].error_code);
-    assert_eq!(error, ErrorCode::InvalidTopicException);
-    let state = delete_topics_request::DeleteTopicState {
-        name: Some(AUDIT_TOPIC.into()),
-        ..Default::default()
-    };
-    let answer =
-        client.ask(6, DeleteTopicsRequest { topics: vec![state], ..Default::default() }).await;
-    let error = ErrorCode::or_unknown(answer.responses[0].error_code);
-    assert_eq!(error, ErrorCode::InvalidTopicException);
-    let all = client.ask(12, MetadataRequest { topics: None, ..Default::default() }).await;
-    let audit = all.topics.iter().find(|topic| topic.name.as_deref() == Some(AUDIT_TOPIC));
-    assert!(audit.is_some_and(|topic| topic.is_internal), "{all:?}");
-    server.stop().await;
-}
-
 async fn log_in(server: &Server, user: &str, password: &str) -> bool {
     let at = server.kafka_address().expect("it listens");
     let bootstrap = vec![Address::new(at.ip().to_string(), at.port())];
@@ -388,16 +361,7 @@ async fn logins_leave_records_without_what_was_typed() {
         config.settings.insert(name.to_owned(), value.to_owned());
     }
     let server = Server::start(config).await.expect("starts");
-    let salted_password =
-        millstream_auth::Derivation::new(Hash::Sha256, b"pencil", b"salt", 4_096).finish();
-    let set = millstream_broker::Upsertion {
-        hash: Some(Hash::Sha256),
-        iterations: 4_096,
-        salt: b"salt".to_vec(),
-        salted_password,
-    };
-    let wanted = vec![(Arc::from("ann"), millstream_broker::Alteration::Set(set))];
-    server.broker().alter_credentials(wanted).await.expect("written");
+    add_user(&server, "ann", "pencil").await;
     assert!(log_in(&server, "ann", "pencil").await);
     assert!(!log_in(&server, "hunter2", "pencil").await);
     server.stop().await;
@@ -418,5 +382,55 @@ async fn logins_leave_records_without_what_was_typed() {
     assert!(failed.starts_with("login refused - SASL_PLAINTEXT "), "{failed}");
     assert!(failed.contains("the name or the password is wrong"), "{failed}");
     assert!(records.iter().all(|(_, record)| record["address"] == "127.0.0.1"), "{records:?}");
+    assert!(!format!("{records:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn who_asks_for_pages_leaves_records() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let http_listen = Some(([127, 0, 0, 1], 0).into());
+    let mut config = ServerConfig { http_listen, ..ServerConfig::in_directory(directory.path()) };
+    for (name, value) in [
+        ("authorizer.class.name", "standard"),
+        ("super.users", "User:admin"),
+        ("millstream.http.authentication", "basic"),
+        ("connection.failed.authentication.delay.ms", "0"),
+        ("millstream.audit.level", "all"),
+    ] {
+        config.settings.insert(name.to_owned(), value.to_owned());
+    }
+    let server = Server::start(config).await.expect("starts");
+    for user in ["admin", "ann"] {
+        add_user(&server, user, "pencil").await;
+    }
+    let at = server.http_address().expect("pages");
+    for (user, password, status) in
+        [("admin", "pencil", 200), ("ann", "pencil", 403), ("ann", "hunter2", 401)]
+    {
+        let answer = raw::get_as(at, "/metrics", (user, password)).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+    // Who says nothing has not tried to log in, and anybody may ask for this.
+    let answer = raw::get(at, "/livez").await;
+    assert!(answer.ends_with("live\n"), "{answer}");
+    server.stop().await;
+    let records = audit(directory.path()).await;
+    let told: Vec<_> = records
+        .iter()
+        .map(|(_, record)| {
+            assert_eq!(
+                (&record["listener"], &record["address"]),
+                (&"HTTP".into(), &"127.0.0.1".into())
+            );
+            format!("{}: {}", record["user"].as_str().unwrap_or("-"), short(record))
+        })
+        .collect();
+    let expected = [
+        "admin: login done: - - - `-` -",
+        "ann: login done: - - - `-` -",
+        "ann: access refused: - Describe Cluster `kafka-cluster` an access rule (ACL) would have to allow it",
+        "-: login refused: - - - `-` the name or the password is wrong",
+    ];
+    assert_eq!(told, expected);
     assert!(!format!("{records:?}").contains("hunter2"));
 }

@@ -149,17 +149,21 @@ impl Delegations {
         Ok(entries)
     }
 
-    /// The token of which `hmac` is the proof. It is looked for by the hash of that: who tries others learns
-    /// nothing from how long it takes.
+    /// The token of which `hmac` is the proof, also when it has expired. It is looked for by the hash of that:
+    /// who tries others learns nothing from how long it takes.
+    #[must_use]
+    pub fn of(&self, hmac: &TokenHmac) -> Option<&Arc<Delegation>> {
+        let digest = hmac.digest();
+        self.iter().find(|token| token.digest == digest)
+    }
+
     fn managed(
         &self,
         hmac: &TokenHmac,
         user: &str,
         now: Timestamp,
     ) -> Result<&Delegation, DelegationError> {
-        let digest = hmac.digest();
-        let found = self.iter().find(|token| token.digest == digest);
-        let token = found.ok_or(DelegationError::NotFound)?;
+        let token = self.of(hmac).ok_or(DelegationError::NotFound)?;
         if token.has_expired(now) {
             return Err(DelegationError::Expired);
         }

@@ -4,8 +4,11 @@
 
 use std::net::SocketAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use millstream::Server;
+use millstream_auth::ClientExchange;
 use millstream_record::BatchBuilder;
 use millstream_types::Timestamp;
 use millstream_wire::*;
@@ -49,6 +52,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         response
     }
 
+    /// Logs in. What the server has said, or why it is refused.
+    pub(crate) async fn log_in(
+        &mut self,
+        mut exchange: ClientExchange,
+    ) -> Result<Vec<Bytes>, String> {
+        let mechanism = exchange.mechanism().name().into();
+        let answer = self.ask(1, SaslHandshakeRequest { mechanism }).await;
+        assert_eq!(answer.error_code, 0, "{answer:?}");
+        let (mut said, mut token) = (Vec::new(), exchange.first());
+        loop {
+            let request = SaslAuthenticateRequest { auth_bytes: token.into() };
+            let answer = self.ask(2, request).await;
+            if answer.error_code != 0 {
+                return Err(answer.error_message.unwrap_or_default().to_string());
+            }
+            said.push(answer.auth_bytes.clone());
+            match exchange.answer(&answer.auth_bytes).expect("to be trusted") {
+                Some(next) => token = next,
+                None => return Ok(said),
+            }
+        }
+    }
+
     async fn frame(&mut self, name: &str, version: i16) -> Bytes {
         let length = self.stream.read_i32().await;
         let length = length.unwrap_or_else(|_| panic!("{name} v{version} ended the connection"));
@@ -66,11 +92,27 @@ pub(crate) fn batch() -> Bytes {
 
 /// A page, which has to be there.
 pub(crate) async fn get(address: SocketAddr, page: &str) -> String {
+    let answer = ask_for(address, page, "").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
+}
+
+/// A page, asked for by who says that his name and password are these.
+pub(crate) async fn get_as(
+    address: SocketAddr,
+    page: &str,
+    (user, password): (&str, &str),
+) -> String {
+    let said = BASE64.encode(format!("{user}:{password}"));
+    ask_for(address, page, &format!("Authorization: Basic {said}\r\n")).await
+}
+
+async fn ask_for(address: SocketAddr, page: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connects");
-    let request = format!("GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET {page} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("sends");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("text");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     answer
 }

@@ -11,46 +11,46 @@ use millstream_broker::acl::Operation;
 use millstream_broker::delegation::{Delegation, RENEWERS_MAX};
 use millstream_wire::{CreateDelegationTokenRequest, CreateDelegationTokenResponse, ErrorCode};
 
-use super::{name, time, user, user_type};
+use super::{name, named, requester, time, user, user_type};
 use crate::api::authorize::Resource;
+use crate::audit::{Details, detail};
 use crate::dispatch::Call;
 use crate::errors::Code as _;
-
-/// From here on it is said who has asked for a token.
-const REQUESTER_SINCE: i16 = 3;
 
 pub(crate) async fn handle(
     call: Call,
     request: CreateDelegationTokenRequest,
 ) -> CreateDelegationTokenResponse {
-    let (requester_type, requester_name) = match call.version >= REQUESTER_SINCE {
-        true => (user_type(), name(call.principal().name())),
-        false => Default::default(),
+    let made = create(&call, &request).await;
+    let (id, error) = match &made {
+        Ok((token, _)) => (&*token.id, ErrorCode::None),
+        Err(error) => ("", *error),
     };
-    match create(&call, &request).await {
+    call.note_change(Operation::Create, named(id), error, || details(&call, &request));
+    let (requester_type, requester_name) = requester(call.version, call.principal().name());
+    let none = CreateDelegationTokenResponse {
+        principal_type: user_type(),
+        token_requester_principal_type: requester_type,
+        token_requester_principal_name: requester_name,
+        issue_timestamp_ms: -1,
+        expiry_timestamp_ms: -1,
+        max_timestamp_ms: -1,
+        ..CreateDelegationTokenResponse::default()
+    };
+    match made {
         Ok((token, hmac)) => CreateDelegationTokenResponse {
-            error_code: ErrorCode::None.code(),
-            principal_type: user_type(),
             principal_name: name(&token.owner),
-            token_requester_principal_type: requester_type,
-            token_requester_principal_name: requester_name,
             issue_timestamp_ms: token.issued.0,
             expiry_timestamp_ms: token.expires.0,
             max_timestamp_ms: token.ends.0,
             token_id: name(&token.id),
             hmac: Bytes::copy_from_slice(hmac.bytes()),
-            throttle_time_ms: 0,
+            ..none
         },
-        Err(error) => CreateDelegationTokenResponse {
+        Err(_) => CreateDelegationTokenResponse {
             error_code: error.code(),
-            principal_type: user_type(),
             principal_name: request.owner_principal_name.unwrap_or_default(),
-            token_requester_principal_type: requester_type,
-            token_requester_principal_name: requester_name,
-            issue_timestamp_ms: -1,
-            expiry_timestamp_ms: -1,
-            max_timestamp_ms: -1,
-            ..CreateDelegationTokenResponse::default()
+            ..none
         },
     }
 }
@@ -61,8 +61,8 @@ async fn create(
 ) -> Result<(Arc<Delegation>, TokenHmac), ErrorCode> {
     call.may_ask_about_tokens()?;
     let requester = call.user();
-    let owner = match request.owner_principal_name.as_deref() {
-        None | Some("") => Arc::clone(&requester),
+    let owner = match other_owner(request) {
+        None => Arc::clone(&requester),
         Some(name) => user(request.owner_principal_type.as_deref().unwrap_or_default(), name)?,
     };
     if owner != requester {
@@ -81,4 +81,22 @@ async fn create(
         lifetime_max: (request.max_lifetime_ms > 0).then(|| time(request.max_lifetime_ms)),
     };
     call.broker().create_token(wanted).await.map_err(|error| error.code())
+}
+
+/// The owner that is named, if one is.
+fn other_owner(request: &CreateDelegationTokenRequest) -> Option<&str> {
+    request.owner_principal_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// Whom the token is to stand for, and who may renew it.
+fn details(call: &Call, request: &CreateDelegationTokenRequest) -> Details {
+    let owner = other_owner(request).unwrap_or_else(|| call.principal().name());
+    let renewers = request.renewers.iter().take(RENEWERS_MAX);
+    let renewers: Vec<_> =
+        renewers.map(|one| format!("{}:{}", one.principal_type, one.principal_name)).collect();
+    let mut details = vec![detail("owner", owner)];
+    if !renewers.is_empty() {
+        details.push(detail("renewers", renewers.join(";")));
+    }
+    details
 }

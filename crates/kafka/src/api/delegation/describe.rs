@@ -13,28 +13,20 @@ use millstream_wire::describe_delegation_token_response::{
 };
 use millstream_wire::{DescribeDelegationTokenRequest, DescribeDelegationTokenResponse, ErrorCode};
 
-use super::{USER, name, user_type};
+use super::{USER, name, requester, user_type};
 use crate::api::authorize::Resource;
 use crate::dispatch::Call;
 use crate::errors::Code as _;
-
-/// From here on it is said who has asked for a token.
-const REQUESTER_SINCE: i16 = 3;
 
 pub(crate) async fn handle(
     call: Call,
     request: DescribeDelegationTokenRequest,
 ) -> DescribeDelegationTokenResponse {
     match describe(&call, request.owners.as_deref()) {
-        Ok(tokens) => DescribeDelegationTokenResponse {
-            error_code: ErrorCode::None.code(),
-            tokens,
-            throttle_time_ms: 0,
-        },
-        Err(error) => DescribeDelegationTokenResponse {
-            error_code: error.code(),
-            ..DescribeDelegationTokenResponse::default()
-        },
+        Ok(tokens) => DescribeDelegationTokenResponse { tokens, ..Default::default() },
+        Err(error) => {
+            DescribeDelegationTokenResponse { error_code: error.code(), ..Default::default() }
+        }
     }
 }
 
@@ -66,10 +58,7 @@ fn may_be_told(call: &Call, token: &Delegation) -> bool {
 }
 
 fn described(version: i16, token: &Delegation, hmac: &TokenHmac) -> DescribedDelegationToken {
-    let (requester_type, requester_name) = match version >= REQUESTER_SINCE {
-        true => (user_type(), name(&token.requester)),
-        false => Default::default(),
-    };
+    let (requester_type, requester_name) = requester(version, &token.requester);
     let renewers = token.renewers.iter().map(|renewer| DescribedDelegationTokenRenewer {
         principal_type: user_type(),
         principal_name: name(renewer),
