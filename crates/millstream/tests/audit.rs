@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 mod audit {
+    mod rights;
     mod tokens;
 }
 #[allow(dead_code, reason = "other tests use more of it")]

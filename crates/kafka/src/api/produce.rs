@@ -116,7 +116,7 @@ fn enlist(call: &Call, request: &ProduceRequest) -> Result<(), ErrorCode> {
             // What may not be written is refused later, topic by topic.
             let there = call.broker().topic(wanted(call, topic)).filter(|it| {
                 let may = call.may(Operation::Write, Resource::Topic(&it.name));
-                may && it.partition(partition.index).is_some()
+                may && !it.internal && it.partition(partition.index).is_some()
             });
             partitions.extend(there.map(|topic| (topic.name.clone(), partition.index)));
         }
