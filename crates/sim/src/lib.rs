@@ -17,6 +17,8 @@
 //! does where it shows, and in which of its eight lists tokio's `watch` lets somebody wait, which says
 //! nothing here, because who is ready is a set. A test compares the hashes of two runs.
 //!
+//! A part of the seeds has the audit note everything, so that what writes it goes through all of this, too.
+//!
 //! * `executor`: tasks, and who is next; `net`: connections; `machine`: disk and broker; `world`: the loop;
 //! * `plan`: what a seed is about; `drive`: its course; `faults`: what goes wrong;
 //! * `clients`: one file per kind of client.

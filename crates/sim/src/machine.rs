@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use millstream_broker::{Broker, Node, Stores};
+use millstream_broker::{AuditCounts, Broker, Node, Stores};
 use millstream_env::disk::SimDisk;
 use millstream_env::{DataDir, Env, JournalSettings};
 use millstream_kafka::Door;
@@ -68,14 +68,14 @@ impl Machine {
         process
     }
 
-    /// The process is gone.
-    pub(crate) fn end(&self) {
+    /// The process is gone. What its audit has counted.
+    pub(crate) fn end(&self) -> Option<AuditCounts> {
         let broker = {
             let mut state = lock(&self.state);
             state.process = None;
             state.broker.take()
         };
-        drop(broker);
+        broker.map(|broker| broker.audit_counts())
     }
 }
 

@@ -47,7 +47,7 @@ impl Plan {
         };
         let session_timeout_ms = 1_500 + i32::try_from(dice.below(3_000)).unwrap_or_default();
         let session = session_timeout_ms.to_string();
-        let settings = vec![
+        let mut settings = vec![
             ("log.cleaner.backoff.ms", "400".to_owned()),
             ("group.min.session.timeout.ms", "1000".to_owned()),
             ("group.consumer.min.session.timeout.ms", "1000".to_owned()),
@@ -70,6 +70,12 @@ impl Plan {
             ("min.cleanable.dirty.ratio", "0.01"),
             ("delete.retention.ms", "500"),
         ];
+        let calm = Duration::from_millis(200 + dice.below(4_000));
+        let batches = 10 + dice.below(40);
+        // One in three notes all that there is to note: connections, and topics that are made and deleted.
+        if dice.below(3) == 0 {
+            settings.push(("millstream.audit.level", "all".to_owned()));
+        }
         Self {
             settings,
             topics: topics.into(),
@@ -77,8 +83,8 @@ impl Plan {
             time_max: Duration::from_secs(3_600),
             disk_pause,
             session_timeout_ms,
-            calm: Duration::from_millis(200 + dice.below(4_000)),
-            batches: 10 + dice.below(40),
+            calm,
+            batches,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{self, Either};
+use millstream_broker::AuditCounts;
 use millstream_env::{Dice, Env, HandClock};
 use millstream_testkit::history::{Client, Group, Moment, Partition, Place, Value};
 use millstream_types::{Monotonic, Offset};
@@ -112,6 +113,13 @@ impl World {
 
     pub(crate) fn count_many(&self, what: &'static str, many: u64) {
         *lock(&self.counts).entry(what).or_default() += many;
+    }
+
+    /// Counts what a run of the broker has noted.
+    pub(crate) fn count_audit(&self, noted: Option<AuditCounts>) {
+        let Some(AuditCounts { records, dropped }) = noted else { return };
+        self.count_many("audit records", records);
+        self.count_many("audit events left out", dropped);
     }
 
     pub(crate) fn order(&self, order: Order) {
@@ -292,6 +300,7 @@ impl Sim {
 
     fn outcome(&self) -> Outcome {
         let world = &self.world;
+        world.count_audit(world.machine.broker().map(|broker| broker.audit_counts()));
         let counts = lock(&world.counts).clone();
         let violations = lock(&world.violations).clone();
         Outcome { hash: world.trace.hash(), violations, tail: world.trace.tail(), counts }
@@ -330,7 +339,7 @@ impl Sim {
             (Order::PowerCut | Order::Kill | Order::Exit, Some(process)) => {
                 note!(world, "fault: {order:?}");
                 world.net.unlisten();
-                world.machine.end();
+                world.count_audit(world.machine.end());
                 if order == Order::PowerCut {
                     world.count("power cuts");
                     world.machine.disk.power_cut();

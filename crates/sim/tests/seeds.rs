@@ -97,10 +97,13 @@ fn whatever_happens_clients_see_what_they_may() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     let mut hashes = BTreeSet::new();
+    let mut audited = 0;
     for seed in 0..10 {
         let (one, other) = (outcome(seed, false), outcome(seed, false));
         assert_eq!(one.tail, other.tail, "seed {seed}");
         assert_eq!(one.hash, other.hash, "seed {seed}");
         assert!(hashes.insert(one.hash), "seed {seed} is like one before it");
+        audited += u32::from(one.counts.get("audit records").is_some_and(|records| *records > 0));
     }
+    assert!((1..10).contains(&audited), "some note what happens, and others do not: {audited}");
 }
