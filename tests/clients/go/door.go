@@ -161,7 +161,8 @@ func turnedAway() string {
 // tokenRenewal: two clients renew their tokens for three lifetimes, while one writes and one reads.
 func tokenRenewal() any {
 	door, _ := door()
-	produce(topic, everywhere(1))
+	check(createTopic(partitions, nil))
+	produce(topic, everywhere(1), kgo.RequiredAcks(kgo.AllISRAcks()))
 	count, asked := 1, int32(0)
 	seen := newTally()
 	withTokens(freshToken, func() {
@@ -200,6 +201,7 @@ func tokenRenewal() any {
 
 // tokenExpiry: a producer whose token is not renewed writes until it has expired, and nothing afterwards.
 func tokenExpiry() any {
+	check(createTopic(1, nil))
 	token := freshToken()
 	end, taken := expiry(token), 0
 	var said error
@@ -219,7 +221,7 @@ func tokenExpiry() any {
 		wait("the token has expired", func() bool { return time.Now().After(end) })
 		turnedAway()
 	})
-	assert(taken > 0, "no record was taken before")
+	assert(taken > 0, "no record was taken before: %v", said)
 	equal(read(topic, 0, start, taken, nil), plain(taken, 0))
 	assert(ends(topic)[0] == int64(taken), "a record was written that was not acknowledged")
 	return map[string]any{"records": taken, "said": said.Error()}

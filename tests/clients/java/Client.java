@@ -653,7 +653,7 @@ public final class Client {
     // ---- admin
 
     /** Creates the topic and waits until the server shows it. */
-    private static Object create(int partitions, Map<String, String> configs) throws Exception {
+    static Object create(int partitions, Map<String, String> configs) throws Exception {
         var wanted = new NewTopic(topic, partitions, (short) 1).configs(configs);
         admin.createTopics(List.of(wanted)).all().get();
         await("the topic is listed", Client::topicListed);

@@ -143,7 +143,8 @@ public final class Tokens implements AuthenticateCallbackHandler {
     static Object renewal() throws Exception {
         String topic = Client.topic;
         long seconds = door().get("token_seconds").asLong();
-        Client.produce(topic, Client.everywhere(1));
+        Client.create(Client.PARTITIONS, Map.of());
+        Client.produce(topic, Client.everywhere(1), "enable.idempotence", "true");
         Map<String, Integer> seen = new ConcurrentHashMap<>();
         int[] counted = {1, 0};
         with(Tokens::fresh, null, () -> {
@@ -187,6 +188,7 @@ public final class Tokens implements AuthenticateCallbackHandler {
 
     /** A producer whose token is not renewed writes until it has expired, and nothing afterwards. */
     static Object expiry() throws Exception {
+        Client.create(1, Map.of());
         String token = fresh();
         long end = expiry(token);
         int[] taken = {0};
@@ -213,7 +215,7 @@ public final class Tokens implements AuthenticateCallbackHandler {
             Client.turnedAway(LOGIN);
             return why;
         });
-        Client.check(taken[0] > 0, "no record was taken before");
+        Client.check(taken[0] > 0, "no record was taken before: %s", said);
         Client.equal(Client.read(Client.topic, 0, Client.BEGINNING, taken[0]), Client.numbered(taken[0], 0, null));
         Client.check(end(0) == taken[0], "a record was written that was not acknowledged");
         return Map.of("records", taken[0], "said", said);

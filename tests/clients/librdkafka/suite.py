@@ -19,8 +19,6 @@ import sys
 import time
 import zlib
 
-import issuer
-
 VERSION = "4.10.0"
 # The version of Apache Kafka whose behaviour the tests are to expect.
 KAFKA = "4.1.0"
@@ -32,7 +30,7 @@ LEFT_OUT = {
     "0077": "compacts a log of 10 kB segments within seconds",
     "0097": "is among SECURE",
     "0101": "needs three brokers",
-    "0126": "is among SECURE",
+    "0126": "needs a token endpoint, and libcurl",
     "0135": "is among SECURE",
     "0142": "is among SECURE",
     "8000": "waits for somebody to end it",
@@ -43,7 +41,7 @@ LEFT_OUT = {
 NO_TOPICS = {"classic": ["0045", "0107", "0111"], "consumer": ["0107", "0111"]}
 
 # Where one has to log in, by what it takes: what is about that, and, but for --quick, some of the others.
-SECURE = {"sasl": ["0135", "0142"], "tls": ["0097"], "oidc": ["0126"]}
+SECURE = {"sasl": ["0135", "0142"], "tls": ["0097"]}
 SECURE_TOO = ["0011", "0012", "0018", "0033", "0039", "0041", "0050", "0061", "0086", "0103", "0129"]
 
 # With --quick: in the classic protocol all but the slow ones (and three that measure time), in the consumer
@@ -52,11 +50,6 @@ SLOW = {"0026", "0055", "0059", "0076", "0081", "0089", "0091", "0093", "0094", 
 CONSUMER = {"0012", "0015", "0018", "0022", "0029", "0030", "0031", "0033", "0034", "0036", "0041", "0042", "0049", "0050",
             "0051", "0056", "0061", "0064", "0068", "0069", "0085", "0088", "0099", "0102", "0107", "0109", "0111",
             "0112", "0118", "0123", "0129", "0130", "0137", "0153"}
-
-# Tokens of an issuer are fetched by libcurl, where that is there with its headers.
-CURL = shutil.which("curl-config")
-if not CURL:
-    del SECURE["oidc"]
 
 # What of a test can't be asked for, or not of Apache Kafka 4 either: file, what is there, what is built.
 PATCHES = [
@@ -67,8 +60,6 @@ PATCHES = [
      r"\1ERR__ALL_BROKERS_DOWN && \1ERR__TRANSPORT)"),
     # 15 s of it are the test's own, and it starts four Java programs.
     ("0119-consumer_auth.cpp", r"conf_init\(&conf, NULL, 20\)", "conf_init(&conf, NULL, 60)"),
-    # It waits for longer than this itself.
-    ("0126-oauthbearer_oidc.c", r"conf_init\(&conf, NULL, 60\)", "conf_init(&conf, NULL, 300)"),
     ("0129-fetch_aborted_msgs.c", '"segment.bytes", "20000"', '"segment.bytes", "1048576"'),
 ]
 
@@ -95,7 +86,7 @@ def run(command, folder, log):
 def build(cache, log):
     """The folder of the test runner, which is built if it is not there."""
     # What is built depends on what is changed before.
-    crate = cache / f"crate-{VERSION}-{zlib.crc32(repr([PATCHES, bool(CURL)]).encode()):08x}"
+    crate = cache / f"crate-{VERSION}-{zlib.crc32(repr(PATCHES).encode()):08x}"
     tests = crate / "vendor/rdkafka-sys/librdkafka/tests"
     if (tests / RUNNER).exists():
         return tests
@@ -105,8 +96,8 @@ def build(cache, log):
         '[package]\nname = "sources"\nversion = "0.0.0"\nedition = "2021"\n'
         f'[dependencies]\nrdkafka-sys = "={VERSION}"\n[workspace]\n')
     run([os.environ.get("CARGO", "cargo"), "vendor", "--quiet"], crate, log)
-    curl = [] if CURL else ["--disable-curl"]
-    run(["./configure", "--disable-gssapi", "--disable-zstd", "--disable-lz4-ext", *curl], tests.parent, log)
+    run(["./configure", "--disable-gssapi", "--disable-zstd", "--disable-curl", "--disable-lz4-ext"],
+        tests.parent, log)
     jobs = f"-j{os.cpu_count() or 1}"
     run(["make", jobs, "-C", "src", "librdkafka.a"], tests.parent, log)
     libraries = ["../src/librdkafka.a"]
@@ -139,7 +130,7 @@ def build(cache, log):
     plugin = "interceptor_test/interceptor_test"
     run(["cc", "-O1", "-w", "-shared", "-fPIC", "-I../src", plugin + ".c", "-o", plugin + ".so"], tests, log)
     run([CXX or "cc", "-rdynamic", "-o", RUNNER, *objects, *libraries,
-         *(["-lcurl"] if CURL else []), "-lm", "-lz", "-lssl", "-lcrypto", "-lpthread", "-ldl"], tests, log)
+         "-lm", "-lz", "-lssl", "-lcrypto", "-lpthread", "-ldl"], tests, log)
     return tests
 
 
@@ -154,10 +145,10 @@ def wanted(tests):
 
 
 class Door:
-    """How one logs in over TLS, by SASL with a password or a token, or by a certificate: what a server and its clients need."""
+    """How one logs in, by SASL or by a certificate, both over TLS: what a server and its clients need."""
 
-    def __init__(self, kind, program, folder, quick):
-        self.kind, self.certs, self.quick = kind, folder / "certs", quick
+    def __init__(self, kind, program, folder):
+        self.kind, self.certs = kind, folder / "certs"
         self.program, self.folder = program, folder
         folder.mkdir(parents=True, exist_ok=True)
         self.own("cert", "server", "--dir", self.certs)
@@ -166,46 +157,31 @@ class Door:
         if kind == "sasl":
             (folder / "password").write_text(PASSWORD)
             self.own("user", "add", USER, "--data-dir", folder / "data", "--password-file", folder / "password")
-        elif kind == "oidc":
-            self.issuer = issuer.Issuer(program, USER, self.certs)
-            if not quick:
-                self.make_keys()
         else:
             self.convert()
 
     def own(self, *words):
         run([self.program, *words], None, self.folder / "setup.log")
 
-    def openssl(self, *words):
-        run(["openssl", *words], self.certs, self.folder / "setup.log")
-
     def convert(self):
         """The certificate in every form that there is."""
-        ca, shown = self.certs / "ca.pem", self.shown
-        self.openssl("pkcs12", "-export", "-in", shown, "-inkey", shown, "-certfile", ca, "-passout",
-                     f"pass:{PASSWORD}", "-out", "client.p12")
-        self.openssl("x509", "-in", shown, "-outform", "DER", "-out", "client.der")
-        self.openssl("pkey", "-in", shown, "-outform", "DER", "-out", "key.der")
-        self.openssl("x509", "-in", ca, "-outform", "DER", "-out", "ca.der")
-
-    def make_keys(self):
-        """A key with which clients sign what they show the issuer, as it is and encrypted."""
-        self.openssl("genrsa", "-out", "signer.pem", "2048")
-        self.openssl("pkcs8", "-topk8", "-in", "signer.pem", "-passout", f"pass:{PASSWORD}", "-out", "encrypted.pem")
+        ca, shown, openssl = self.certs / "ca.pem", self.shown, lambda *words: run(
+            ["openssl", *words], self.certs, self.folder / "setup.log")
+        openssl("pkcs12", "-export", "-in", shown, "-inkey", shown, "-certfile", ca, "-passout", f"pass:{PASSWORD}",
+                "-out", "client.p12")
+        openssl("x509", "-in", shown, "-outform", "DER", "-out", "client.der")
+        openssl("pkey", "-in", shown, "-outform", "DER", "-out", "key.der")
+        openssl("x509", "-in", ca, "-outform", "DER", "-out", "ca.der")
 
     def listeners(self):
         """Instead of the listener in plain text."""
-        protocol = "SSL" if self.kind == "tls" else "SASL_SSL"
+        protocol = "SASL_SSL" if self.kind == "sasl" else "SSL"
         return f"--set listeners={protocol}://127.0.0.1:{{port}}"
 
     def settings(self):
         settings = [f"ssl.keystore.location={self.certs}/server.pem"]
         if self.kind == "sasl":
             return settings + ["connections.max.reauth.ms=6000"]
-        if self.kind == "oidc":
-            return settings + ["sasl.enabled.mechanisms=OAUTHBEARER", "sasl.oauthbearer.clock.skew.seconds=0",
-                               f"sasl.oauthbearer.jwks.endpoint.url=file://{self.certs}/jwks.json",
-                               "sasl.oauthbearer.expected.audience=millstream"]
         # With TLS 1.3 a bad certificate is told of after the handshake, and 0097 looks for an error of that.
         return settings + [f"ssl.truststore.location={self.certs}/ca.pem", "ssl.client.auth=required",
                            "ssl.enabled.protocols=TLSv1.2"]
@@ -216,27 +192,13 @@ class Door:
         if self.kind == "sasl":
             return conf + (f"security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-256\nsasl.username={USER}\n"
                            f"sasl.password={PASSWORD}\n")
-        if self.kind == "oidc":
-            return conf + ("security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.method=oidc\n"
-                           f"sasl.oauthbearer.client.id={issuer.CLIENT}\n"
-                           f"sasl.oauthbearer.client.secret={issuer.SECRET}\n"
-                           f"sasl.oauthbearer.token.endpoint.url={self.issuer.url('valid')}\n")
         return conf + (f"security.protocol=SSL\nssl.certificate.location={self.shown}\n"
                        f"ssl.key.location={self.shown}\nssl.key.password={PASSWORD}\n")
 
     def environment(self):
-        """Where 0097 finds the certificate in every form, and 0126 tokens and keys."""
+        """Where 0097 finds the certificate in every form."""
         if self.kind == "sasl":
             return {}
-        if self.kind == "oidc":
-            urls = {"VALID_OIDC_URL": "valid", "EXPIRED_TOKEN_OIDC_URL": "expired", "INVALID_OIDC_URL": "nothing"}
-            # Without keys it leaves out what is about them.
-            keys = {} if self.quick else {
-                "OAUTHBEARER_CLIENT_PRIVATE_KEY": f"{self.certs}/signer.pem",
-                "OAUTHBEARER_CLIENT_PRIVATE_KEY_ENCRYPTED": f"{self.certs}/encrypted.pem",
-                "OAUTHBEARER_CLIENT_PRIVATE_KEY_PASSWORD": PASSWORD,
-            }
-            return {name: self.issuer.url(path) for name, path in urls.items()} | keys
         files = {"pkcs": "client.p12", "pub_der": "client.der", "priv_der": "key.der", "ca_der": "ca.der",
                  "ca_pem": "ca.pem", "all_cas_pem": "ca.pem", "pub_pem": self.shown.name, "priv_pem": self.shown.name}
         return {f"SSL_{name}": str(self.certs / file) for name, file in files.items()} | {"SSL_password": PASSWORD}
@@ -363,14 +325,13 @@ def main():
                  ("noautocreate", NO_TOPICS[protocol], ["auto.create.topics.enable=false"])]
         # Logging in has nothing to do with the protocol of groups.
         if protocol == "classic" and KAFKA_LISTEN in options.server:
-            plans += [(kind, numbers + ([] if options.quick or kind == "oidc" else SECURE_TOO), [])
-                      for kind, numbers in SECURE.items()]
+            plans += [(kind, numbers + ([] if options.quick else SECURE_TOO), []) for kind, numbers in SECURE.items()]
         for scenario, numbers, settings in plans:
             if options.quick:
                 numbers = [one for one in numbers if (one in CONSUMER if protocol == "consumer" else one not in SLOW)]
             numbers = [number for number in numbers if not options.test or number in options.test]
             folder = options.folder / f"{protocol}-{scenario}"
-            door = Door(scenario, options.server.split()[0], folder, options.quick) if scenario in SECURE else None
+            door = Door(scenario, options.server.split()[0], folder) if scenario in SECURE else None
             server = Server(options.server, folder, SETTINGS + settings, door)
             try:
                 where = (tests, protocol, scenario, server, tools)

@@ -739,8 +739,8 @@ class Heard(logging.Handler):
         self.said.append(record.getMessage())
 
 
-def complaints(action, word):
-    """What a client says, by an exception or in its log, with this word in it. It must have failed."""
+def complaints(action, *words):
+    """What a client says, by an exception or in its log, with one of these words in it. It must have failed."""
     heard = Heard()
     logging.getLogger().addHandler(heard)
     try:
@@ -749,7 +749,9 @@ def complaints(action, word):
         heard.said.append(f"{type(error).__name__}: {error}")
     else:
         raise AssertionError("it has logged in")
-    return [line for line in heard.said if word in line]
+    found = [line for line in heard.said if any(word in line for word in words)]
+    assert found, f"not a word of {words}: {heard.said}"
+    return found
 
 
 def bad_credentials(client, _):
@@ -779,7 +781,8 @@ def using(source):
 
 
 def token_renewal(client, topic):
-    client.produce(topic, [r for p in range(PARTITIONS) for r in numbered(1, p)])
+    create(client, topic, PARTITIONS, {})
+    client.produce(topic, [r for p in range(PARTITIONS) for r in numbered(1, p)], idempotent=True)
     sent = {p: 1 for p in range(PARTITIONS)}
     with using(Tokens(fresh_token)) as given:
         member = Running(client, topic, topic)
@@ -813,6 +816,7 @@ def token_renewal(client, topic):
 
 
 def token_expiry(client, topic):
+    create(client, topic, 1, {})
     token = fresh_token()
     end, taken = expires(token), 0
     with using(Tokens(lambda: token, good_for=1000)):
@@ -832,7 +836,7 @@ def token_expiry(client, topic):
             time.sleep(0.05)
         wait("the token has expired", lambda: time.time() > end)
         assert client.turned_away(), "no error was reported"
-    assert taken, "no record was taken before"
+    assert taken, f"no record was taken before: {said}"
     equal(client.read(topic, 0, "start", taken), numbered(taken))
     assert client.offset(topic, 0, "latest") == taken, "a record was written that was not acknowledged"
     return {"records": taken, "said": said}

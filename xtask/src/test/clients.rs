@@ -61,6 +61,7 @@ pub(crate) const CLIENTS: &[Client] = &[
         notes: &[
             "alters configs by AlterConfigs, the form that replaces all of them",
             "with a bad certificate or token it says that the connection was closed",
+            "does not log in again on an open connection (KIP-368): it comes anew when it finds it closed",
         ],
     },
     Client {
