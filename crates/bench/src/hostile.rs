@@ -176,7 +176,7 @@ fn report(
     let p50 = |seen: &[Seen]| median(seen.iter().map(|seen| seen.p50).collect());
     let ratio = p99(beside) / p99(alone);
     // Between rounds the server gives memory back, which would hide what connections take.
-    let idle = idle_bytes.iter().copied().fold(f64::NAN, f64::max);
+    let idle = idle_bytes.iter().copied().reduce(f64::max);
     let peak = watch::peak_mebibytes(server.process())?;
     let says = |good: bool| if good { "met" } else { "MISSED" };
     println!("\nmedians of {} rounds:", alone.len());
@@ -187,10 +187,12 @@ fn report(
         p99(beside),
         says(ratio <= P99_RATIO_MAX)
     );
-    println!(
-        "{idle:.0} bytes for each idle connection, the most of any round (at most {IDLE_BYTES_MAX:.0}: {})",
-        says(idle <= IDLE_BYTES_MAX)
-    );
+    if let Some(idle) = idle {
+        println!(
+            "{idle:.0} bytes for each idle connection, the most of any round (at most {IDLE_BYTES_MAX:.0}: {})",
+            says(idle <= IDLE_BYTES_MAX)
+        );
+    }
     println!(
         "{peak:.0} MiB resident at the peak (at most {RESIDENT_MEBIBYTES_MAX:.0}: {})",
         says(peak <= RESIDENT_MEBIBYTES_MAX)
