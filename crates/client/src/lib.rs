@@ -19,9 +19,9 @@ mod producer;
 
 pub use admin::{
     AclFilter, AclOperation, AclPattern, AclPermission, AclResource, AclRule, Admin,
-    CommittedOffset, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic, FoundOffset,
-    GroupDescription, GroupListing, GroupMember, Isolation, NewCredential, NewTopic, OffsetSpec,
-    QuotaEntity, QuotaLimits, QuotaPart, Resource, UserListing,
+    CommittedOffset, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic, DelegationToken,
+    FoundOffset, GroupDescription, GroupListing, GroupMember, Isolation, NewCredential, NewToken,
+    NewTopic, OffsetSpec, QuotaEntity, QuotaLimits, QuotaPart, Resource, UserListing,
 };
 pub use cluster::{
     Backoff, Broker, Cluster, ClusterSettings, Coordinated, Lane, LaneOwner, Metadata, Partition,

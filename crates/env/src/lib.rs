@@ -19,6 +19,7 @@
 //! * names of blobs and numbers of sessions are never used again.
 
 pub mod blob;
+pub mod core_dumps;
 pub mod data_dir;
 pub mod disk;
 pub mod file_journal;

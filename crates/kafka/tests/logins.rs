@@ -856,7 +856,7 @@ async fn client(world: &World, mechanism: Mechanism) -> Connection {
         client_id: "c".into(),
         frame_bytes_max: 1 << 20,
         request_timeout: Duration::from_secs(30),
-        login: Some(LoginSettings { mechanism, user, password }),
+        login: Some(LoginSettings { mechanism, user, password, by_token: false }),
     };
     let (env, address) = (world.broker.env().clone(), Address::new("in-memory", 0));
     Connection::open(env, Box::new(world.connect().0), address, settings).await.expect("logs in")

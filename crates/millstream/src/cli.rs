@@ -17,6 +17,7 @@ use crate::commands::produce::ProduceArgs;
 use crate::commands::quota::QuotaCommand;
 use crate::commands::restore::RestoreArgs;
 use crate::commands::serve::ServeArgs;
+use crate::commands::token::TokenCommand;
 use crate::commands::topic::TopicCommand;
 use crate::commands::user::UserCommand;
 
@@ -34,7 +35,7 @@ Start here:
   millstream consume news                read it
   millstream COMMAND --help              options and examples of a command
 
-`topic`, `produce`, `consume`, `group`, `user`, `acl` and `quota` work with any Kafka-compatible
+`topic`, `produce`, `consume`, `group`, `user`, `token`, `acl` and `quota` work with any Kafka-compatible
 cluster: name it with --bootstrap HOST:PORT or the environment variable MILLSTREAM_BOOTSTRAP; --ca FILE.pem
 for TLS, --login USER where one has to log in."
 )]
@@ -68,6 +69,9 @@ pub enum Command {
     /// Add, list and delete users that log in
     #[command(subcommand)]
     User(UserCommand),
+    /// Make, list, renew and end tokens by which others act as a user for a while
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Look into a data directory that no server uses
     #[command(subcommand)]
     Log(LogCommand),
@@ -130,6 +134,9 @@ pub struct ClusterArgs {
         help_heading = "Cluster"
     )]
     pub login_mechanism: Mechanism,
+    /// USER is the id of a delegation token (`millstream token`), and the password its HMAC
+    #[arg(long, requires = "login", help_heading = "Cluster")]
+    pub login_by_token: bool,
     /// Show the result as JSON, for programs
     #[arg(long)]
     pub json: bool,
@@ -214,6 +221,15 @@ mod tests {
                 "user list --login-mechanism x",
                 "error: invalid value 'x' for '--login-mechanism <NA",
             ),
+            (
+                "token create --lifetime soon",
+                "error: invalid value 'soon' for '--lifetime <SPAN>': ",
+            ),
+            ("token renew", "error: the following required arguments were not provided:"),
+            (
+                "token list --login-by-token",
+                "error: the following required arguments were not prov",
+            ),
             ("serve --kafka-listen here", "error: invalid value 'here' for '--kafka-listen "),
             ("serve --set x", "error: invalid value 'x' for '--set <NAME=VALUE>': `x` is not NAME"),
             ("serve --log-format xml", "error: invalid value 'xml' for '--log-format <FORMAT>'"),
@@ -278,6 +294,10 @@ mod tests {
             "user add u --data-dir d",
             "user list --login admin --login-password-file p --login-mechanism plain",
             "user delete u --if-exists --json",
+            "token create --owner u --renewer a --renewer b --lifetime 1h30m --hmac-file f --json",
+            "token list --owner u --show-hmac --login x --login-by-token",
+            "token renew id --for 2d",
+            "token expire id --in 10m",
             "backup /backup/one --data-dir data --json",
             "restore /backup/one --data-dir data --json",
             "cert server --host a --host 127.0.0.1,::1 --days 30 --force --dir x --json",

@@ -341,6 +341,7 @@ async fn log_in(server: &Server, user: &str, password: &str) -> bool {
         mechanism: Mechanism::Scram(Hash::Sha256),
         user: user.to_owned(),
         password: password.to_owned(),
+        by_token: false,
     };
     let login = Some(login);
     let settings =

@@ -56,6 +56,7 @@ async fn connect(server: &Server, login: Option<(Mechanism, &str, &str)>) -> Res
         mechanism,
         user: user.to_owned(),
         password: password.to_owned(),
+        by_token: false,
     });
     let bootstrap = vec![Address::new(at.ip().to_string(), at.port())];
     let settings =

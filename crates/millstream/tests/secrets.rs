@@ -160,7 +160,7 @@ async fn connect(
     let at = server.kafka_address().expect("it listens");
     let bootstrap = vec![Address::new(at.ip().to_string(), at.port())];
     let (user, password) = (user.to_owned(), password.to_owned());
-    let login = Some(LoginSettings { mechanism, user, password });
+    let login = Some(LoginSettings { mechanism, user, password, by_token: false });
     let settings =
         ClusterSettings { login, patience: Duration::ZERO, ..ClusterSettings::new(bootstrap) };
     let env = Env::real(Handle::current());

@@ -68,6 +68,7 @@ impl World {
             mechanism: Mechanism::OauthBearer,
             user: user.to_owned(),
             password: token,
+            by_token: false,
         };
         let bootstrap = vec![Address::new(at.ip().to_string(), at.port())];
         let patience = Duration::ZERO;

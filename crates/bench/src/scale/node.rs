@@ -54,7 +54,8 @@ impl Node {
         let (kafka, http) = (free()?, free()?);
         let log = File::options().create(true).append(true).open(folder.join("server.log"))?;
         let mut command = Command::new(server);
-        command.args(["serve", "--kafka-listen", &kafka.to_string()]);
+        // Without core dumps only root may read what a process writes.
+        command.args(["serve", "--core-dumps", "--kafka-listen", &kafka.to_string()]);
         command.args(["--http-listen", &http.to_string()]);
         command.arg("--data-dir").arg(folder.join("data"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -1,4 +1,4 @@
-//! Administration: topics, configurations, groups, offsets, users, access rules, quotas.
+//! Administration: topics, configurations, groups, offsets, users, delegation tokens, access rules, quotas.
 //!
 //! Every call retries what may go away for as long as the cluster's settings say. A call that
 //! changes something and whose answer got lost is sent again, and may then find its work done.
@@ -10,6 +10,7 @@ mod offsets;
 mod quotas;
 mod records;
 mod streams;
+mod tokens;
 mod topics;
 mod users;
 
@@ -24,6 +25,7 @@ pub(crate) use groups::{
 pub(crate) use offsets::list_offsets;
 pub use offsets::{FoundOffset, Isolation, OffsetSpec};
 pub use quotas::{QuotaEntity, QuotaLimits, QuotaPart};
+pub use tokens::{DelegationToken, NewToken};
 pub use topics::{CreatedTopic, NewTopic};
 pub use users::{NewCredential, UserListing};
 

@@ -18,6 +18,8 @@ pub struct LoginSettings {
     pub user: String,
     /// His password. PLAIN sends it as it is: over TLS only.
     pub password: String,
+    /// Whether these are the id and the HMAC of a delegation token (KIP-48): by SCRAM only.
+    pub by_token: bool,
 }
 
 /// The oldest version of the handshake after which tokens are requests.
@@ -43,6 +45,9 @@ impl Connection {
         self.env.random.fill(&mut nonce);
         let mut exchange =
             ClientExchange::new(login.mechanism, &login.user, &login.password, Nonce(nonce));
+        if login.by_token {
+            exchange = exchange.by_token();
+        }
         let version = self.version::<SaslAuthenticateRequest>()?;
         let mut token = exchange.first();
         loop {

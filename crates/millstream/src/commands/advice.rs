@@ -99,6 +99,19 @@ fn refused(what: &str, code: ErrorCode, is_explained: bool) -> Option<String> {
              docs/protocol.md says which request needs which right"
                 .to_owned(),
         ),
+        ErrorCode::DelegationTokenAuthDisabled => Some(
+            "there are tokens where the broker has a secret to make them from: \
+             delegation.token.secret.key (docs/security.md)"
+                .to_owned(),
+        ),
+        ErrorCode::DelegationTokenRequestNotAllowed => Some(
+            "tokens are for who has logged in, and not by a token: --login USER, by a listener with \
+             SASL or TLS certificates"
+                .to_owned(),
+        ),
+        ErrorCode::DelegationTokenOwnerMismatch => {
+            Some("its owner and its renewers may do so; `millstream token list` names them".to_owned())
+        }
         ErrorCode::MessageTooLarge => Some(
             "the topic takes no batches of this size; raise it with `millstream topic alter TOPIC \
              --set max.message.bytes=...`"

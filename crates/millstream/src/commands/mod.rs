@@ -12,11 +12,13 @@ pub mod produce;
 pub mod quota;
 pub mod restore;
 pub mod serve;
+pub mod token;
 pub mod topic;
 pub mod user;
 
 mod advice;
 mod password;
+mod private;
 mod reach;
 
 use std::io;
@@ -43,6 +45,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Group(command) => Box::pin(group::run(command)).await,
         Command::Acl(command) => Box::pin(acl::run(command)).await,
         Command::Quota(command) => Box::pin(quota::run(command)).await,
+        Command::Token(command) => Box::pin(token::run(command)).await,
         Command::User(command) => Box::pin(user::run(command)).await,
         Command::Log(command) => Box::pin(log::run(command)).await,
         Command::Backup(args) => Box::pin(backup::run(args)).await,
@@ -89,6 +92,7 @@ async fn connect(args: &ClusterArgs) -> anyhow::Result<Cluster> {
         Some(user) => Some(LoginSettings {
             mechanism: args.login_mechanism,
             user: user.clone(),
+            by_token: args.login_by_token,
             password: match &args.login_password_file {
                 Some(path) => password::from_file(path)?,
                 None => password::of_login(user)?,

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use millstream_broker::config::SecurityProtocol;
 use millstream_client::Address;
 use millstream_env::Env;
+use millstream_env::core_dumps::forbid_core_dumps;
 use millstream_env::open_files::raise_open_files_max;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -62,6 +63,9 @@ pub struct ServeArgs {
     /// A setting; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<NameValue>,
+    /// Let the system write a core dump when it crashes, where it does so: keys, passwords and records are in it
+    #[arg(long)]
+    pub core_dumps: bool,
     /// How log lines look: text, or json (one object on each line)
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     pub log_format: LogFormat,
@@ -90,6 +94,11 @@ fn listener(text: &str) -> Result<SocketAddr, String> {
 pub(super) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     start_log(args.log_format)?;
     let format = args.log_format;
+    if !args.core_dumps
+        && let Err(error) = forbid_core_dumps()
+    {
+        tracing::warn!(%error, "secrets would be in a core dump");
+    }
     let config = args.server_config()?;
     if let Err(error) = raise_open_files_max() {
         tracing::warn!(%error, "the limit of open files stays as it is");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use millstream_types::Timestamp;
 
@@ -56,6 +57,13 @@ impl FromStr for Moment {
         };
         moment.ok_or_else(|| BadMoment(text.to_owned()))
     }
+}
+
+/// Reads a span of time that is not nothing, as people type it.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    let span = parse_span(text).and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
+    let bad = || format!("`{text}` is no span of time; write 90s, 1h30m or 7d");
+    span.map(Duration::from_millis).ok_or_else(bad)
 }
 
 /// Reads `90s`, `1h30m`, `2d`.
@@ -253,6 +261,23 @@ mod tests {
         }
         assert_eq!(Moment::Ago(5).resolve(Timestamp(7)), Timestamp(2));
         assert_eq!(Moment::At(5).resolve(Timestamp(7)), Timestamp(5));
+    }
+
+    #[test]
+    fn spans() {
+        for (text, seconds) in [
+            ("90s", Some(90)),
+            ("1h30m", Some(5_400)),
+            ("7d", Some(604_800)),
+            ("0s", None),
+            ("", None),
+            ("-1s", None),
+            ("7", None),
+            ("soon", None),
+            ("99999999999999999w", None),
+        ] {
+            assert_eq!(span(text).ok(), seconds.map(Duration::from_secs), "{text}");
+        }
     }
 
     #[test]

@@ -14,5 +14,6 @@ mod quota;
 mod records;
 mod serve;
 mod start;
+mod token;
 mod topic;
 mod user;

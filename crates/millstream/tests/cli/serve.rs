@@ -1,6 +1,9 @@
 //! `serve`: ready line, refusals, pages, settings, and the end in good order.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
@@ -168,5 +171,35 @@ fn log_lines_are_for_people_or_for_programs() {
     for line in text.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(line["level"], "INFO", "{line}");
+    }
+}
+
+/// Starts a shell script where a crash leaves a core dump as far as the system makes any.
+fn where_crashes_are_kept(script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("ulimit -c unlimited 2>/dev/null; {script}"));
+    shell.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    shell
+}
+
+#[test]
+fn a_crash_leaves_no_secrets_behind() {
+    let dir = folder();
+    let system_does = {
+        let mut shell = where_crashes_are_kept("kill -s ABRT $$");
+        shell.current_dir(dir.path()).status().unwrap().core_dumped()
+    };
+    for (option, expected) in [("", false), ("--core-dumps", system_does)] {
+        let serve = format!(
+            "exec {} serve --in-memory --kafka-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 {option}",
+            env!("CARGO_BIN_EXE_millstream")
+        );
+        let mut server = where_crashes_are_kept(&serve).current_dir(dir.path()).spawn().unwrap();
+        let mut log = BufReader::new(server.stderr.take().unwrap()).lines();
+        assert!(log.any(|line| line.unwrap().starts_with("ready: ")), "it does not start");
+        let id = server.id().to_string();
+        assert!(Command::new("kill").args(["-s", "ABRT", &id]).status().unwrap().success());
+        let crashed = server.wait().unwrap();
+        assert_eq!((crashed.signal(), crashed.core_dumped()), (Some(6), expected), "{option}");
     }
 }

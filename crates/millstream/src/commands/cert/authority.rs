@@ -10,7 +10,8 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
-use super::{limit, write_private};
+use super::limit;
+use crate::commands::private;
 
 /// How long an authority lasts, in days: longer than anything that it signs.
 const DAYS: u16 = 3_653;
@@ -46,8 +47,8 @@ impl Authority {
         };
         if is_new {
             let (certificate, pair) = make(env)?;
-            write_private(&key, &pair.serialize_pem(), false)?;
-            write_private(&path, &certificate.pem(), false)?;
+            private::write(&key, &pair.serialize_pem(), false)?;
+            private::write(&path, &certificate.pem(), false)?;
         }
         let pair = KeyPair::from_pem(&read(&key)?)
             .with_context(|| format!("{} is no private key in PEM", key.display()))?;

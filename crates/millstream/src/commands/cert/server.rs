@@ -6,8 +6,9 @@ use millstream_env::Env;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose};
 use serde::Serialize;
 
+use super::IssueArgs;
 use super::authority::Authority;
-use super::{IssueArgs, write_private};
+use crate::commands::private;
 use crate::output::{show, time};
 
 /// What `cert server` takes.
@@ -48,7 +49,7 @@ pub(super) fn run(args: ServerArgs, env: &Env) -> anyhow::Result<()> {
     params.distinguished_name.push(DnType::CommonName, first.as_str());
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let issued = authority.issue(params, env.clock.wall(), issue.days)?;
-    write_private(&path, &issued.pem, issue.force)?;
+    private::write(&path, &issued.pem, issue.force)?;
     let document = Document {
         key_store: path.display().to_string(),
         trust_store: authority.path.display().to_string(),

@@ -10,7 +10,7 @@ use millstream_oauth::Signer;
 use rcgen::KeyPair;
 use serde::Serialize;
 
-use super::write_private;
+use crate::commands::private;
 use crate::output::{remark, show, time};
 
 const KEY: &str = "issuer.pem";
@@ -90,7 +90,7 @@ fn open(dir: &Path) -> anyhow::Result<Signer> {
     std::fs::create_dir_all(dir).with_context(|| format!("can't make {}", dir.display()))?;
     let path = dir.join(KEY);
     if !path.exists() {
-        write_private(&path, &KeyPair::generate()?.serialize_pem(), false)?;
+        private::write(&path, &KeyPair::generate()?.serialize_pem(), false)?;
     }
     #[expect(clippy::disallowed_methods, reason = "the user's own file")]
     let bytes = std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
@@ -109,7 +109,7 @@ fn write_key_set(path: &Path, keys: &str) -> anyhow::Result<()> {
     if std::fs::read(path).is_ok_and(|there| there == keys.as_bytes()) {
         return Ok(());
     }
-    write_private(path, keys, true)
+    private::write(path, keys, true)
 }
 
 fn next_steps(made: &Document, user: &str, audience: &str) -> String {
