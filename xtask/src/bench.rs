@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 
 /// Builds, gathers and runs. `words` go to the suite: `--quick`, `--repetitions N`,
-/// `--only transactions,compaction`, `--without-kafka`.
+/// `--only transactions,compaction`, `--without-kafka`. With `--security` it is what TLS and access rules cost, with
+/// `--scale` and `--hostile` others of Millstream alone.
 ///
 /// # Errors
 ///
@@ -32,15 +33,21 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
     let jars = if words.contains(&"--without-kafka") { PathBuf::new() } else { jars(root)? };
     // A short run, or some of the rows, say something about a change, not about the product.
     let is_part = |word: &&str| ["--quick", "--only", "--rows"].iter().any(|o| word.starts_with(o));
+    let security = words.contains(&"--security");
+    let (what, page) = match security {
+        true => ("security", "docs/benchmarks/security.md"),
+        false => ("suite", "docs/benchmarks.md"),
+    };
     let report = match words.iter().any(is_part) {
         true => scratch.join("part.md"),
-        false => root.join("docs/benchmarks.md"),
+        false => root.join(page),
     };
+    let samples = if security { "security.json" } else { "samples.json" };
     let mut suite = Command::new(target.join("release/millstream-bench"));
-    suite.arg("suite").args(words);
+    suite.arg(what).args(words.iter().filter(|word| **word != "--security"));
     suite.arg("--server").arg(target.join("release/millstream"));
     suite.arg("--kafka").arg(kafka).arg("--jars").arg(jars);
-    suite.arg("--scratch").arg(&scratch).arg("--samples").arg(scratch.join("samples.json"));
+    suite.arg("--scratch").arg(&scratch).arg("--samples").arg(scratch.join(samples));
     suite.arg("--report").arg(report);
     succeed(suite.current_dir(root))
 }

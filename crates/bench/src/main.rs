@@ -32,10 +32,12 @@ mod watch;
 use clap::Parser as _;
 
 use crate::options::{Command, Options};
+use crate::suite::Part;
 
 fn main() -> anyhow::Result<()> {
     match Options::parse().command {
-        Command::Suite(plan) => suite::run(&plan),
+        Command::Suite(plan) => suite::run(&plan, Part::Rows),
+        Command::Security(plan) => suite::run(&plan, Part::Security),
         Command::Load(load) => suite::load_once(&load),
         Command::Hostile(plan) => hostile::run(&plan),
         Command::Null { at } => suite::runtime()?.block_on(null::serve(at)),

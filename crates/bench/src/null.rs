@@ -2,7 +2,7 @@
 //! broker that does its work can be faster on this machine with this runtime: the ceiling.
 //!
 //! It says just enough for real producers: ApiVersions, Metadata (every topic exists), CreateTopics,
-//! InitProducerId.
+//! ListOffsets (every partition is empty), InitProducerId.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,15 +13,18 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use millstream_record::batch::{Check, Origin, ValidBatch};
 use millstream_wire::api_versions_response::ApiVersion;
 use millstream_wire::create_topics_response::CreatableTopicResult;
+use millstream_wire::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
 use millstream_wire::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use millstream_wire::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use millstream_wire::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    ErrorCode, InitProducerIdRequest, InitProducerIdResponse, Message as _, MetadataRequest,
-    MetadataResponse, ProduceRequest, ProduceResponse, Reader, Request, StrBytes,
-    decode_request_header, encode_response,
+    ErrorCode, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest,
+    ListOffsetsResponse, Message as _, MetadataRequest, MetadataResponse, ProduceRequest,
+    ProduceResponse, Reader, Request, StrBytes, decode_request_header, encode_response,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,9 +41,10 @@ const REQUEST_BYTES_MAX: usize = 100 << 20;
 
 /// What it says it answers, and in which versions. Produce from 0, and Fetch at all, because librdkafka
 /// would else send batches of an older format.
-const SERVED: [(ApiKey, i16, i16); 6] = [
+const SERVED: [(ApiKey, i16, i16); 7] = [
     (ApiKey::Produce, 0, 12),
     (ApiKey::Fetch, 4, 12),
+    (ApiKey::ListOffsets, 1, 7),
     (ApiKey::Metadata, 0, 12),
     (ApiKey::ApiVersions, 0, 4),
     (ApiKey::CreateTopics, 2, 7),
@@ -126,6 +130,10 @@ impl Null {
             ApiKey::CreateTopics => {
                 let response = self.create(CreateTopicsRequest::decode(&mut reader, version)?);
                 encode::<CreateTopicsRequest>(&response, version, id)
+            }
+            ApiKey::ListOffsets => {
+                let response = list_offsets(ListOffsetsRequest::decode(&mut reader, version)?);
+                encode::<ListOffsetsRequest>(&response, version, id)
             }
             ApiKey::InitProducerId => {
                 let producer =
@@ -214,6 +222,18 @@ fn produce(request: ProduceRequest) -> ProduceResponse {
         }
     });
     ProduceResponse { responses: topics.collect(), ..ProduceResponse::default() }
+}
+
+fn list_offsets(request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| ListOffsetsPartitionResponse {
+            partition_index: asked.partition_index,
+            offset: 0,
+            ..ListOffsetsPartitionResponse::default()
+        });
+        ListOffsetsTopicResponse { name: topic.name, partitions: partitions.collect() }
+    });
+    ListOffsetsResponse { topics: topics.collect(), ..ListOffsetsResponse::default() }
 }
 
 /// Takes a whole frame, without its length, off the front.

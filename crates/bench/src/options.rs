@@ -17,6 +17,8 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// Runs all rows against both servers and writes the report.
     Suite(Plan),
+    /// What TLS and access rules cost, in a run of its own.
+    Security(Plan),
     /// One produce load against a server that is there already: for profiling it.
     Load(LoadOnce),
     /// A well-behaved client beside hostile ones.

@@ -1,6 +1,7 @@
 //! A connection to a broker, as thin as can be: whole frames out, whole frames in.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
@@ -11,11 +12,12 @@ use millstream_wire::create_topics_request::{CreatableTopic, CreatableTopicConfi
 use millstream_wire::delete_topics_request::DeleteTopicState;
 use millstream_wire::describe_log_dirs_request::DescribableLogDirTopic;
 use millstream_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use millstream_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use millstream_wire::metadata_request::MetadataRequestTopic;
 use millstream_wire::{
     AlterClientQuotasRequest, CreateAclsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeLogDirsRequest, ErrorCode, IncrementalAlterConfigsRequest, Message as _,
-    MetadataRequest, Reader, Request, ResponseHeader, StrBytes, encode_request,
+    DescribeLogDirsRequest, ErrorCode, IncrementalAlterConfigsRequest, ListOffsetsRequest,
+    Message as _, MetadataRequest, Reader, Request, ResponseHeader, StrBytes, encode_request,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -26,7 +28,13 @@ const CREATE_ACLS_VERSION: i16 = 3;
 const CREATE_TOPICS_VERSION: i16 = 7;
 const DELETE_TOPICS_VERSION: i16 = 6;
 const DESCRIBE_LOG_DIRS_VERSION: i16 = 4;
+const LIST_OFFSETS_VERSION: i16 = 7;
 const METADATA_VERSION: i16 = 12;
+
+/// The timestamp that asks for the end.
+const LATEST: i64 = -1;
+
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// A topic, among the resources that have configurations, and what is done to one of its entries.
 const RESOURCE_TOPIC: i8 = 2;
@@ -93,7 +101,7 @@ impl Peer {
         decode_response::<R>(&frame, version, id)
     }
 
-    /// Makes a topic and waits until each partition has a leader.
+    /// Makes a topic and waits until each partition has a leader, and that knows it: Apache Kafka answers before.
     ///
     /// # Errors
     ///
@@ -124,7 +132,8 @@ impl Peer {
         let topic = response.topics.first().context("CreateTopics answered without the topic")?;
         let error = ErrorCode::or_unknown(topic.error_code);
         ensure!(error == ErrorCode::None, "creating {name}: {}", error.name());
-        self.wait_for_leaders(name, partitions).await
+        self.wait_for_leaders(name, partitions).await?;
+        self.wait_until_served(name, partitions).await
     }
 
     /// Limits what one client id, or each that has no limit of its own, may write and read, in bytes per second.
@@ -271,7 +280,32 @@ impl Peer {
             if led == usize::try_from(partitions)? {
                 return Ok(());
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        }
+    }
+
+    async fn wait_until_served(&mut self, name: &str, partitions: i32) -> anyhow::Result<()> {
+        let of = |partition_index| ListOffsetsPartition {
+            partition_index,
+            timestamp: LATEST,
+            ..ListOffsetsPartition::default()
+        };
+        let topic = ListOffsetsTopic {
+            name: StrBytes::from(name.to_owned()),
+            partitions: (0..partitions).map(of).collect(),
+        };
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![topic],
+            ..ListOffsetsRequest::default()
+        };
+        loop {
+            let response = self.call(&request, LIST_OFFSETS_VERSION).await?;
+            let mut answers = response.topics.iter().flat_map(|topic| &topic.partitions);
+            if answers.all(|answer| answer.error_code == 0) {
+                return Ok(());
+            }
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `docs/benchmarks.md`: what was measured, in tables, and where we lose.
 
+mod security;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -11,9 +13,11 @@ use crate::samples::{Measure, Samples, Spread};
 use crate::server::System;
 use crate::suite::{
     COLD, COMPACTION_CONSUME, COMPACTION_PRODUCE, IN_FLIGHT, JAVA, KCAT, PACES, PRODUCERS, RATE,
-    READ, READERS, START, TAIL, WARM, security_rows, transactions_row,
+    READ, READERS, START, TAIL, WARM, transactions_row,
 };
 use crate::watch::Disk;
+
+pub(crate) use security::write as write_security;
 
 /// What the figures depend on.
 #[derive(Clone, Debug)]
@@ -88,7 +92,6 @@ pub(crate) fn write(samples: &Samples, facts: &Facts, repetitions: usize) -> Str
     reading(&mut text, samples);
     transactions(&mut text, samples);
     compaction(&mut text, samples);
-    security(&mut text, samples);
     tools(&mut text, samples);
     goals(&mut text, samples);
     losses(&mut text, samples);
@@ -284,39 +287,6 @@ fn compaction(text: &mut String, samples: &Samples) {
     );
 }
 
-fn security(text: &mut String, samples: &Samples) {
-    let measures = [
-        Measure::MegabytesPerSecond,
-        Measure::KeptPercent,
-        Measure::CpuSecondsPerGibibyte,
-        Measure::CpuTimes,
-    ];
-    let rows = security_rows();
-    if samples.spread(&rows[0], Measure::KeptPercent, System::Millstream).is_none() {
-        return;
-    }
-    text.push_str("\n## What security costs\n\n");
-    table_head(text, "load");
-    for row in &rows {
-        for measure in measures {
-            let what = row.trim_start_matches("security: ");
-            line(text, samples, &format!("{what}: {}", measure.title()), row, measure);
-        }
-    }
-    note(
-        text,
-        &format!(
-            "The load is that of \"{}\", then {READERS} connections that read it back from the start. Over TLS: the \
-            newest version and the cipher that both sides like best, between the generator and another port of the \
-            same server; the generator pays for its half on the same machine. With access rules: another server \
-            that has the authorizer on and 1,000 rules, of which one lets the generator in. Kept is the \
-            throughput in percent of the same load's in plain text and without rules, half of it before and half \
-            after.",
-            READ.label()
-        ),
-    );
-}
-
 fn tools(text: &mut String, samples: &Samples) {
     section(
         text,
@@ -346,10 +316,8 @@ fn tools(text: &mut String, samples: &Samples) {
     );
 }
 
-fn head(samples: &Samples, facts: &Facts, repetitions: usize) -> String {
-    let option = if facts.quick { " --quick" } else { "" };
-    let others = samples.overall(Measure::OthersCores).map_or(0.0, |spread| spread.median);
-    let others_max = samples.overall(Measure::OthersCores).map_or(0.0, |spread| spread.max);
+/// What was measured on.
+fn machine(facts: &Facts) -> String {
     let flush = Spread::of(facts.disks.iter().map(|disk| disk.flush_us));
     let rewritten = Spread::of(facts.disks.iter().map(|disk| disk.rewritten));
     let fresh = Spread::of(facts.disks.iter().map(|disk| disk.fresh));
@@ -357,12 +325,22 @@ fn head(samples: &Samples, facts: &Facts, repetitions: usize) -> String {
     let (flush, rewritten) = (cell(flush), cell(rewritten));
     let (fresh, twice) = (cell(fresh), cell(twice));
     format!(
-        "# Benchmarks\n\n\
-        Written by `cargo xtask bench{option}`; don't edit. All samples: `target/bench/samples.json`.\n\n\
-        **Machine**: {}. Its disk, asked after each repetition by one writer that goes around the page cache: \
+        "**Machine**: {}. Its disk, asked after each repetition by one writer that goes around the page cache: \
         {flush} µs for a write of 4 KiB and a flush; {rewritten} MB/s in place, flushed every 4 MiB; {fresh} MB/s \
         into new files. So bytes that are written to a journal and then to a segment can't go faster than {twice} \
-        MB/s here. \
+        MB/s here.",
+        facts.machine
+    )
+}
+
+fn head(samples: &Samples, facts: &Facts, repetitions: usize) -> String {
+    let option = if facts.quick { " --quick" } else { "" };
+    let others = samples.overall(Measure::OthersCores).map_or(0.0, |spread| spread.median);
+    let others_max = samples.overall(Measure::OthersCores).map_or(0.0, |spread| spread.max);
+    format!(
+        "# Benchmarks\n\n\
+        Written by `cargo xtask bench{option}`; don't edit. All samples: `target/bench/samples.json`.\n\n\
+        {machine} \
         During the throughput and latency rows other work kept {others:.1} cores busy (median; at most \
         {others_max:.1}): read the ratios, not the absolute figures.\n\n\
         **Durability**: *Millstream (flushed)* as it ships: answers when the batch is on stable \
@@ -377,8 +355,9 @@ fn head(samples: &Samples, facts: &Facts, repetitions: usize) -> String {
         throughput run writes {run} MiB (or ends after some seconds), with Millstream's journal at \
         {journal} MiB, so that laying out into segments is part of it. CPU is read from \
         `/proc` until the server rests again (3 s at most), so that work put off is counted. MB are \
-        10^6 bytes, GiB 2^30. The *null broker* checks and answers, and keeps nothing: the ceiling.\n",
-        facts.machine,
+        10^6 bytes, GiB 2^30. The *null broker* checks and answers, and keeps nothing: the ceiling.\n\n\
+        What TLS and access rules cost is measured in [a run of its own](benchmarks/security.md).\n",
+        machine = machine(facts),
         run = facts.run_mebibytes,
         journal = facts.journal_mebibytes,
     )

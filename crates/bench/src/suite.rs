@@ -181,12 +181,21 @@ struct Repetition<'a> {
     samples: &'a mut Samples,
 }
 
-/// Runs everything and writes the report.
+/// What is repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Rows against servers as they ship.
+    Rows,
+    /// What TLS and access rules cost.
+    Security,
+}
+
+/// Runs a part of it, or what was asked for of that, and writes its report.
 ///
 /// # Errors
 ///
 /// When a server or a generator fails.
-pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
+pub(crate) fn run(plan: &Plan, part: Part) -> anyhow::Result<()> {
     let begun = Instant::now();
     fs::create_dir_all(&plan.scratch)?;
     let size = Size::of(plan);
@@ -210,7 +219,10 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
             servers: Vec::new(),
             samples: &mut samples,
         };
-        repetition.run()?;
+        match part {
+            Part::Rows => repetition.run()?,
+            Part::Security => repetition.security()?,
+        }
         // Between the loads, when the disk has nothing else to do.
         facts.disks.push(watch::disk(&plan.scratch)?);
         done += 1;
@@ -220,9 +232,14 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
             break;
         }
     }
-    let text = report::write(&samples, &facts, done);
+    let text = match part {
+        Part::Rows => report::write(&samples, &facts, done),
+        Part::Security => report::write_security(&samples, &facts, done),
+    };
     fs::write(&plan.report, &text).with_context(|| plan.report.display().to_string())?;
-    report::charts(&samples, &plan.report)?;
+    if part == Part::Rows {
+        report::charts(&samples, &plan.report)?;
+    }
     println!("{text}");
     eprintln!("{} repetitions, {} s; {}", done, begun.elapsed().as_secs(), plan.report.display());
     Ok(())
@@ -269,7 +286,7 @@ impl Repetition<'_> {
             cell.put(Measure::LoadedMebibytes, resident);
             server.stop()?;
         }
-        self.security()
+        Ok(())
     }
 
     /// Whether a row is asked for.
