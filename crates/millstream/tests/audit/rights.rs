@@ -130,6 +130,9 @@ async fn write_in_a_transaction(client: &mut Client) -> [Codes; 2] {
     let mut records = BatchBuilder::new().producer(id, epoch, 0).transactional();
     records.append(Timestamp(1_000), Some(b"k"), Some(b"v"), &[]);
     let produced = client.ask(12, produce(Some("tx"), records.build().expect("a batch"))).await;
+    let request = DescribeTransactionsRequest { transactional_ids: vec!["tx".into()] };
+    let told = client.ask(0, request).await;
+    assert!(told.transaction_states.iter().all(|one| one.topics.is_empty()), "{told:?}");
     [codes(added), codes(produced)]
 }
 
