@@ -1,5 +1,6 @@
 //! A running broker: stores, broker, doors, wired together.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -47,7 +48,7 @@ pub enum Place {
 }
 
 /// What a server is told at its start.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ServerConfig {
     /// Where the data is.
     pub place: Place,
@@ -60,6 +61,19 @@ pub struct ServerConfig {
     pub advertise: Option<(String, u16)>,
     /// Configuration of the broker, by Kafka's names.
     pub settings: Settings,
+}
+
+/// Without the values of settings: there are secrets among them.
+impl fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConfig")
+            .field("place", &self.place)
+            .field("kafka_listen", &self.kafka_listen)
+            .field("http_listen", &self.http_listen)
+            .field("advertise", &self.advertise)
+            .field("settings", &self.settings.keys())
+            .finish()
+    }
 }
 
 /// A running server. Stops when it is dropped; [`Server::stop`] waits until everything is on

@@ -198,6 +198,7 @@ async fn start(directory: &Path, token_key: &str) -> World {
     ] {
         config.settings.insert(name.to_owned(), value.to_owned());
     }
+    tracing::info!(?config, "as who embeds a server may log it");
     let server = Server::start(config).await.expect("starts");
     World { env: Env::real(Handle::current()), server, signer }
 }
@@ -473,7 +474,9 @@ async fn no_secret_is_in_anything_that_the_broker_makes() {
     );
     secrets.are_not_in("/metrics", metrics.as_bytes());
     let log = logged.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    assert!(contains(&log, "refused: no right"), "what was logged is searched");
+    for mark in ["refused: no right", "as who embeds a server may log it"] {
+        assert!(contains(&log, mark), "what was logged is searched");
+    }
     secrets.are_not_in("the log", &log);
     // The audit of logins and of tokens, and what is kept of the tokens.
     let mut marks = vec!["\"kind\":\"login\"", "\"resource_type\":\"DelegationToken\"", &*token];
