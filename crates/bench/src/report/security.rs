@@ -31,7 +31,7 @@ pub(crate) fn write(samples: &Samples, facts: &Facts, repetitions: usize) -> Str
         on each connection and `acks=all`; then {READERS} connections read it back from the start. In plain text \
         and without rules; over TLS, with the newest version and the cipher that both sides like best, at another \
         port of the same server; with an authorizer and 1,000 rules, of which one lets the generator in, on the \
-        second server. All of it three times before it counts, since a virtual machine compiles what it sees \
+        second server. All of it twice before it counts, since a virtual machine compiles what it sees \
         often; then once in this order and once in the other. Kept is the throughput in percent of that in plain \
         text and without rules, half of it before and half after. The generator pays for its half of TLS on the \
         same machine, and CPU is what the server alone uses. A cell is the median (least–most); the last column \

@@ -24,7 +24,7 @@ const WAYS: [&str; 2] = ["produce", "consume"];
 const TOPIC: &str = "security";
 
 /// How often each load is done before it counts: what a virtual machine has not often seen, it has not compiled.
-const WARM_UPS: usize = 3;
+const WARM_UPS: usize = 2;
 
 /// Of these all but one are about others.
 const RULES: usize = 1_000;
