@@ -18,6 +18,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   bench --hostile [--rounds N] [--seconds N] [--idle N] [--kinds flood,deaf,garbage,idle]
                       measure a well-behaved client beside hostile ones
   bench --scale       measure what 10,000 partitions cost; writes docs/scale.md
+  bench --security    measure what TLS and access rules cost; writes docs/benchmarks/security.md
   codegen [--check]   write crates/wire/src/generated, or fail when it is not up to date
   tidy                check the house: arrows between crates, sizes, banned words, purity
   advisories          ask `cargo audit`, where there is one, what is known against the dependencies";

@@ -204,6 +204,7 @@ fn ok(line: &str, output: Output) -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// Asks again until it holds: rules and groups take a moment, of which nobody is told from outside.
 fn until(what: &str, holds: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let deadline = Instant::now() + LIMIT;
     while !holds()? {

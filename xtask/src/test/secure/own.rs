@@ -95,8 +95,8 @@ impl Own {
 
     /// Tokens by which nobody gets in, by what is wrong with them.
     pub(super) fn bad_tokens(&self) -> anyhow::Result<Value> {
-        let begun = Instant::now();
         let expired = self.token(USER, "certs", &["--seconds", &MOMENT.as_secs().to_string()])?;
+        let begun = Instant::now();
         let good = self.token(USER, "certs", &[])?;
         let strangers = self.token(USER, "strangers", &[])?;
         let admins = self.token(ADMIN, "strangers", &[])?;
