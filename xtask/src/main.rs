@@ -15,7 +15,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   bench [--quick] [--only ROW,ROW...] [--repetitions N] [--without-kafka]
                       measure Millstream beside Apache Kafka; writes docs/benchmarks.md (with
                       --quick, or only rows such as transactions,compaction: target/bench/part.md)
-  bench --hostile [--rounds N] [--seconds N] [--idle N] [--kinds flood,deaf,garbage,idle]
+  bench --hostile [--quota MB/S] [--rounds N] [--seconds N] [--idle N] [--kinds flood,deaf,garbage,idle]
                       measure a well-behaved client beside hostile ones
   bench --scale       measure what 10,000 partitions cost; writes docs/scale.md
   bench --security    measure what TLS and access rules cost; writes docs/benchmarks/security.md
